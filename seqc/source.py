@@ -1,7 +1,8 @@
 """A text and the places in it.
 
-A place is a pair of character offsets (`Span`); the line and the column of a span are worked out only when something
-is printed. A span knows its text, so a diagnostic that points into two files needs no further bookkeeping.
+A place is a pair of character offsets (`Span`); the line and the column of a span are worked out only
+when something is printed. A span knows its text, so a diagnostic that points into two files needs no
+further bookkeeping.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Place(NamedTuple):
 class Source:
     """One `.seq` text. Two sources are the same only if they are the same object.
 
-    `name` is what messages show. `path` is where the file lies, or None for a text that came from memory; `library`
-    says that the text belongs to the standard library.
+    `name` is what messages show. `path` is where the file lies, or None for a text that came from memory;
+    `library` says that the text belongs to the standard library.
     """
 
     text: str

@@ -1,6 +1,7 @@
 """Everything the compiler says to the person who wrote the text.
 
-A diagnostic is a small frozen class. To add one, write one class in the module of its area; nothing is registered:
+A diagnostic is a small frozen class. To add one, write one class in the module of its area; nothing is
+registered:
 
     @dataclass(frozen=True)
     class UnknownName(Diagnostic):
@@ -33,15 +34,17 @@ A diagnostic is a small frozen class. To add one, write one class in the module 
         def help(self) -> str | None:
             return did_you_mean(self.name, self.known)
 
-and report it with `bag.add(UnknownName(span, name, known))`. The tests compile both examples of every class: the wrong
-one must give this code and no other error, the right one must be clean. A class whose fault cannot be shown in a few
-lines (a limit, a missing file) has no *Wrong* example and a case of its own in `tests/errors/`.
+and report it with `bag.add(UnknownName(span, name, known))`. The tests compile both examples: the wrong
+one must give this code and no other error, the right one must be clean. A class whose fault cannot be
+shown in a few lines (a limit, a missing file) has no *Wrong* example and a case of its own in
+`tests/errors/`.
 
-Areas, by module and hundred: `syntax` E01, `names` E02, `axes` E03, `settings` E04, `rules` E05, `blocks` E06, `files`
-E07, `limits` E08, `targets` E09, `warnings` W01. A code is never used again for something else.
+Areas, by module and hundred: `syntax` E01, `names` E02, `axes` E03, `settings` E04, `rules` E05, `blocks`
+E06, `files` E07, `limits` E08, `targets` E09, `warnings` W01. A code is never used again for something
+else.
 
-The voice: lowercase, no full stop, code in backticks, the smallest span that shows the fault, "invalid" and never
-"illegal", and a `help:` line with the exact text to write wherever it can be guessed.
+The voice: lowercase, no full stop, code in backticks, the smallest span that shows the fault, "invalid"
+and never "illegal", and a `help:` line with the exact text to write wherever it can be guessed.
 """
 
 from seqc.diagnostics.base import Bag, Diagnostic, Label, Severity, SpecError

@@ -28,8 +28,8 @@ class Diagnostic(ABC):
     """One fault at one place.
 
     A subclass gives `code` and `title` on the class, its facts as typed fields after `span`, and the words as
-    properties. Its docstring is the text of `seqc explain CODE` and must hold a *Wrong* and a *Right* example, which
-    the tests compile. `span` is the smallest piece of text that shows the fault.
+    properties. Its docstring is the text of `seqc explain CODE` and must hold a *Wrong* and a *Right*
+    example, which the tests compile. `span` is the smallest piece of text that shows the fault.
     """
 
     code: ClassVar[str]
@@ -109,7 +109,10 @@ class Bag:
         for diagnostic in self._kept.values():
             order.setdefault(id(diagnostic.span.source), len(order))
         return tuple(
-            sorted(self._kept.values(), key=lambda d: (order[id(d.span.source)], d.span.start, d.span.end, d.code))
+            sorted(
+                self._kept.values(),
+                key=lambda d: (order[id(d.span.source)], d.span.start, d.span.end, d.code),
+            )
         )
 
     @property

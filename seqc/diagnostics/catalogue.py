@@ -72,7 +72,11 @@ def _classes() -> Iterator[type[Diagnostic]]:
     for module_info in iter_modules(package.__path__):
         module = import_module(f"{package.__name__}.{module_info.name}")
         for _, value in inspect.getmembers(module, inspect.isclass):
-            if issubclass(value, Diagnostic) and value.__module__ == module.__name__ and "code" in vars(value):
+            if (
+                issubclass(value, Diagnostic)
+                and value.__module__ == module.__name__
+                and "code" in vars(value)
+            ):
                 yield value
 
 

@@ -1,7 +1,7 @@
 """E08xx: the text is larger than the compiler is willing to read.
 
-The limits are far above what anybody writes by hand. They are there so that no text, however it was made, can hang the
-compiler or use up the memory of the machine.
+The limits are far above what anybody writes by hand. They are there so that no text, however it was made,
+can hang the compiler or use up the memory of the machine.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class NumberTooLarge(Diagnostic):
 
 @dataclass(frozen=True)
 class NameTooLong(Diagnostic):
-    """A name with more characters than the limit. Names end up in generated code and in the names of files."""
+    """A name with more characters than the limit. Names end up in generated code and in the names of
+    files.
+    """
 
     code = "E0804"
     title = "name too long"

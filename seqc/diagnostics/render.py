@@ -28,7 +28,8 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     """One diagnostic as rustc would print it, without a final newline."""
     paint = _Paint(colour)
     severity = diagnostic.severity
-    head = f"{paint(severity, f'{severity}[{diagnostic.code}]')}{paint('bold', f': {printable(diagnostic.message)}')}"
+    head = paint(severity, f"{severity}[{diagnostic.code}]")
+    head += paint("bold", f": {printable(diagnostic.message)}")
     labels = [(Label(diagnostic.span, diagnostic.label), True)]
     labels += [(label, False) for label in diagnostic.also]
     gutter = max(len(str(label.span.line)) for label, _ in labels) + 1
@@ -47,7 +48,10 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
         extra.append(("help", diagnostic.help))
     if extra:
         lines.append(f"{' ' * gutter}{paint('note', '|')}")
-    lines += [f"{' ' * gutter}{paint('note', '=')} {paint('bold', f'{kind}:')} {printable(text)}" for kind, text in extra]
+    lines += [
+        f"{' ' * gutter}{paint('note', '=')} {paint('bold', f'{kind}:')} {printable(text)}"
+        for kind, text in extra
+    ]
     return "\n".join(lines)
 
 
@@ -112,7 +116,9 @@ def _by_line(labels: Iterable[_Mark]) -> list[tuple[Source, int, list[_Mark]]]:
     return [lines[key] for key in sorted(lines)]
 
 
-def _excerpt(source: Source, number: int, marks: list[_Mark], gutter: int, paint: _Paint, severity: str) -> list[str]:
+def _excerpt(
+    source: Source, number: int, marks: list[_Mark], gutter: int, paint: _Paint, severity: str
+) -> list[str]:
     text = source.line(number)
     first = source.line_starts[number - 1]
     cut = max(0, min(mark.span.start - first for mark, _ in marks) - WIDEST // 2)

@@ -1,7 +1,8 @@
 """E01xx: the text is not a program.
 
-The parser finds the place; the class says what is wrong in the words of the language. A class with `cases` is chosen
-by example: whenever the parser stops in the same situation, before the same kind of word, as it does in one of them.
+The parser finds the place; the class says what is wrong in the words of the language. A class with
+`cases` is chosen by example: whenever the parser stops in the same situation, before the same kind of
+word, as it does in one of them.
 """
 
 from __future__ import annotations
@@ -13,18 +14,55 @@ from seqc.diagnostics.base import Diagnostic, Label
 from seqc.diagnostics.words import joined, listing
 from seqc.source import Span
 
-KEYWORDS = (
-    "language use rule block model memory objective retention learner proximal state store param let return repeat "
-    "shared if else as complex and or not true false"
-).split()
+# Reserved everywhere. A test compares them with the grammar.
+KEYWORDS = frozenset(
+    {
+        "language",
+        "use",
+        "rule",
+        "block",
+        "model",
+        "memory",
+        "objective",
+        "retention",
+        "learner",
+        "proximal",
+        "state",
+        "store",
+        "param",
+        "let",
+        "return",
+        "repeat",
+        "shared",
+        "if",
+        "else",
+        "as",
+        "complex",
+        "and",
+        "or",
+        "not",
+        "true",
+        "false",
+    }
+)
+
+
+@dataclass(frozen=True)
+class SituationFault(Diagnostic):
+    """A fault that is recognised by example.
+
+    Each case stops the parser at its last word. `@` stands for the beginning of any statement.
+    """
+
+    cases: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
 class UnexpectedCharacter(Diagnostic):
     """A character that nothing in the language begins with.
 
-    Names are made of the letters `a` to `z` and `A` to `Z`, digits and `_`. Greek letters are spelled out. A prime
-    follows its name at once, and there is never more than one.
+    Names are made of the letters `a` to `z` and `A` to `Z`, digits and `_`. Greek letters are spelled
+    out. A prime follows its name at once, and there is never more than one.
 
     Wrong:
 
@@ -253,7 +291,8 @@ class UnterminatedText(Diagnostic):
 
 @dataclass(frozen=True)
 class InvalidNumber(Diagnostic):
-    """A number that is not written as one: digits, optionally a point with digits on both sides, and an exponent.
+    """A number that is not written as one: digits, optionally a point with digits on both sides, and an
+    exponent.
 
     Wrong:
 
@@ -380,8 +419,8 @@ class NameWithoutCall(Diagnostic):
 class MisplacedStatement(Diagnostic):
     """A statement that does not belong in this kind of item.
 
-    A rule is one token: memories, states and their equations. A block or a model is a sequence: bindings, `repeat`
-    and `if`.
+    A rule is one token: memories, states and their equations. A block or a model is a sequence: bindings,
+    `repeat` and `if`.
 
     Wrong:
 
@@ -545,7 +584,7 @@ class RepeatedArgument(Diagnostic):
 
 
 @dataclass(frozen=True)
-class ChainedComparison(Diagnostic):
+class ChainedComparison(SituationFault):
     """Comparisons do not chain.
 
     Wrong:
@@ -563,9 +602,7 @@ class ChainedComparison(Diagnostic):
 
     code = "E0117"
     title = "chained comparison"
-    cases: ClassVar[tuple[str, ...]] = tuple(
-        f"rule r() {{ return a < b {op}" for op in ("<", "<=", ">", ">=", "==", "!=")
-    )
+    cases = tuple(f"rule r() {{ return a < b {op}" for op in ("<", "<=", ">", ">=", "==", "!="))
 
     @property
     def message(self) -> str:
@@ -577,7 +614,7 @@ class ChainedComparison(Diagnostic):
 
 
 @dataclass(frozen=True)
-class MissingComma(Diagnostic):
+class MissingComma(SituationFault):
     """Two things in a list with no comma between them.
 
     Wrong:
@@ -595,7 +632,7 @@ class MissingComma(Diagnostic):
 
     code = "E0118"
     title = "missing comma"
-    cases: ClassVar[tuple[str, ...]] = (
+    cases = (
         "rule r(x y",
         "rule r(x[d] y",
         "rule r(; n m",
@@ -621,7 +658,7 @@ class MissingComma(Diagnostic):
 
 
 @dataclass(frozen=True)
-class MissingEquals(Diagnostic):
+class MissingEquals(SituationFault):
     """A name that is introduced without saying what it is.
 
     Wrong:
@@ -641,11 +678,11 @@ class MissingEquals(Diagnostic):
 
     code = "E0119"
     title = "missing `=`"
-    cases: ClassVar[tuple[str, ...]] = tuple(
+    cases = tuple(
         f"rule r() {{ {start} {value}"
-        for start in ("let a", "let a[n]", "param a", "param a[n]", "store a[n]", "s'")
+        for start in ("let a", "let a[n]", "param a", "param a[n]", "store a[n]")
         for value in ("b", "1", "b'", "(", "-", "return", "let", "}")
-    )
+    ) + tuple(f"@ s' {value}" for value in ("b", "1", "b'"))
 
     @property
     def message(self) -> str:
@@ -653,7 +690,7 @@ class MissingEquals(Diagnostic):
 
 
 @dataclass(frozen=True)
-class MissingHeader(Diagnostic):
+class MissingHeader(SituationFault):
     """A rule, a block or a model without its parentheses.
 
     Wrong:
@@ -671,7 +708,7 @@ class MissingHeader(Diagnostic):
 
     code = "E0120"
     title = "missing parentheses"
-    cases: ClassVar[tuple[str, ...]] = ("rule r {", "block r {", "model r {", "rule r [", "block r [", "model r [")
+    cases = ("rule r {", "block r {", "model r {", "rule r [", "block r [", "model r [")
 
     @property
     def message(self) -> str:
@@ -683,7 +720,7 @@ class MissingHeader(Diagnostic):
 
 
 @dataclass(frozen=True)
-class NotAnAxis(Diagnostic):
+class NotAnAxis(SituationFault):
     """A bracket holds the names of axes, and nothing else. There are no positions and no slices.
 
     Wrong:
@@ -701,9 +738,16 @@ class NotAnAxis(Diagnostic):
 
     code = "E0121"
     title = "not the name of an axis"
-    cases: ClassVar[tuple[str, ...]] = tuple(
+    cases = tuple(
         f"rule {start}{found}"
-        for start in ("r() { return x[", "r() { return x[n, ", "r(x[", "r(x[n, ", "r() { let x[", "r() { return x[n -> ")
+        for start in (
+            "r() { return x[",
+            "r() { return x[n, ",
+            "r(x[",
+            "r(x[n, ",
+            "r() { let x[",
+            "r() { return x[n -> ",
+        )
         for found in ("1", "(", "-", "]", ":", "a'")
     ) + tuple(
         f"rule {start}{found}"
@@ -721,7 +765,7 @@ class NotAnAxis(Diagnostic):
 
 
 @dataclass(frozen=True)
-class UnusedValue(Diagnostic):
+class UnusedValue(SituationFault):
     """A value on its own, which nothing would ever use.
 
     Wrong:
@@ -741,8 +785,8 @@ class UnusedValue(Diagnostic):
 
     code = "E0122"
     title = "unused value"
-    cases: ClassVar[tuple[str, ...]] = tuple(
-        f"rule r() {{ {start} {found}" for start in ("x", "x[n]", "s'") for found in "( + - * / ^".split()
+    cases = tuple(
+        f"@ {start} {found}" for start in ("x", "s'") for found in ("(", "+", "-", "*", "/", "^", "}")
     ) + tuple(f"rule r() {{ {found}" for found in ("1", "(", "-", "not", "true", "false"))
 
     @property
@@ -814,7 +858,7 @@ class LateVersion(Diagnostic):
 
 
 @dataclass(frozen=True)
-class EqualsInExpression(Diagnostic):
+class EqualsInExpression(SituationFault):
     """`=` gives a name to a value; `==` compares two values.
 
     Wrong:
@@ -838,7 +882,7 @@ class EqualsInExpression(Diagnostic):
 
     code = "E0125"
     title = "`=` in an expression"
-    cases: ClassVar[tuple[str, ...]] = (
+    cases = (
         "rule r() { if a =",
         "rule r() { if a % 2 =",
         "rule r() { if a and b =",

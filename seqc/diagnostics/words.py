@@ -38,7 +38,7 @@ def ticked(text: str) -> str:
 
 
 def listing(words: Iterable[str], last: str = "and") -> str:
-    """"`a`, `b` and `c`"; a long list is cut and says so."""
+    """ "`a`, `b` and `c`"; a long list is cut and says so."""
     items = [ticked(word) for word in words]
     if len(items) > MOST_LISTED:
         rest = len(items) - MOST_LISTED
@@ -53,13 +53,13 @@ def joined(items: list[str], last: str = "and") -> str:
 
 
 def axes(names: Iterable[str]) -> str:
-    """"`[m, n]`", or "no axes"."""
+    """ "`[m, n]`", or "no axes"."""
     inside = ", ".join(names)
     return f"`[{inside}]`" if inside else "no axes"
 
 
 def counted(number: int, noun: str) -> str:
-    """"1 axis" is written `counted(1, "axis")`: plurals of the words that we use."""
+    """ "1 axis" is written `counted(1, "axis")`: plurals of the words that we use."""
     if number == 1:
         return f"{number} {noun}"
     plural = {"axis": "axes", "memory": "memories", "value": "values"}.get(noun, f"{noun}s")

@@ -1,13 +1,15 @@
 """Lark's tree to our own, and the faults that an LALR grammar does not see.
 
-The parser accepts a little more than the language: `(a + b)(c)`, `x -> [d]`, statements of a block in a rule. Here they
-are refused, in the words of the language. No recursion: a text cannot make the stack overflow.
+The parser accepts a little more than the language: `(a + b)(c)`, `x -> [d]`, statements of a block in a
+rule. Here they are refused, in the words of the language. No recursion: a text cannot make the stack
+overflow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeGuard, TypeVar, cast
 
 from lark import Token, Tree
@@ -47,7 +49,10 @@ _STATEMENTS_OF_RULES: dict[type[t.Node], str] = {
     t.Update: "the equation of a state",
 }
 _STATEMENTS_OF_BLOCKS: dict[type[t.Node], tuple[str, str]] = {
-    t.Assign: ("an assignment", "write `let name = ...` for a value, or `name' = ...` for the next value of a state"),
+    t.Assign: (
+        "an assignment",
+        "write `let name = ...` for a value, or `name' = ...` for the next value of a state",
+    ),
     t.Repeat: ("`repeat`", "a rule says what one token does; repeat the rule in a block"),
     t.If: ("`if`", "choose between values with `where(condition, a, b)`"),
 }
@@ -67,7 +72,9 @@ Child = Token | t.Node
 
 
 def build(source: Source, tree: Tree[Token], bag: Bag) -> t.File | None:
-    """The tree of a file; None if it is nested too deeply. Other faults go into the bag and are built around."""
+    """The tree of a file; None if it is nested too deeply. Other faults go into the bag and are built
+    around.
+    """
     return Builder(source, bag).run(tree)
 
 
@@ -75,7 +82,8 @@ class Builder:
     def __init__(self, source: Source, bag: Bag) -> None:
         self.source = source
         self.bag = bag
-        # `x as l` where x is not a call: right after `repeat`, wrong elsewhere. Pairs of the expression and the name.
+        # `x as l` where x is not a call: right after `repeat`, wrong elsewhere. Pairs of the expression
+        # and the name.
         self.named: list[tuple[t.Node, t.Ident]] = []
 
     def run(self, root: Tree[Token]) -> t.File | None:
@@ -117,11 +125,11 @@ class Builder:
             leaf = leaf.children[0]
         return span_of(self.source, leaf)
 
-    # --- items ---
-
     def on_file(self, children: list[Child], span: Span) -> t.File:
         version: int | None = None
-        number = next((child for child in children if isinstance(child, Token) and child.type == "NUMBER"), None)
+        number = next(
+            (child for child in children if isinstance(child, Token) and child.type == "NUMBER"), None
+        )
         if number is not None:
             version = 1
             if str(number) != "1":
@@ -143,8 +151,12 @@ class Builder:
         for statement in body:
             if type(statement) in _STATEMENTS_OF_BLOCKS:
                 what, advice = _STATEMENTS_OF_BLOCKS[type(statement)]
-                self.bag.add(MisplacedStatement(self.head(statement), what, "rule", "block or a model", advice))
-        return t.Rule(_ident(children), values, settings, cast("tuple[t.RuleStatement, ...]", body), span=span)
+                self.bag.add(
+                    MisplacedStatement(self.head(statement), what, "rule", "block or a model", advice)
+                )
+        return t.Rule(
+            _ident(children), values, settings, cast("tuple[t.RuleStatement, ...]", body), span=span
+        )
 
     def on_block(self, children: list[Child], span: Span) -> t.Block:
         values, settings = _header(children)
@@ -168,7 +180,7 @@ class Builder:
             self.bag.add(MisplacedStatement(self.head(statement), what, where, "rule"))
 
     def body(self, where: str, statements: tuple[t.Node, ...]) -> tuple[t.Node, ...]:
-        for statement, following in zip(statements, statements[1:], strict=False):
+        for statement, following in pairwise(statements):
             if isinstance(statement, t.Return):
                 self.bag.add(ReturnNotLast(self.head(following), where, self.head(statement)))
                 break
@@ -183,8 +195,6 @@ class Builder:
         text = statement.span.text
         length = next((i for i, char in enumerate(text) if not (char.isalnum() or char == "_")), len(text))
         return Span(self.source, statement.span.start, statement.span.start + length)
-
-    # --- headers and names ---
 
     def on_header(self, children: list[Child], span: Span) -> Part:
         return Part("header", tuple(_nodes(children, (Part,))), span=span)
@@ -214,12 +224,12 @@ class Builder:
     def on_target(self, children: list[Child], span: Span) -> t.Target:
         return t.Target(_ident(children), _axes(children), span=span)
 
-    # --- statements of rules ---
-
     def on_memory(self, children: list[Child], span: Span) -> t.Memory:
         lists = [_idents(part) for part in _nodes(children, (Part,)) if part.kind == "names"]
         inputs, outputs = (lists[0], lists[1]) if len(lists) == 2 else ((), lists[0])
-        structure = self.required_call(children, "the structure of a memory", "mlp(hidden = 4 * n, activation = silu)")
+        structure = self.required_call(
+            children, "the structure of a memory", "mlp(hidden = 4 * n, activation = silu)"
+        )
         return t.Memory(_ident(children), inputs, outputs, _complex(children), structure, span=span)
 
     def on_objective(self, children: list[Child], span: Span) -> t.Objective:
@@ -251,7 +261,9 @@ class Builder:
         return t.Call(t.Name("missing", span=span), (), (), (), span=span)
 
     def on_state(self, children: list[Child], span: Span) -> t.State:
-        return t.State(_ident(children), _axes(children) or (), _complex(children), _expr(children), span=span)
+        return t.State(
+            _ident(children), _axes(children) or (), _complex(children), _expr(children), span=span
+        )
 
     def on_store(self, children: list[Child], span: Span) -> t.Store:
         options = tuple(_nodes(children, (t.Keyword,)))
@@ -270,8 +282,6 @@ class Builder:
         if name.upper() in KEYWORD_TOKENS and name.islower():
             self.bag.add(ReservedWord(whole, name))
         return t.Ident(name, span=Span(self.source, whole.start, whole.end - 1))
-
-    # --- statements of both, and of blocks ---
 
     def on_param(self, children: list[Child], span: Span) -> t.ParamDecl:
         return t.ParamDecl(_ident(children), _axes(children) or (), _value(children), span=span)
@@ -303,7 +313,11 @@ class Builder:
         """Undo `as l` at the right end of a count: there it names the index of the repetition."""
         if isinstance(expr, t.Binary):
             right, index = self.take_index(expr.right)
-            return (expr, None) if index is None else (replace(expr, right=right, span=expr.left.span.to(right.span)), index)
+            return (
+                (expr, None)
+                if index is None
+                else (replace(expr, right=right, span=expr.left.span.to(right.span)), index)
+            )
         if isinstance(expr, t.Call) and expr.as_name is not None and not self.in_parentheses(expr):
             return replace(expr, as_name=None), expr.as_name
         for i, (node, name) in enumerate(self.named):
@@ -325,8 +339,6 @@ class Builder:
 
     def on_else_block(self, children: list[Child], span: Span) -> Part:
         return Part("else", self.sequence_body("`else`", _statements(children)), span=span)
-
-    # --- expressions ---
 
     def on_number(self, children: list[Child], span: Span) -> t.Number:
         text = str(_token(children[0]))
@@ -354,8 +366,11 @@ class Builder:
 
     def on_binary(self, children: list[Child], span: Span) -> t.Binary:
         left, operator, right = children
-        assert _is_expr(left) and _is_expr(right)
-        return t.Binary(cast(t.BinaryOp, str(_token(operator))), left, right, span=span, op_span=self.span(operator))
+        assert _is_expr(left)
+        assert _is_expr(right)
+        return t.Binary(
+            cast(t.BinaryOp, str(_token(operator))), left, right, span=span, op_span=self.span(operator)
+        )
 
     def on_axis_item(self, children: list[Child], span: Span) -> t.AxisItem:
         idents = tuple(_nodes(children, (t.Ident,)))
@@ -426,9 +441,6 @@ class Builder:
     def refuse(self, diagnostic: Diagnostic, instead: t.Expr) -> t.Expr:
         self.bag.add(diagnostic)
         return instead
-
-
-# --- picking children ----------------------------------------------------------------------------------------------
 
 
 def _nodes(children: Iterable[Child], kinds: tuple[type[N], ...]) -> list[N]:

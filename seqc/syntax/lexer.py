@@ -1,4 +1,6 @@
-"""Text to tokens, with everything that is wrong below the level of the grammar: characters, numbers, brackets, limits."""
+"""Text to tokens, with everything that is wrong below the level of the grammar: characters, numbers,
+brackets, limits.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from lark import Lark, Token
@@ -35,13 +38,29 @@ MAX_INTEGER = 2**31 - 1
 MAX_FAULTS = 20
 
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+# The token that Lark expects after the last one.
+END = "$END"
 CLOSING = {closing: opening for opening, closing in OPENING.items()}
 SPELLED = {"LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}"}
 KEYWORD_TOKENS = frozenset(word.upper() for word in KEYWORDS)
 ITEM_STARTS = frozenset({"RULE", "BLOCK", "MODEL", "USE", "LANGUAGE"})
 STATEMENT_STARTS = frozenset(
-    "MEMORY OBJECTIVE RETENTION LEARNER PROXIMAL STATE STORE PARAM LET REPEAT IF RETURN".split()
+    {
+        "MEMORY",
+        "OBJECTIVE",
+        "RETENTION",
+        "LEARNER",
+        "PROXIMAL",
+        "STATE",
+        "STORE",
+        "PARAM",
+        "LET",
+        "REPEAT",
+        "IF",
+        "RETURN",
+    }
 )
+
 OPERAND_ENDS = frozenset({"NAME", "PRIMED", "NUMBER", "TRUE", "FALSE", "RPAR", "RSQB"})
 CALLABLE_ENDS = frozenset({"NAME", "PRIMED", "RPAR", "RSQB"})
 
@@ -90,7 +109,9 @@ def span_of(source: Source, token: Token) -> Span:
 
 
 def tokenize(source: Source, bag: Bag) -> list[Token]:
-    """The tokens of the text. A fault goes into the bag and leaves out its token, so that the rest can be read."""
+    """The tokens of the text. A fault goes into the bag and leaves out its token, so that the rest can be
+    read.
+    """
     if len(source.text) > MAX_CHARACTERS:
         bag.add(FileTooLong(source.span(0, 0), len(source.text), MAX_CHARACTERS, "characters"))
         return []
@@ -105,7 +126,7 @@ def tokenize(source: Source, bag: Bag) -> list[Token]:
                     return []
             break
         except UnexpectedCharacters as stop:
-            start = _skip_fault(source, stop.pos_in_stream, tokens, bag)
+            start = _skip_fault(source, stop.pos_in_stream or 0, tokens, bag)
     _check_words(source, tokens, bag)
     return tokens
 
@@ -119,14 +140,20 @@ def _skip_fault(source: Source, at: int, tokens: list[Token], bag: Bag) -> int:
         bag.add(UnterminatedText(source.span(at, end)))
         return end
     if text[at] == ".":
-        before = tokens[-1] if tokens and offsets(tokens[-1]).end == at and tokens[-1].type == "NUMBER" else None
+        before = (
+            tokens[-1] if tokens and offsets(tokens[-1]).end == at and tokens[-1].type == "NUMBER" else None
+        )
         match = _MORE_NUMBER.match(text, at) if before is not None else _POINT_NUMBER.match(text, at)
         if match is not None:
             start = at if before is None else offsets(before).start
             written = text[start : match.end()]
             fixed = f"0{written}" if before is None else written.replace(".", ".0", 1)
             well_formed = written.count(".") == 1 and len(written) <= MAX_DIGITS
-            bag.add(InvalidNumber(source.span(start, match.end()), written[:MAX_DIGITS], fixed if well_formed else None))
+            bag.add(
+                InvalidNumber(
+                    source.span(start, match.end()), written[:MAX_DIGITS], fixed if well_formed else None
+                )
+            )
             if before is None:
                 tokens.append(Token("NUMBER", "0", at))
             return match.end()
@@ -167,31 +194,42 @@ def _check_number(source: Source, token: Token, bag: Bag) -> None:
 
 
 def check_brackets(source: Source, tokens: list[Token], bag: Bag) -> bool:
-    """True if every bracket of the tokens has its partner and none is too deep; reports the first that has not.
+    """True if every bracket of the tokens has its partner and none is too deep; reports the first that
+    has not.
 
-    A word that can only begin a statement or an item closes, for this purpose, what should have been closed before it.
+    A word that can only begin a statement or an item closes, for this purpose, what should have been
+    closed before it.
     """
     stack: list[Token] = []
-    for token in tokens:
+    for previous, token in zip([None, *tokens], tokens, strict=False):
         if token.type in OPENING:
             stack.append(token)
             if len(stack) > MAX_NESTING:
                 bag.add(NestingTooDeep(span_of(source, token), MAX_NESTING))
                 return False
         elif token.type in CLOSING:
-            if not stack:
+            if not stack or (stack[-1].type == "LBRACE" and token.type != "RBRACE"):
                 bag.add(UnmatchedBracket(span_of(source, token), SPELLED[token.type]))
                 return False
             if OPENING[stack[-1].type] != token.type:
                 _unclosed(source, stack[-1], token, bag)
                 return False
             stack.pop()
-        elif token.type in STATEMENT_STARTS and stack and stack[-1].type != "LBRACE":
+        elif token.type in STATEMENT_STARTS and _in_brackets(stack) and _begins_line(source, previous, token):
             _unclosed(source, stack[-1], token, bag)
             return False
     if stack:
         _unclosed(source, stack[-1], None, bag)
     return not stack
+
+
+def _in_brackets(stack: list[Token]) -> bool:
+    """Inside `(` or `[` within a body; a header has no statements."""
+    return len(stack) > 1 and stack[-1].type != "LBRACE" and stack[0].type == "LBRACE"
+
+
+def _begins_line(source: Source, previous: Token | None, token: Token) -> bool:
+    return previous is None or "\n" in source.text[offsets(previous).end : offsets(token).start]
 
 
 def _unclosed(source: Source, opening: Token, before: Token | None, bag: Bag) -> None:
@@ -203,7 +241,7 @@ def _unclosed(source: Source, opening: Token, before: Token | None, bag: Bag) ->
 def check_layout(source: Source, tokens: list[Token], bag: Bag) -> None:
     """Warn of a line that begins with `(`, `[` or `-` and continues a statement, unless brackets are open."""
     depth = 0
-    for previous, token in zip(tokens, tokens[1:], strict=False):
+    for previous, token in pairwise(tokens):
         if previous.type in ("LPAR", "LSQB"):
             depth += 1
         elif previous.type in ("RPAR", "RSQB"):
@@ -211,7 +249,7 @@ def check_layout(source: Source, tokens: list[Token], bag: Bag) -> None:
         if depth or token.type not in ("LPAR", "LSQB", "MINUS"):
             continue
         kind = _continuation(previous, token)
-        if kind is not None and "\n" in source.text[offsets(previous).end : offsets(token).start]:
+        if kind is not None and _begins_line(source, previous, token):
             bag.add(ContinuedLine(span_of(source, token), kind, span_of(source, previous)))
 
 

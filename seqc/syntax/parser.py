@@ -1,7 +1,7 @@
 """Text to syntax tree.
 
-A text without a fault is parsed once, as a whole. Otherwise each item is parsed on its own, and an item with a fault
-again without the statement that has it, so that one run reports several.
+A text without a fault is parsed once, as a whole. Otherwise each item is parsed on its own, and an item
+with a fault again without the statement that has it, so that one run reports several.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from seqc.diagnostics.base import Bag, SpecError
 from seqc.source import Source
 from seqc.syntax import tree as t
 from seqc.syntax.build import build
-from seqc.syntax.lexer import check_layout, grammar, tokenize
+from seqc.syntax.lexer import END, check_layout, grammar, tokenize
 from seqc.syntax.recover import report_faults
 
 
@@ -53,7 +53,7 @@ def parse_tokens(tokens: list[Token]) -> Tree[Token] | None:
     try:
         for token in tokens:
             parser.feed_token(token)
-        result: Tree[Token] = parser.feed_eof()
+        result: Tree[Token] = parser.feed_token(Token(END, ""))
     except ParserStopped:
         return None
     return result

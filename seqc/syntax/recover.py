@@ -1,8 +1,12 @@
-"""Finding every syntax fault of a text that has at least one, and saying each in the words of the language."""
+"""Finding every syntax fault of a text that has at least one, and saying each in the words of the
+language.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import cast
 
 from lark import Token
 from lark.exceptions import UnexpectedToken as ParserStopped
@@ -14,6 +18,7 @@ from seqc.diagnostics.words import ticked
 from seqc.source import Source, Span
 from seqc.syntax.lexer import (
     CLOSING,
+    END,
     ITEM_STARTS,
     KEYWORD_TOKENS,
     MAX_FAULTS,
@@ -27,7 +32,10 @@ from seqc.syntax.lexer import (
 # Tokens that may be fed again while looking for further faults: bounds the time that a hostile text can take.
 MAX_REPEATED = 30_000
 
-END = "$END"
+# So many states of the parser tell one situation from another.
+TAIL = 2
+
+_Situation = tuple[tuple[int, ...], str]
 _HEADERS = frozenset({"RULE", "BLOCK", "MODEL"})
 _COMPOUND = frozenset({"REPEAT", "IF"})
 _VALUE_STARTS = frozenset({"NUMBER", "LPAR", "MINUS"})
@@ -53,10 +61,12 @@ _WORDS = {
 
 def report_faults(source: Source, tokens: list[Token], bag: Bag) -> None:
     budget = MAX_REPEATED
+    # Where a character, a number or a bracket is wrong, the grammar would only say it again.
+    known = {diagnostic.span.line for diagnostic in bag}
     for item in _items(tokens):
         if len(bag) >= MAX_FAULTS:
             return
-        budget = _report_item(source, item, bag, budget)
+        budget = _report_item(source, item, bag, budget, known)
 
 
 def _items(tokens: list[Token]) -> list[list[Token]]:
@@ -65,19 +75,26 @@ def _items(tokens: list[Token]) -> list[list[Token]]:
     previous = ""
     for token in tokens:
         # A reserved word used as a name begins nothing.
-        if token.type in ITEM_STARTS and previous not in ("LET", "COMMA", "LPAR", "LSQB", "SEMICOLON", "PARAM", "STATE"):
+        if token.type in ITEM_STARTS and previous not in (
+            "LET",
+            "COMMA",
+            "LPAR",
+            "LSQB",
+            "SEMICOLON",
+            "PARAM",
+            "STATE",
+        ):
             items.append([])
         items[-1].append(token)
         previous = token.type
     return [item for item in items if item]
 
 
-def _report_item(source: Source, item: list[Token], bag: Bag, budget: int) -> int:
+def _report_item(source: Source, item: list[Token], bag: Bag, budget: int, known: set[int]) -> int:
     """Report the faults of one item, one statement after the other; the budget that is left."""
-    if item[0].type == "LANGUAGE" and item[0].start_pos and source.text[: item[0].start_pos].strip():
-        if not _only_comments(source.text[: item[0].start_pos]):
-            bag.add(faults.LateVersion(span_of(source, item[0])))
-            return budget
+    if _is_late_version(source, item[0]):
+        bag.add(faults.LateVersion(span_of(source, item[0])))
+        return budget
     if not check_brackets(source, item, bag):
         return budget
     while len(bag) < MAX_FAULTS:
@@ -85,7 +102,9 @@ def _report_item(source: Source, item: list[Token], bag: Bag, budget: int) -> in
         if stop is None:
             return budget
         at, parser = stop
-        bag.add(_describe(source, item, at, parser))
+        around = item[max(at - 1, 0) : at + 1]
+        if known.isdisjoint(span_of(source, token).line for token in around):
+            bag.add(_describe(source, item, at, parser))
         remaining = _without_fault(item, at)
         budget -= len(remaining)
         if len(remaining) >= len(item) or not remaining or budget < 0:
@@ -94,12 +113,16 @@ def _report_item(source: Source, item: list[Token], bag: Bag, budget: int) -> in
     return budget
 
 
-def _only_comments(text: str) -> bool:
-    return all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines())
+def _is_late_version(source: Source, token: Token) -> bool:
+    before = source.text[: span_of(source, token).start]
+    comments = all(not line.strip() or line.lstrip().startswith("#") for line in before.splitlines())
+    return token.type == "LANGUAGE" and not comments
 
 
 def _first_fault(item: list[Token]) -> tuple[int, InteractiveParser] | None:
-    """The index of the token at which the parser stops (the length of the item: its end), and the parser there."""
+    """The index of the token at which the parser stops (the length of the item: its end), and the parser
+    there.
+    """
     parser = grammar().parse_interactive()
     for i, token in enumerate(item):
         try:
@@ -107,17 +130,16 @@ def _first_fault(item: list[Token]) -> tuple[int, InteractiveParser] | None:
         except ParserStopped:
             return i, parser
     try:
-        parser.feed_eof()
+        parser.feed_token(Token(END, ""))
     except ParserStopped:
         return len(item), parser
     return None
 
 
-# --- going on without the fault ------------------------------------------------------------------------------------
-
-
 def _without_fault(item: list[Token], at: int) -> list[Token]:
-    """The item without the statement that has the fault, or with another header if the fault is in the header."""
+    """The item without the statement that has the fault, or with another header if the fault is in the
+    header.
+    """
     body = next((i for i, token in enumerate(item) if token.type == "LBRACE"), None)
     if item[0].type not in _HEADERS or body is None:
         return []
@@ -144,7 +166,9 @@ def _made(at: Token, *types: str) -> list[Token]:
 
 
 def _statement_starts(item: list[Token], body: int) -> set[int]:
-    """Where statements begin: at their words, and at a name or a state that is followed by `=`, outside brackets."""
+    """Where statements begin: at their words, and at a name or a state that is followed by `=`, outside
+    brackets.
+    """
     starts: set[int] = set()
     depth = 0
     for i in range(body + 1, len(item)):
@@ -159,7 +183,17 @@ def _statement_starts(item: list[Token], body: int) -> set[int]:
 
 
 def _is_binding(item: list[Token], i: int) -> bool:
-    if item[i - 1].type not in ("LBRACE", "RBRACE", "NAME", "PRIMED", "NUMBER", "RPAR", "RSQB", "TRUE", "FALSE"):
+    if item[i - 1].type not in (
+        "LBRACE",
+        "RBRACE",
+        "NAME",
+        "PRIMED",
+        "NUMBER",
+        "RPAR",
+        "RSQB",
+        "TRUE",
+        "FALSE",
+    ):
         return False
     i += 1
     if i < len(item) and item[i].type == "LSQB":
@@ -167,9 +201,6 @@ def _is_binding(item: list[Token], i: int) -> bool:
             i += 1
         i += 1
     return i < len(item) and item[i].type == "ASSIGN"
-
-
-# --- saying what is wrong ------------------------------------------------------------------------------------------
 
 
 def _describe(source: Source, item: list[Token], at: int, parser: InteractiveParser) -> Diagnostic:
@@ -182,15 +213,29 @@ def _describe(source: Source, item: list[Token], at: int, parser: InteractivePar
             return faults.OutsideItem(span, found)
     elif at and item[0].type in _HEADERS and _closed(item[:at]):
         return faults.OutsideItem(span, found)
-    by_case = _cases().get((parser.parser_state.position, token.type if token is not None else END))
+    by_case = _cases().get(_situation(parser, token))
     if by_case is not None:
+        if by_case is faults.UnusedValue and previous is not None and previous.type in ("NAME", "PRIMED"):
+            span = span_of(source, previous)
         return by_case(span)
-    expected = parser.accepts()
-    if token is not None and "NAME" in expected and token.type in KEYWORD_TOKENS and _is_used_as_name(item, at):
+    expected = _accepted(parser)
+    if (
+        token is not None
+        and "NAME" in expected
+        and token.type in KEYWORD_TOKENS
+        and _is_used_as_name(item, at)
+    ):
         return faults.ReservedWord(span, str(token))
     if expected >= _VALUE_STARTS and (token is None or token.type != "ASSIGN"):
-        return faults.MissingValue(_gap(source, previous, span), found, str(previous) if previous is not None else None)
+        return faults.MissingValue(
+            _gap(source, previous, span), found, str(previous) if previous is not None else None
+        )
     return faults.UnexpectedToken(span, found, _expected_words(expected))
+
+
+def _accepted(parser: InteractiveParser) -> set[str]:
+    accepts = cast("Callable[[], set[str]]", parser.accepts)
+    return accepts()
 
 
 def _gap(source: Source, previous: Token | None, span: Span) -> Span:
@@ -224,7 +269,9 @@ def _found(token: Token | None, at_end: bool) -> str:
 
 
 def _expected_words(expected: set[str]) -> tuple[str, ...]:
-    """What could stand here, in at most four words; operators and further statements are not worth a mention."""
+    """What could stand here, in at most four words; operators and further statements are not worth a
+    mention.
+    """
     words = [_WORDS[kind] for kind in sorted(expected) if kind in _WORDS and kind not in ("MINUS", "PRIMED")]
     if "NAME" in expected and expected & STATEMENT_STARTS:
         words = ["a statement"] + [word for word in words if word == _WORDS["RBRACE"]]
@@ -233,15 +280,38 @@ def _expected_words(expected: set[str]) -> tuple[str, ...]:
     return tuple(words) if len(words) <= 4 else ()
 
 
+def _situation(parser: InteractiveParser, token: Token | None) -> _Situation:
+    """What the parser has just read, as its last states, and the kind of the word that stopped it."""
+    return tuple(parser.parser_state.state_stack[-TAIL:]), END if token is None else token.type
+
+
+def _written_out(cases: tuple[str, ...]) -> Iterator[str]:
+    """In a case, `@` is the beginning of a statement, wherever one can stand."""
+    bodies = ("rule r() {", "block r() {", "model r() {", "repeat 1 {", "if 1 {", "if 1 { } else {")
+    for case in cases:
+        if not case.startswith("@"):
+            yield case
+            continue
+        for body in bodies:
+            before = body if body.endswith("() {") else f"block r() {{ {body}"
+            yield f"{before} {case[1:]}"
+            yield f"{before} let a = 1 {case[1:]}"
+
+
 @cache
-def _cases() -> dict[tuple[object, str], type[faults.MissingEquals]]:
-    """Situation of the parser and kind of the next word, as in the `cases` of the classes, and the class that tells."""
-    table: dict[tuple[object, str], type[faults.MissingEquals]] = {}
+def _cases() -> dict[_Situation, type[faults.SituationFault]]:
+    """Situation of the parser and kind of the next word, as in the `cases` of the classes, and the class
+    that tells.
+    """
+    table: dict[_Situation, type[faults.SituationFault]] = {}
     for kind in vars(faults).values():
-        for case in getattr(kind, "cases", ()):
+        if not (isinstance(kind, type) and issubclass(kind, faults.SituationFault)):
+            continue
+        for case in _written_out(kind.cases):
             tokens = list(grammar().lex(case))
             stop = _first_fault(tokens)
-            assert stop is not None and stop[0] == len(tokens) - 1, f"the parser does not stop at the end of {case!r}"
-            key = (stop[1].parser_state.position, tokens[-1].type)
+            assert stop is not None, f"{case!r} has no fault"
+            assert stop[0] == len(tokens) - 1, f"the fault of {case!r} is not its last word"
+            key = _situation(stop[1], tokens[-1])
             assert table.setdefault(key, kind) is kind, f"{case!r} is also a case of {table[key].__name__}"
     return table

@@ -1,8 +1,9 @@
 """The syntax tree: what was written, before anybody asks what it means.
 
-Nodes are frozen and compare by what they say, never by where they stand: `span` takes no part in equality, so the tree
-of a formatted file equals the tree of the original. Every sequence of nodes is a tuple. Nothing here is resolved: a
-`Name` may turn out to be a value, an axis, a setting or a word such as `retained`.
+Nodes are frozen and compare by what they say, never by where they stand: `span` takes no part in
+equality, so the tree of a formatted file equals the tree of the original. Every sequence of nodes is a
+tuple. Nothing here is resolved: a `Name` may turn out to be a value, an axis, a setting or a word such as
+`retained`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ class Ident(Node):
     def __str__(self) -> str:
         return self.text
 
-
-# --- expressions ---------------------------------------------------------------------------------------------------
 
 UnaryOp = Literal["-", "not"]
 BinaryOp = Literal["+", "-", "*", "/", "%", "^", "<", "<=", ">", ">=", "==", "!=", "and", "or"]
@@ -117,8 +116,6 @@ class Call(Node):
 
 Expr = Number | Bool | Name | Bracket | Unary | Binary | Call
 
-# --- statements ----------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Target(Node):
@@ -130,7 +127,9 @@ class Target(Node):
 
 @dataclass(frozen=True, slots=True)
 class Memory(Node):
-    """`memory S: n -> m`, `memory M: n -> m = mlp(…)`; a vector, `memory h: d`, has no inputs and the outputs `(d,)`."""
+    """`memory S: n -> m`, `memory M: n -> m = mlp(…)`; a vector, `memory h: d`, has no inputs and the
+    outputs `(d,)`.
+    """
 
     name: Ident
     inputs: tuple[Ident, ...]
@@ -250,8 +249,6 @@ RuleStatement = (
 )
 BlockStatement = Let | ParamDecl | Assign | Repeat | If | Return
 
-# --- items ---------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class ValueParam(Node):
@@ -310,9 +307,6 @@ class File(Node):
 
     version: int | None
     items: tuple[Item, ...]
-
-
-# --- walking -------------------------------------------------------------------------------------------------------
 
 
 def children(node: Node) -> Iterator[Node]:
