@@ -1,0 +1,116 @@
+"""E07xx: files, and the files that they use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqc.diagnostics.base import Diagnostic
+from seqc.diagnostics.words import did_you_mean, listing
+
+
+@dataclass(frozen=True)
+class FileNotFound(Diagnostic):
+    """A file that `use` names and that is not there. The path counts from the folder of the file that
+    says `use`.
+
+    Wrong:
+
+        use "nowhere.seq"
+
+        rule keep(x[d]) {
+            return x
+        }
+
+    Right:
+
+        rule keep(x[d]) {
+            return x
+        }
+    """
+
+    code = "E0701"
+    title = "no such file"
+
+    path: str
+    nearby: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        return f"there is no file `{self.path}`"
+
+    @property
+    def help(self) -> str | None:
+        return did_you_mean(self.path, self.nearby)
+
+
+@dataclass(frozen=True)
+class PathOutside(Diagnostic):
+    """A path that leads out of the folder of the spec, or is absolute. A spec reads only what lies beside it.
+
+    Wrong:
+
+        use "../secret.seq"
+
+        rule keep(x[d]) {
+            return x
+        }
+
+    Right:
+
+        rule keep(x[d]) {
+            return x
+        }
+    """
+
+    code = "E0702"
+    title = "path outside the folder of the spec"
+
+    path: str
+
+    @property
+    def message(self) -> str:
+        return f"the path `{self.path}` leads out of the folder of the spec"
+
+
+@dataclass(frozen=True)
+class UseCycle(Diagnostic):
+    """Files that use one another in a circle."""
+
+    code = "E0703"
+    title = "files use one another"
+
+    chain: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"this file uses itself, by way of {listing(self.chain)}"
+
+
+@dataclass(frozen=True)
+class NotText(Diagnostic):
+    """A file that cannot be read, or that is not text in UTF-8."""
+
+    code = "E0704"
+    title = "not a readable text"
+
+    path: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return f"`{self.path}` cannot be read: {self.reason}"
+
+
+@dataclass(frozen=True)
+class UseTooDeep(Diagnostic):
+    """Files that use files that use files, more levels deep or more in number than the limit."""
+
+    code = "E0705"
+    title = "too many files"
+
+    limit: int
+    what: str
+
+    @property
+    def message(self) -> str:
+        return f"more than {self.limit} {self.what}"

@@ -1,0 +1,73 @@
+"""E09xx: what a backend cannot do, or cannot do for this spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqc.diagnostics.base import Diagnostic
+from seqc.diagnostics.words import by_nearness, did_you_mean, listing
+
+
+@dataclass(frozen=True)
+class UnknownTarget(Diagnostic):
+    """A backend that is not installed."""
+
+    code = "E0901"
+    title = "unknown target"
+
+    name: str
+    known: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"there is no backend `{self.name}`"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (f"the backends are {listing(by_nearness(self.name, self.known))}",)
+
+    @property
+    def help(self) -> str | None:
+        return did_you_mean(self.name, self.known)
+
+
+@dataclass(frozen=True)
+class NotSupported(Diagnostic):
+    """Something that is part of the language and that this backend cannot do. The reason says which part
+    and why.
+    """
+
+    code = "E0902"
+    title = "not supported by the target"
+
+    target: str
+    what: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return f"the backend `{self.target}` cannot do {self.what}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self.reason,)
+
+
+@dataclass(frozen=True)
+class ModeNotAllowed(Diagnostic):
+    """A mode of execution that the class of this rule does not have. `step` and `reference` always exist."""
+
+    code = "E0903"
+    title = "no such mode for this rule"
+
+    mode: str
+    allowed: tuple[str, ...]
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return f"there is no mode `{self.mode}` for this rule"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self.reason, f"its modes are {listing(self.allowed)}")
