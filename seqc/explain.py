@@ -1,0 +1,242 @@
+"""What `seqc explain SPEC` says: what a model or rule was understood to mean, how it will be computed, what it costs.
+
+`report` gathers the facts as plain data (this is the JSON), `text` lays them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
+from typing import Any
+
+from seqc.ir.expr import Expr
+from seqc.ir.paths import Instance, NamedState, instances, parameter_table, state_table
+from seqc.ir.plan import Plan
+from seqc.ir.program import Function, Model
+from seqc.ir.recurrence import Recurrence, Store
+from seqc.ir.text import format_expr
+from seqc.passes import cost
+from seqc.source import Span
+
+VERSION = 1
+# The context at which costs that grow with it are quoted.
+CONTEXT = 2048
+
+Whole = Recurrence | Model
+PlanOf = Callable[[Recurrence], Plan]
+Data = dict[str, Any]
+
+
+def report(whole: Whole, plan_of: PlanOf, place: Span | None = None) -> Data:
+    """Everything that is known before anything runs."""
+    rules = _rules(whole)
+    parameters = [
+        {"name": named.name, "shape": list(named.shape), "weight_decay": named.parameter.decays}
+        for named in parameter_table(whole).values()
+    ]
+    return {
+        "version": VERSION,
+        "kind": "model" if isinstance(whole, Model) else "rule",
+        "name": whole.name,
+        "place": _place(place),
+        "settings": dict(whole.settings) if isinstance(whole, Model) else dict(_lengths(whole)),
+        "rules": [_rule(owner, uses, plan_of(owner)) for owner, uses in rules.items()],
+        "parameters": {"count": sum(prod(p["shape"]) for p in parameters), "tensors": parameters},
+        "states": _states(whole),
+        "cost": _costs(whole, plan_of),
+    }
+
+
+def _rules(whole: Whole) -> dict[Recurrence, list[str]]:
+    """Every recurrence with the paths at which it is used."""
+    found: dict[Recurrence, list[str]] = {}
+    for instance in instances(whole):
+        if isinstance(instance.owner, Recurrence):
+            found.setdefault(instance.owner, []).append(instance.path)
+    return found
+
+
+def _rule(rule: Recurrence, uses: list[str], plan: Plan) -> Data:
+    return {
+        "name": rule.name,
+        "uses": [path for path in uses if path],
+        "inputs": [_named(leaf.name, leaf.axes) for leaf in rule.inputs],
+        "sizes": dict(_lengths(rule)),
+        "recurrence": list(_equations(rule)),
+        "classes": [
+            {
+                "code": found.code,
+                "name": found.name,
+                "states": list(found.states),
+                "because": found.reason,
+                "place": _place(found.span),
+            }
+            for found in plan.classes
+        ],
+        "schedule": {
+            "mode": plan.mode,
+            "modes": list(plan.modes),
+            "block": max((stage.block for stage in plan.stages), default=1),
+        },
+    }
+
+
+def _equations(rule: Recurrence) -> Iterator[Data]:
+    """The recurrence as derived, one line a name, in the order of the text."""
+    for name, value in rule.names:
+        yield _equation("let", name, value, rule)
+    for state in rule.states:
+        yield _equation("state", _named(state.name, state.axes), state.initial, rule)
+    for store in rule.stores:
+        yield _equation("store", _named(store.name, (store.axis, *store.axes)), store.value, rule)
+    for state, update in zip(rule.states, rule.updates, strict=True):
+        yield _equation("update", f"{state.name}'", update, rule)
+    for output in rule.outputs:
+        yield _equation("return", "", output, rule)
+
+
+def _equation(kind: str, name: str, value: Expr, rule: Recurrence) -> Data:
+    return {"kind": kind, "name": name, "value": format_expr(value), "place": _place(rule.origins.get(value))}
+
+
+def _states(whole: Whole) -> Data:
+    tensors: list[Data] = []
+    total = cost.Cost()
+    for state in state_table(whole).values():
+        size = cost.state_bytes(state)
+        total += size
+        tensors.append(
+            {"name": state.name, "shape": list(state.shape), "growth": _growth(state), "bytes": size.fixed}
+        )
+    return {
+        "bytes": int(total.fixed),
+        "bytes_per_token": int(total.context),
+        "growth": "linear" if total.context else "constant",
+        "tensors": tensors,
+    }
+
+
+def _growth(state: NamedState) -> str:
+    """`constant`, `window`, or `linear` in the number of tokens."""
+    if not isinstance(state.source, Store):
+        return "constant"
+    return "linear" if cost.visible(state.source) is None else "window"
+
+
+def _costs(whole: Whole, plan_of: PlanOf) -> Data:
+    """Operations and fp32 bytes a token, at a context of `CONTEXT` tokens."""
+    half = CONTEXT / 2
+    flops, traffic = cost.prefill(whole, plan_of), cost.prefill_bytes(whole, plan_of)
+    alone, alone_traffic = cost.decode(whole), cost.decode_bytes(whole)
+    return {
+        "context": CONTEXT,
+        "prefill": {
+            "flops_per_token": round(flops.at(half) + flops.once / CONTEXT),
+            "bytes_per_token": round(traffic.at(half) + traffic.once / CONTEXT),
+        },
+        "decode": {
+            "flops_per_token": round(alone.at(CONTEXT) + alone.once),
+            "bytes_per_token": round(alone_traffic.at(CONTEXT) + alone_traffic.once),
+        },
+        "decode_growth_per_token_of_context": {"flops": alone.context, "bytes": alone_traffic.context},
+    }
+
+
+def _lengths(rule: Recurrence) -> Mapping[str, int]:
+    """The lengths of the axes that the reader knows (those that passes made have names he cannot write)."""
+    return {axis: length for axis, length in rule.sizes.items() if axis.isidentifier()}
+
+
+def _named(name: str, axes: tuple[str, ...]) -> str:
+    return f"{name}[{', '.join(axes)}]" if axes else name
+
+
+def _place(span: Span | None) -> str | None:
+    return None if span is None else str(span)
+
+
+# --- as text -------------------------------------------------------------------------------------------------------
+
+
+def text(facts: Data) -> str:
+    """The report as a person reads it; places are what editors make into links."""
+    blocks = [_head(facts)]
+    blocks += [_rule_text(rule, facts["kind"] == "model") for rule in facts["rules"]]
+    blocks.append(_tail(facts))
+    return "\n\n".join(blocks)
+
+
+def _head(facts: Data) -> str:
+    sizes = ", ".join(f"{name} = {value:g}" for name, value in facts["settings"].items())
+    lines = [f"{facts['kind']} {facts['name']}" + (f"  ({facts['place']})" if facts["place"] else "")]
+    if sizes:
+        lines.append(f"  {'settings' if facts['kind'] == 'model' else 'sizes'}: {sizes}")
+    return "\n".join(lines)
+
+
+def _rule_text(rule: Data, in_model: bool) -> str:
+    lines = [f"rule {rule['name']}({', '.join(rule['inputs'])})"]
+    if in_model:
+        uses = rule["uses"]
+        more = f" and {len(uses) - 1} more" if len(uses) > 1 else ""
+        sizes = ", ".join(f"{name} = {value}" for name, value in rule["sizes"].items())
+        lines[0] += f"  used as {uses[0]}{more}" + (f", with {sizes}" if sizes else "")
+    lines += _aligned(rule["recurrence"])
+    for found in rule["classes"]:
+        at = f"  ({found['place']})" if found["place"] else ""
+        states = ", ".join(found["states"])
+        lines.append(f"  class      {found['code']} {found['name']}, of {states}: {found['because']}{at}")
+    schedule = rule["schedule"]
+    block = f" of {schedule['block']} tokens" if schedule["block"] > 1 else ""
+    others = [mode for mode in schedule["modes"] if mode != schedule["mode"]]
+    also = f"; on request {', '.join(others)}" if others else ""
+    lines.append(f"  schedule   {schedule['mode']}{block}{also}")
+    return "\n".join(lines)
+
+
+def _aligned(equations: list[Data]) -> list[str]:
+    shown = [(_left(equation), equation["value"], equation["place"]) for equation in equations]
+    left = max((len(name) for name, _, _ in shown), default=0)
+    return [
+        f"    {name:<{left}} {value}" + (f"    # {place}" if place else "") for name, value, place in shown
+    ]
+
+
+def _left(equation: Data) -> str:
+    match equation["kind"]:
+        case "return":
+            return "return"
+        case "update":
+            return f"{equation['name']} ="
+        case kind:
+            return f"{kind} {equation['name']} ="
+
+
+def _tail(facts: Data) -> str:
+    states, costs = facts["states"], facts["cost"]
+    per_token = states["bytes_per_token"]
+    grows = f", and {_bytes(per_token)} more with every token" if per_token else ", whatever the length"
+    lines = [
+        f"parameters  {facts['parameters']['count']:,} in {len(facts['parameters']['tensors'])} tensors",
+        f"state       {_bytes(states['bytes'])} in {len(states['tensors'])} tensors{grows}",
+    ]
+    for what in ("prefill", "decode"):
+        each = costs[what]
+        flops, traffic = _count(each["flops_per_token"]), _bytes(each["bytes_per_token"])
+        lines.append(f"{what:<11} {flops} operations and {traffic} of memory traffic a token")
+    lines.append(f"            (counted for fp32, one row, a context of {costs['context']:,} tokens)")
+    return "\n".join(lines)
+
+
+def _count(number: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def _bytes(number: float) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f} bytes"
