@@ -3,18 +3,19 @@
 A name is the path of the calls that lead to its owner, then its own name, joined by dots:
 
 - a call adds the `name` of its `Invoke`; what is not called (the recurrence, the model) adds nothing;
-- a `Repeat` called `layers` adds `layers.0`, `layers.1`, …; when it is shared, its parameters are named under `layers`
-  and its states still under `layers.<i>`: this is why an instance has two paths;
-- a parameter that the caller passes in (`Invoke.given`) belongs to the caller and has no name below the callee.
+- a `Repeat` called `layers` adds `layers.0`, `layers.1`, …; when it is shared, its parameters are named under
+  `layers` and its states still under `layers.<i>`: this is why an instance has two paths;
+- a parameter that the caller passes in (`Invoke.given`) belongs to the caller and has no name below the
+  callee.
 
 States, each `[batch, …]`:
 
-| what                 | name              | shape after the batch axis                                           |
-| -------------------- | ----------------- | -------------------------------------------------------------------- |
-| a `State`            | `<path>.<name>`   | its axes                                                             |
-| a `Conv`             | `<conv>.window`   | width - 1, then the axes of its argument; oldest first               |
-| a `Store`, entries   | `<path>.<name>`   | entries, then its axes; how they are kept is the backend's business  |
-| a `Store`, position  | `<path>.<name>.count` | none; how many tokens this row has appended since its last reset |
+| what               | name              | shape after the batch axis                            |
+| ------------------ | ----------------- | ----------------------------------------------------- |
+| a `State`          | `<path>.<name>`   | its axes                                              |
+| a `Conv`           | `<conv>.window`   | width - 1, then the argument's axes; oldest first     |
+| a `Store`: entries | `<path>.<name>`   | entries, then its axes; kept as the backend pleases   |
+| a `Store`: count   | `<store>.count`   | none; what the row has appended since its last reset  |
 
 Only what the outputs reach has a name: a `let` that nothing uses has neither parameters nor states.
 """
@@ -69,8 +70,8 @@ class NamedParameter:
 class NamedState:
     """What one token hands to the next, by full name; `axes` and `shape` leave out the batch.
 
-    For a `Conv`, `axes` begins with its taps, of which the state has `width - 1`.  For a `Store`, `shape` begins with
-    -1: the number of entries.
+    For a `Conv`, `axes` begins with its taps, of which the state has `width - 1`.  For a `Store`, `shape`
+    begins with -1: the number of entries.
     """
 
     name: str

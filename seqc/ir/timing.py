@@ -12,7 +12,8 @@ from seqc.ir.recurrence import Recurrence
 def varying_outputs(
     callee: Recurrence | Function | Repeat, inputs: Sequence[bool] | None = None
 ) -> tuple[bool, ...]:
-    """For each output, whether it has a value a token; if not, it has one a sequence (a `Pool` and what follows).
+    """For each output, whether it has a value a token; if not, it has one a sequence (a `Pool` and what
+    follows).
 
     `inputs` says the same of the inputs; by default all of them vary.
     """
