@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from seqc.ir.expr import Conv, Expr, Invoke, Item
+from seqc.ir.expr import Conv, Expr, Invoke, Item, walk
 from seqc.ir.paths import Instance, callees, count_name, join, window_name
 from seqc.ir.program import Function, Repeat
 from seqc.ir.recurrence import Recurrence
