@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seqc.diagnostics.base import Diagnostic
-from seqc.diagnostics.words import did_you_mean, listing
+from seqc.diagnostics.words import by_nearness, did_you_mean, listing
 
 
 @dataclass(frozen=True)
@@ -114,3 +114,64 @@ class UseTooDeep(Diagnostic):
     @property
     def message(self) -> str:
         return f"more than {self.limit} {self.what}"
+
+
+@dataclass(frozen=True)
+class UnknownLibrary(Diagnostic):
+    """A `use` of a library that does not exist. There is one, `std`, and it is there without being asked for.
+
+    Wrong:
+
+        use standard
+
+        rule keep(x[d]) {
+            return x
+        }
+
+    Right:
+
+        use std
+
+        rule keep(x[d]) {
+            return x
+        }
+    """
+
+    code = "E0706"
+    title = "no such library"
+
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"there is no library `{self.name}`"
+
+    @property
+    def help(self) -> str:
+        return 'write `use std`, or `use "file.seq"` for a file'
+
+
+@dataclass(frozen=True)
+class NoSuchItem(Diagnostic):
+    """A rule, a block or a model that this spec does not have."""
+
+    code = "E0707"
+    title = "no such item"
+
+    kind: str
+    name: str
+    known: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"there is no {self.kind} `{self.name}`"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if not self.known:
+            return (f"this spec has no {self.kind}",)
+        return (f"there is {listing(by_nearness(self.name, self.known))}",)
+
+    @property
+    def help(self) -> str | None:
+        return did_you_mean(self.name, self.known)

@@ -119,3 +119,312 @@ class NameTaken(Diagnostic):
     @property
     def also(self) -> tuple[Label, ...]:
         return (Label(self.first, "first introduced here"),)
+
+
+@dataclass(frozen=True)
+class NotAState(Diagnostic):
+    """A prime on the left of an equation whose name is not a state or a memory of one tensor.
+
+    Wrong:
+
+        rule ema(x[d]) {
+            state h[d] = 0
+            h' = 0.9 * h + x
+            x' = h'
+            return h'
+        }
+
+    Right:
+
+        rule ema(x[d]) {
+            state h[d] = 0
+            h' = 0.9 * h + x
+            return h'
+        }
+    """
+
+    code = "E0204"
+    title = "not a state"
+
+    name: str
+    known: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"`{self.name}` is not a state: it has no next value to write"
+
+    @property
+    def help(self) -> str | None:
+        return did_you_mean(self.name, self.known)
+
+
+@dataclass(frozen=True)
+class NotPrimed(Diagnostic):
+    """A prime on a value that has no next value: only states, memories and stores change from one token to the next.
+
+    Wrong:
+
+        rule keep(x[d]) {
+            return x'
+        }
+
+    Right:
+
+        rule keep(x[d]) {
+            return x
+        }
+    """
+
+    code = "E0205"
+    title = "prime on a value"
+
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"`{self.name}` has no next value: it is not a state, a memory or a store"
+
+    @property
+    def help(self) -> str:
+        return f"write `{self.name}`"
+
+
+@dataclass(frozen=True)
+class NotWritten(Diagnostic):
+    """The next value of a state before the equation that gives it. Equations are read in their order, and a bare name is
+    the value before the token.
+
+    Wrong:
+
+        rule ema(x[d]) {
+            state h[d] = 0
+            let y = 2 * h'
+            h' = 0.9 * h + x
+            return y
+        }
+
+    Right:
+
+        rule ema(x[d]) {
+            state h[d] = 0
+            h' = 0.9 * h + x
+            let y = 2 * h'
+            return y
+        }
+    """
+
+    code = "E0206"
+    title = "used before its equation"
+
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"`{self.name}'` is used before the equation that gives it"
+
+    @property
+    def help(self) -> str:
+        return f"move this below the equation of `{self.name}`, or write `{self.name}` for the value before the token"
+
+
+@dataclass(frozen=True)
+class WrittenTwice(Diagnostic):
+    """A second equation for a state, or an equation for a memory that the four choices write.
+
+    Wrong:
+
+        rule ema(x[d]) {
+            state h[d] = 0
+            h' = 0.9 * h
+            h' = h + x
+            return h'
+        }
+
+    Right:
+
+        rule ema(x[d]) {
+            state h[d] = 0
+            h' = 0.9 * h + x
+            return h'
+        }
+    """
+
+    code = "E0207"
+    title = "second equation"
+
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"`{self.name}` already has an equation"
+
+    @property
+    def help(self) -> str:
+        return "give the first part a name with `let`"
+
+
+@dataclass(frozen=True)
+class NotAFunction(Diagnostic):
+    """A value with parentheses behind it. Only memories that map keys to values, operations, rules and blocks are called.
+
+    Wrong:
+
+        rule keep(x[d], g) {
+            return g(x)
+        }
+
+    Right:
+
+        rule keep(x[d], g) {
+            return g * x
+        }
+    """
+
+    code = "E0208"
+    title = "not a function"
+
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"`{self.name}` is a value and cannot be called"
+
+    @property
+    def help(self) -> str:
+        return f"write `{self.name} * (...)` for a product"
+
+
+@dataclass(frozen=True)
+class NotAValue(Diagnostic):
+    """The name of an operation, a rule, a block or a memory of several tensors where one value is wanted.
+
+    Wrong:
+
+        rule keep(x[d]) {
+            return exp * x
+        }
+
+    Right:
+
+        rule keep(x[d]) {
+            return exp(x)
+        }
+    """
+
+    code = "E0209"
+    title = "not a value"
+
+    name: str
+    what: str
+
+    @property
+    def message(self) -> str:
+        return f"`{self.name}` is not a value here: it is {self.what}"
+
+
+@dataclass(frozen=True)
+class UnknownSettingName(Diagnostic):
+    """A name in settings arithmetic that is no setting. Sizes, counts and conditions are worked out before anything runs, from numbers and settings alone.
+
+    Wrong:
+
+        block twice(x[d]; times = 2) {
+            repeat tims {
+                x = 2 * x
+            }
+            return x
+        }
+
+    Right:
+
+        block twice(x[d]; times = 2) {
+            repeat times {
+                x = 2 * x
+            }
+            return x
+        }
+    """
+
+    code = "E0210"
+    title = "unknown setting in arithmetic"
+
+    name: str
+    known: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"there is no setting `{self.name}` here"
+
+    @property
+    def help(self) -> str | None:
+        return did_you_mean(self.name, self.known)
+
+
+@dataclass(frozen=True)
+class UnknownWord(Diagnostic):
+    """A word that is none of those that the language has for this place.
+
+    Wrong:
+
+        rule titans(q[n], k[n], v[m]) {
+            memory M: n -> m = mpl(hidden = 16)
+            objective 0.5 * sumsq(M(k) - v)
+            learner gd(rate = 0.1)
+            return M'(q)
+        }
+
+    Right:
+
+        rule titans(q[n], k[n], v[m]) {
+            memory M: n -> m = mlp(hidden = 16)
+            objective 0.5 * sumsq(M(k) - v)
+            learner gd(rate = 0.1)
+            return M'(q)
+        }
+    """
+
+    code = "E0211"
+    title = "unknown word"
+
+    what: str
+    name: str
+    known: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"there is no {self.what} `{self.name}`"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (f"there is {listing(by_nearness(self.name, self.known))}",)
+
+    @property
+    def help(self) -> str | None:
+        return did_you_mean(self.name, self.known)
+
+
+@dataclass(frozen=True)
+class BuiltinName(Diagnostic):
+    """A rule or a block with the name of an operation of the language. One with the name of something in the standard library is allowed: it takes its place.
+
+    Wrong:
+
+        block linear(x[d]) {
+            return 2 * x
+        }
+
+    Right:
+
+        block double(x[d]) {
+            return 2 * x
+        }
+    """
+
+    code = "E0212"
+    title = "name of an operation"
+
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"`{self.name}` is an operation of the language"

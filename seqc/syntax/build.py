@@ -15,21 +15,18 @@ from typing import TypeGuard, TypeVar, cast
 from lark import Token, Tree
 
 from seqc.diagnostics.base import Bag, Diagnostic
-from seqc.diagnostics.limits import NestingTooDeep
-from seqc.diagnostics.syntax import (
-    MisplacedStatement,
+from seqc.diagnostics.calls import (
     NameWithoutCall,
     NotALearner,
     NotCallable,
     PositionalAfterKeyword,
     RenameInCall,
     RepeatedArgument,
-    ReservedWord,
     ResultWithoutCall,
-    ReturnNotLast,
-    UnknownLibrary,
-    UnknownVersion,
 )
+from seqc.diagnostics.items import MisplacedStatement, ReturnNotLast, UnknownLibrary, UnknownVersion
+from seqc.diagnostics.limits import NestingTooDeep
+from seqc.diagnostics.syntax import ReservedWord
 from seqc.source import Source, Span
 from seqc.syntax import tree as t
 from seqc.syntax.lexer import KEYWORD_TOKENS, MAX_DIGITS, span_of

@@ -9,12 +9,12 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters
 from lark.utils import TextSlice
 
+from seqc.bundled import folder
 from seqc.diagnostics.base import Bag
 from seqc.diagnostics.limits import FileTooLong, NameTooLong, NestingTooDeep, NumberTooLarge
 from seqc.diagnostics.syntax import (
@@ -72,7 +72,7 @@ _MORE_NUMBER = re.compile(r"\.[0-9]*([eE][+-]?[0-9]+)?")
 def grammar() -> Lark:
     """The parser of `grammar/seq.lark`, built once in a process."""
     return Lark(
-        grammar_path().read_text(encoding="utf-8"),
+        (folder("grammar") / "seq.lark").read_text(encoding="utf-8"),
         start="file",
         parser="lalr",
         lexer="basic",
@@ -80,13 +80,6 @@ def grammar() -> Lark:
         keep_all_tokens=True,
         maybe_placeholders=False,
     )
-
-
-def grammar_path() -> Path:
-    """`grammar/seq.lark`: inside the package in a wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "grammar" / "seq.lark"
-    return inside if inside.is_file() else package.parent / "grammar" / "seq.lark"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,11 @@ from lark import Token
 from lark.exceptions import UnexpectedToken as ParserStopped
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-from seqc.diagnostics import syntax as faults
+from seqc.diagnostics import situations
 from seqc.diagnostics.base import Bag, Diagnostic
+from seqc.diagnostics.items import LateVersion, OutsideItem
+from seqc.diagnostics.situations import SituationFault, UnusedValue
+from seqc.diagnostics.syntax import MissingValue, ReservedWord, UnexpectedToken
 from seqc.diagnostics.words import ticked
 from seqc.source import Source, Span
 from seqc.syntax.lexer import (
@@ -93,7 +96,7 @@ def _items(tokens: list[Token]) -> list[list[Token]]:
 def _report_item(source: Source, item: list[Token], bag: Bag, budget: int, known: set[int]) -> int:
     """Report the faults of one item, one statement after the other; the budget that is left."""
     if _is_late_version(source, item[0]):
-        bag.add(faults.LateVersion(span_of(source, item[0])))
+        bag.add(LateVersion(span_of(source, item[0])))
         return budget
     if not check_brackets(source, item, bag):
         return budget
@@ -210,12 +213,12 @@ def _describe(source: Source, item: list[Token], at: int, parser: InteractivePar
     found = _found(token, at == len(item))
     if previous is None:
         if token is not None and token.type not in ITEM_STARTS:
-            return faults.OutsideItem(span, found)
+            return OutsideItem(span, found)
     elif at and item[0].type in _HEADERS and _closed(item[:at]):
-        return faults.OutsideItem(span, found)
+        return OutsideItem(span, found)
     by_case = _cases().get(_situation(parser, token))
     if by_case is not None:
-        if by_case is faults.UnusedValue and previous is not None and previous.type in ("NAME", "PRIMED"):
+        if by_case is UnusedValue and previous is not None and previous.type in ("NAME", "PRIMED"):
             span = span_of(source, previous)
         return by_case(span)
     expected = _accepted(parser)
@@ -225,12 +228,12 @@ def _describe(source: Source, item: list[Token], at: int, parser: InteractivePar
         and token.type in KEYWORD_TOKENS
         and _is_used_as_name(item, at)
     ):
-        return faults.ReservedWord(span, str(token))
+        return ReservedWord(span, str(token))
     if expected >= _VALUE_STARTS and (token is None or token.type != "ASSIGN"):
-        return faults.MissingValue(
+        return MissingValue(
             _gap(source, previous, span), found, str(previous) if previous is not None else None
         )
-    return faults.UnexpectedToken(span, found, _expected_words(expected))
+    return UnexpectedToken(span, found, _expected_words(expected))
 
 
 def _accepted(parser: InteractiveParser) -> set[str]:
@@ -299,13 +302,13 @@ def _written_out(cases: tuple[str, ...]) -> Iterator[str]:
 
 
 @cache
-def _cases() -> dict[_Situation, type[faults.SituationFault]]:
+def _cases() -> dict[_Situation, type[SituationFault]]:
     """Situation of the parser and kind of the next word, as in the `cases` of the classes, and the class
     that tells.
     """
-    table: dict[_Situation, type[faults.SituationFault]] = {}
-    for kind in vars(faults).values():
-        if not (isinstance(kind, type) and issubclass(kind, faults.SituationFault)):
+    table: dict[_Situation, type[SituationFault]] = {}
+    for kind in vars(situations).values():
+        if not (isinstance(kind, type) and issubclass(kind, SituationFault)):
             continue
         for case in _written_out(kind.cases):
             tokens = list(grammar().lex(case))
