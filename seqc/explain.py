@@ -10,9 +10,9 @@ from math import prod
 from typing import Any
 
 from seqc.ir.expr import Expr
-from seqc.ir.paths import Instance, NamedState, instances, parameter_table, state_table
+from seqc.ir.paths import NamedState, instances, parameter_table, state_table
 from seqc.ir.plan import Plan
-from seqc.ir.program import Function, Model
+from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence, Store
 from seqc.ir.text import format_expr
 from seqc.passes import cost
