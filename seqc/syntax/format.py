@@ -27,7 +27,7 @@ from seqc.syntax.parser import parse
 INDENT = 4
 WIDTH = 110
 # A longer left side does not push the `=` of its neighbours away.
-WIDEST_LEFT = 24
+WIDEST_LEFT = 20
 
 _COMMENT = re.compile(r"#[^\r\n]*")
 _NEWLINE = re.compile(r"\r\n?|\n")
@@ -273,7 +273,9 @@ def _pad_words(body: list[Line]) -> None:
 
 
 def _is_short_let(line: Line) -> bool:
-    return line.kind == "LET" and not line.in_rule and len(_left(line)) <= WIDEST_LEFT
+    left = _left(line)
+    several = "," in re.sub(r"\[[^\]]*\]", "", left)
+    return line.kind == "LET" and not line.in_rule and not several and len(left) <= WIDEST_LEFT
 
 
 def _left(line: Line) -> str:

@@ -158,9 +158,14 @@ def _skip_fault(source: Source, at: int, tokens: list[Token], bag: Bag) -> int:
 
 
 def _check_words(source: Source, tokens: list[Token], bag: Bag) -> None:
-    """Lengths of names, sizes of numbers, and numbers that run into a name."""
+    """Lengths of names, sizes of numbers, numbers that run into a name, and brackets inside brackets."""
     previous: Token | None = None
+    depth = 0
     for token in tokens:
+        depth += (token.type in OPENING) - (token.type in CLOSING)
+        if depth > MAX_NESTING:
+            bag.add(NestingTooDeep(span_of(source, token), MAX_NESTING))
+            return
         if token.type in ("NAME", "PRIMED"):
             if len(token) > MAX_NAME + (token.type == "PRIMED"):
                 bag.add(NameTooLong(span_of(source, token), len(token.rstrip("'")), MAX_NAME))
@@ -187,7 +192,7 @@ def _check_number(source: Source, token: Token, bag: Bag) -> None:
 
 
 def check_brackets(source: Source, tokens: list[Token], bag: Bag) -> bool:
-    """True if every bracket of the tokens has its partner and none is too deep; reports the first that
+    """True if every bracket of the tokens has its partner; reports the first that
     has not.
 
     A word that can only begin a statement or an item closes, for this purpose, what should have been
@@ -197,9 +202,6 @@ def check_brackets(source: Source, tokens: list[Token], bag: Bag) -> bool:
     for previous, token in zip([None, *tokens], tokens, strict=False):
         if token.type in OPENING:
             stack.append(token)
-            if len(stack) > MAX_NESTING:
-                bag.add(NestingTooDeep(span_of(source, token), MAX_NESTING))
-                return False
         elif token.type in CLOSING:
             if not stack or (stack[-1].type == "LBRACE" and token.type != "RBRACE"):
                 bag.add(UnmatchedBracket(span_of(source, token), SPELLED[token.type]))

@@ -40,6 +40,8 @@ TAIL = 2
 
 _Situation = tuple[tuple[int, ...], str]
 _HEADERS = frozenset({"RULE", "BLOCK", "MODEL"})
+# After these stands a name, even if it is a reserved word.
+_NAMING = _HEADERS | {"LET", "COMMA", "LPAR", "LSQB", "SEMICOLON", "PARAM", "STATE"}
 _COMPOUND = frozenset({"REPEAT", "IF"})
 _VALUE_STARTS = frozenset({"NUMBER", "LPAR", "MINUS"})
 _WORDS = {
@@ -66,10 +68,11 @@ def report_faults(source: Source, tokens: list[Token], bag: Bag) -> None:
     budget = MAX_REPEATED
     # Where a character, a number or a bracket is wrong, the grammar would only say it again.
     known = {diagnostic.span.line for diagnostic in bag}
-    for item in _items(tokens):
+    items = _items(tokens)
+    for item, following in zip(items, [*items[1:], []], strict=True):
         if len(bag) >= MAX_FAULTS:
             return
-        budget = _report_item(source, item, bag, budget, known)
+        budget = _report_item(source, item, following[:1], bag, budget, known)
 
 
 def _items(tokens: list[Token]) -> list[list[Token]]:
@@ -78,22 +81,16 @@ def _items(tokens: list[Token]) -> list[list[Token]]:
     previous = ""
     for token in tokens:
         # A reserved word used as a name begins nothing.
-        if token.type in ITEM_STARTS and previous not in (
-            "LET",
-            "COMMA",
-            "LPAR",
-            "LSQB",
-            "SEMICOLON",
-            "PARAM",
-            "STATE",
-        ):
+        if token.type in ITEM_STARTS and previous not in _NAMING:
             items.append([])
         items[-1].append(token)
         previous = token.type
     return [item for item in items if item]
 
 
-def _report_item(source: Source, item: list[Token], bag: Bag, budget: int, known: set[int]) -> int:
+def _report_item(
+    source: Source, item: list[Token], following: list[Token], bag: Bag, budget: int, known: set[int]
+) -> int:
     """Report the faults of one item, one statement after the other; the budget that is left."""
     if _is_late_version(source, item[0]):
         bag.add(LateVersion(span_of(source, item[0])))
@@ -107,7 +104,7 @@ def _report_item(source: Source, item: list[Token], bag: Bag, budget: int, known
         at, parser = stop
         around = item[max(at - 1, 0) : at + 1]
         if known.isdisjoint(span_of(source, token).line for token in around):
-            bag.add(_describe(source, item, at, parser))
+            bag.add(_describe(source, item, following, at, parser))
         remaining = _without_fault(item, at)
         budget -= len(remaining)
         if len(remaining) >= len(item) or not remaining or budget < 0:
@@ -146,6 +143,8 @@ def _without_fault(item: list[Token], at: int) -> list[Token]:
     body = next((i for i, token in enumerate(item) if token.type == "LBRACE"), None)
     if item[0].type not in _HEADERS or body is None:
         return []
+    if _closed(item[:at]):
+        return item[:at]
     if at <= body:
         return [*_made(item[0], "RULE", "NAME", "LPAR", "RPAR"), *item[body:]]
     starts = _statement_starts(item, body)
@@ -153,6 +152,8 @@ def _without_fault(item: list[Token], at: int) -> list[Token]:
     last = at - 1 if at == len(item) or at in starts or item[at].type in ("RBRACE", *STATEMENT_STARTS) else at
     start = max((i for i in starts if i <= last), default=body + 1)
     end = min((i for i in starts if i > last), default=len(item))
+    if start >= end:
+        return []
     if item[start].type in _COMPOUND:
         opening = next((i for i in range(start, end) if item[i].type == "LBRACE"), None)
         if opening is not None and last < opening:
@@ -206,11 +207,13 @@ def _is_binding(item: list[Token], i: int) -> bool:
     return i < len(item) and item[i].type == "ASSIGN"
 
 
-def _describe(source: Source, item: list[Token], at: int, parser: InteractiveParser) -> Diagnostic:
+def _describe(
+    source: Source, item: list[Token], following: list[Token], at: int, parser: InteractiveParser
+) -> Diagnostic:
     token = item[at] if at < len(item) else None
     previous = item[at - 1] if at else None
     span = span_of(source, token) if token is not None else span_of(source, item[-1]).at_end
-    found = _found(token, at == len(item))
+    found = _found(token or (following[0] if following else None))
     if previous is None:
         if token is not None and token.type not in ITEM_STARTS:
             return OutsideItem(span, found)
@@ -263,8 +266,8 @@ def _is_used_as_name(item: list[Token], at: int) -> bool:
     return item[at + 1].type not in ("NAME", "PRIMED", "NUMBER")
 
 
-def _found(token: Token | None, at_end: bool) -> str:
-    if token is None or at_end:
+def _found(token: Token | None) -> str:
+    if token is None:
         return _WORDS[END]
     if token.type == "STRING":
         return "a path in quotation marks"
