@@ -82,13 +82,13 @@ def _rule(rule: Recurrence, uses: list[str], plan: Plan) -> Data:
 
 
 def _equations(rule: Recurrence) -> Iterator[Data]:
-    """The recurrence as derived, one line a name, in the order of the text."""
-    for name, value in rule.names:
-        yield _equation("let", name, value, rule)
+    """The recurrence as derived, one line a name."""
     for state in rule.states:
         yield _equation("state", _named(state.name, state.axes), state.initial, rule)
     for store in rule.stores:
         yield _equation("store", _named(store.name, (store.axis, *store.axes)), store.value, rule)
+    for name, value in rule.names:
+        yield _equation("let", name, value, rule)
     for state, update in zip(rule.states, rule.updates, strict=True):
         yield _equation("update", f"{state.name}'", update, rule)
     for output in rule.outputs:
@@ -96,7 +96,13 @@ def _equations(rule: Recurrence) -> Iterator[Data]:
 
 
 def _equation(kind: str, name: str, value: Expr, rule: Recurrence) -> Data:
-    return {"kind": kind, "name": name, "value": format_expr(value), "place": _place(rule.origins.get(value))}
+    names = {known: own for own, known in rule.names}
+    return {
+        "kind": kind,
+        "name": name,
+        "value": format_expr(value, names),
+        "place": _place(rule.origins.get(value)),
+    }
 
 
 def _states(whole: Whole) -> Data:
@@ -160,56 +166,59 @@ def _place(span: Span | None) -> str | None:
 
 def text(facts: Data) -> str:
     """The report as a person reads it; places are what editors make into links."""
-    blocks = [_head(facts)]
-    blocks += [_rule_text(rule, facts["kind"] == "model") for rule in facts["rules"]]
+    blocks = [_head(facts)] if facts["kind"] == "model" else []
+    blocks += [_rule_text(rule, facts) for rule in facts["rules"]]
     blocks.append(_tail(facts))
     return "\n\n".join(blocks)
 
 
 def _head(facts: Data) -> str:
-    sizes = ", ".join(f"{name} = {value:g}" for name, value in facts["settings"].items())
-    lines = [f"{facts['kind']} {facts['name']}" + (f"  ({facts['place']})" if facts["place"] else "")]
-    if sizes:
-        lines.append(f"  {'settings' if facts['kind'] == 'model' else 'sizes'}: {sizes}")
-    return "\n".join(lines)
+    return f"model {facts['name']}{_at(facts['place'])}\n  with {_sizes(facts['settings'])}"
 
 
-def _rule_text(rule: Data, in_model: bool) -> str:
+def _sizes(sizes: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value:g}" for name, value in sizes.items()) or "no settings"
+
+
+def _rule_text(rule: Data, facts: Data) -> str:
+    uses = rule["uses"]
     lines = [f"rule {rule['name']}({', '.join(rule['inputs'])})"]
-    if in_model:
-        uses = rule["uses"]
+    if uses:
         more = f" and {len(uses) - 1} more" if len(uses) > 1 else ""
-        sizes = ", ".join(f"{name} = {value}" for name, value in rule["sizes"].items())
-        lines[0] += f"  used as {uses[0]}{more}" + (f", with {sizes}" if sizes else "")
+        lines[0] += f"  used as {uses[0]}{more}"
+    else:
+        lines[0] += _at(facts["place"])
+    lines.append(f"  with {_sizes(rule['sizes'])}")
     lines += _aligned(rule["recurrence"])
     for found in rule["classes"]:
-        at = f"  ({found['place']})" if found["place"] else ""
         states = ", ".join(found["states"])
-        lines.append(f"  class      {found['code']} {found['name']}, of {states}: {found['because']}{at}")
+        lines.append(f"  class     {found['code']}, {found['name']} ({states})")
+        lines.append(f"            because {found['because']}{_at(found['place'])}")
     schedule = rule["schedule"]
-    block = f" of {schedule['block']} tokens" if schedule["block"] > 1 else ""
+    block = f", {schedule['block']} tokens at a time" if schedule["block"] > 1 else ""
     others = [mode for mode in schedule["modes"] if mode != schedule["mode"]]
-    also = f"; on request {', '.join(others)}" if others else ""
-    lines.append(f"  schedule   {schedule['mode']}{block}{also}")
+    also = f" (possible too: {', '.join(others)})" if others else ""
+    lines.append(f"  schedule  {schedule['mode']}{block}{also}")
     return "\n".join(lines)
+
+
+def _at(place: str | None) -> str:
+    return f"  ({place})" if place else ""
 
 
 def _aligned(equations: list[Data]) -> list[str]:
-    shown = [(_left(equation), equation["value"], equation["place"]) for equation in equations]
-    left = max((len(name) for name, _, _ in shown), default=0)
-    return [
-        f"    {name:<{left}} {value}" + (f"    # {place}" if place else "") for name, value, place in shown
-    ]
+    left = max((len(_left(equation)) for equation in equations), default=0)
+    lines: list[str] = []
+    for equation in equations:
+        sign = " " if equation["kind"] == "return" else "="
+        at = f"    # {equation['place']}" if equation["place"] else ""
+        lines.append(f"    {_left(equation):<{left}} {sign} {equation['value']}{at}")
+    return lines
 
 
 def _left(equation: Data) -> str:
-    match equation["kind"]:
-        case "return":
-            return "return"
-        case "update":
-            return f"{equation['name']} ="
-        case kind:
-            return f"{kind} {equation['name']} ="
+    kind = "" if equation["kind"] == "update" else f"{equation['kind']:<5} "
+    return f"{kind}{equation['name']}"
 
 
 def _tail(facts: Data) -> str:
@@ -217,8 +226,8 @@ def _tail(facts: Data) -> str:
     per_token = states["bytes_per_token"]
     grows = f", and {_bytes(per_token)} more with every token" if per_token else ", whatever the length"
     lines = [
-        f"parameters  {facts['parameters']['count']:,} in {len(facts['parameters']['tensors'])} tensors",
-        f"state       {_bytes(states['bytes'])} in {len(states['tensors'])} tensors{grows}",
+        f"parameters  {facts['parameters']['count']:,} in {_tensors(facts['parameters'])}",
+        f"state       {_bytes(states['bytes'])} in {_tensors(states)}{grows}",
     ]
     for what in ("prefill", "decode"):
         each = costs[what]
@@ -226,6 +235,11 @@ def _tail(facts: Data) -> str:
         lines.append(f"{what:<11} {flops} operations and {traffic} of memory traffic a token")
     lines.append(f"            (counted for fp32, one row, a context of {costs['context']:,} tokens)")
     return "\n".join(lines)
+
+
+def _tensors(group: Data) -> str:
+    number = len(group["tensors"])
+    return f"{number:,} tensor" + ("" if number == 1 else "s")
 
 
 def _count(number: float) -> str:
