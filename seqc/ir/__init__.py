@@ -1,0 +1,1 @@
+"""The intermediate representation: expressions, recurrences, programs."""
