@@ -19,8 +19,6 @@ from seqc.passes import cost
 from seqc.source import Span
 
 VERSION = 1
-# The context at which costs that grow with it are quoted.
-CONTEXT = 2048
 
 Whole = Recurrence | Model
 PlanOf = Callable[[Recurrence], Plan]
@@ -130,19 +128,19 @@ def _growth(state: NamedState) -> str:
 
 
 def _costs(whole: Whole, plan_of: PlanOf) -> Data:
-    """Operations and fp32 bytes a token, at a context of `CONTEXT` tokens."""
-    half = CONTEXT / 2
+    """Operations and fp32 bytes a token, at a context of `cost.SEQUENCE` tokens."""
+    half = cost.SEQUENCE / 2
     flops, traffic = cost.prefill(whole, plan_of), cost.prefill_bytes(whole, plan_of)
     alone, alone_traffic = cost.decode(whole), cost.decode_bytes(whole)
     return {
-        "context": CONTEXT,
+        "context": cost.SEQUENCE,
         "prefill": {
-            "flops_per_token": round(flops.at(half) + flops.once / CONTEXT),
-            "bytes_per_token": round(traffic.at(half) + traffic.once / CONTEXT),
+            "flops_per_token": round(flops.at(half) + flops.once / cost.SEQUENCE),
+            "bytes_per_token": round(traffic.at(half) + traffic.once / cost.SEQUENCE),
         },
         "decode": {
-            "flops_per_token": round(alone.at(CONTEXT) + alone.once),
-            "bytes_per_token": round(alone_traffic.at(CONTEXT) + alone_traffic.once),
+            "flops_per_token": round(alone.at(cost.SEQUENCE) + alone.once),
+            "bytes_per_token": round(alone_traffic.at(cost.SEQUENCE) + alone_traffic.once),
         },
         "decode_growth_per_token_of_context": {"flops": alone.context, "bytes": alone_traffic.context},
     }

@@ -31,11 +31,12 @@ from seqc.ir.expr import (
     walk,
 )
 from seqc.ir.paths import NamedState, instances, parameter_table, state_table
-from seqc.ir.plan import Plan, Stage
+from seqc.ir.plan import TOKEN, Plan, Stage
 from seqc.ir.program import Function, Model
 from seqc.ir.recurrence import Recurrence, Store
 
 WIDTH = 4  # bytes of a number in fp32
+SEQUENCE = 2048  # tokens of the sequence that costs are quoted for
 SOFTMAX = 4  # operations an entry: maximum, exponential, sum, quotient
 
 # A place in memory, not an operation.
@@ -172,8 +173,14 @@ def _planned(plan: Plan) -> Cost:
 
 def _staged(stage: Stage) -> Cost:
     roots = (*(value for _, value in stage.pre), *stage.updates, *(read.value for read in stage.reads))
-    block = operations(roots, Sizes(stage.sizes))
-    return Cost(block.fixed / stage.block, block.context / stage.block, block.once)
+    tokens = _block(stage)
+    block = operations(roots, Sizes({**stage.sizes, TOKEN: tokens}))
+    return Cost(block.fixed / tokens, block.context / tokens, block.once)
+
+
+def _block(stage: Stage) -> int:
+    """Tokens a block; a stage whose only block is the sequence is costed at `SEQUENCE` tokens."""
+    return stage.block or SEQUENCE
 
 
 # --- bytes ---------------------------------------------------------------------------------------------------------
@@ -249,7 +256,7 @@ def _plan_bytes(plan: Plan) -> Cost:
 
 def _stage_bytes(stage: Stage) -> Cost:
     carried = sum(prod(stage.sizes[axis] for axis in state.axes) for state in stage.carried)
-    return Cost(fixed=2.0 * carried * WIDTH / stage.block)
+    return Cost(fixed=2.0 * carried * WIDTH / _block(stage))
 
 
 def _parameter_bytes(whole: Whole) -> float:
