@@ -83,7 +83,8 @@ class Recurrence:
 
     Updates and outputs are expressions over leaves: inputs, parameters, states before the token (`STATE`) and after
     it (`NEXT`).  A `NEXT` leaf stands for that state's update; updates refer to one another without a cycle.
-    Batch and time are implied.  `sizes` gives the length of every axis that has one.
+    Batch and time are implied.  `sizes` gives the length of every axis that has one; `mapped` are the axes that the
+    rule is mapped over, not its own.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Recurrence:
     sizes: Mapping[str, int]
     names: tuple[tuple[str, Expr], ...] = ()
     origins: Mapping[Expr, Span] = field(default_factory=dict[Expr, "Span"])
+    mapped: Axes = ()
 
     def output_axes(self, index: int) -> Axes:
         """The axes of an output, in the order in which callers see them."""

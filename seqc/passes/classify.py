@@ -109,10 +109,8 @@ def _affine_class(recurrence: Recurrence, affine: Affine, before: Sequence[Class
 
 
 def _declared(state: State, recurrence: Recurrence) -> tuple[str, ...]:
-    """The axes of a state that are its own, not those that every input and output is mapped over."""
-    everywhere = [set(leaf.axes) for leaf in recurrence.inputs] + [set(axes) for axes in recurrence.returns]
-    mapped = set.intersection(*everywhere) if len(recurrence.inputs) > 1 else set[str]()
-    return tuple(axis for axis in state.axes if axis not in mapped)
+    """The axes of a state that are the rule's own."""
+    return tuple(axis for axis in state.axes if axis not in recurrence.mapped)
 
 
 def _own_gate_axes(decay: Expr, state: State, recurrence: Recurrence) -> set[str]:
@@ -125,7 +123,7 @@ def _gate(decay: Expr, state: State, recurrence: Recurrence) -> str:
     if decay is ZERO:
         return "nothing is kept elementwise"
     own = _own_gate_axes(decay, state, recurrence)
-    where = f"diagonal over {', '.join(sorted(own))}" if own else "one gate for the whole state"
+    where = f"diagonal over {', '.join(a for a in state.axes if a in own)}" if own else "one for the whole state"
     return f"the gate {_short(decay)}, {where}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seqc.ir import build as b
 from seqc.ir.build import ONE, ZERO
 from seqc.ir.expr import Const, DType, Expr, Leaf, LeafKind
@@ -66,7 +68,7 @@ def mapped() -> Recurrence:
     s = _matrix("S", "h")
     key, value, query = given("k", "h", "n"), given("v", "h", "m"), given("q", "h", "e", "n")
     update = b.add(b.mul(given("alpha", "h"), s.leaf), b.mul(value, key))
-    return recurrence("mapped", [(s, update)], [dot("n", s.next, query)])
+    return replace(recurrence("mapped", [(s, update)], [dot("n", s.next, query)]), mapped=("h", "e"))
 
 
 def diagonal(complex_state: bool = False) -> Recurrence:
@@ -171,3 +173,39 @@ ALL: dict[str, Recurrence] = {
     "delay": delay(),
     "counter": counter(),
 }
+
+
+def titans(period: int, momentum: bool = True) -> Recurrence:
+    """A two-layer memory, gradients held for `period` tokens."""
+    from seqc.passes.derive import gradient
+
+    w1 = State("M.0", ("e", "n"), Parameter("M.0", ("e", "n"), Const(0)).leaf)
+    w2 = State("M.1", ("m", "e"), Parameter("M.1", ("m", "e"), Const(0)).leaf)
+    memory = [w1, w2]
+    count = State("count", (), ZERO)
+    held = [State(f"{s.name}.held", s.axes, s.initial) for s in memory]
+    moved = [State(f"{s.name}.momentum", s.axes, ZERO) for s in memory]
+    fresh = b.apply("eq", count.leaf, ZERO)
+    now = [b.where(fresh, s.leaf, h.leaf) for s, h in zip(memory, held, strict=True)]
+
+    def apply(weights: list[Expr], x: Expr) -> Expr:
+        return dot("e", weights[1], b.apply("silu", dot("n", weights[0], x)))
+
+    error = b.sub(apply([x for x in now], k), v)
+    loss = b.mul(Const(0.5), b.sum_over(["m"], b.mul(error, error)))
+    grads = gradient(loss, now)
+    theta, eta = given("beta"), given("eta")
+    states: list[tuple[State, Expr]] = []
+    for s, h, z, n, g in zip(memory, held, moved, now, grads, strict=True):
+        step = b.neg(b.mul(theta, g))
+        if momentum:
+            states.append((z, b.add(b.mul(eta, z.leaf), step)))
+            step = z.next
+        states += [(s, b.add(b.mul(alpha, s.leaf), step)), (h, n)]
+    states.append((count, b.apply("mod", b.add(count.leaf, ONE), Const(period))))
+    parameters = tuple(Parameter(s.name, s.axes, Const(0)) for s in memory)
+    return recurrence("titans", states, [apply([s.next for s in memory], q)], parameters)
+
+
+ALL["titans"] = titans(8)
+ALL["held_plain"] = titans(3, False)
