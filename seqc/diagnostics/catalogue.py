@@ -19,6 +19,13 @@ from seqc.diagnostics.words import by_nearness
 _HEADING = re.compile(r"^(Wrong|Right):$", re.MULTILINE)
 
 
+_INTRODUCTION = """\
+# Errors and warnings
+
+Everything that the compiler can say about a text, by code. `seqc explain E0102` shows a single page. A code never
+changes its meaning. This file is made from the compiler's sources (`make accept`); do not edit it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A `.seq` text from the docstring of a diagnostic."""
@@ -62,6 +69,20 @@ def explain_code(code: str) -> str | None:
     """The page of a code as Markdown, or None if there is no such code."""
     page = catalogue().get(code.strip().upper())
     return None if page is None else page.markdown()
+
+
+def reference() -> str:
+    """`docs/errors.md`: the pages of all codes, after a table of them."""
+    rows = [f"| [{page.code}](#{_anchor(page)}) | {page.diagnostic.title} |" for page in catalogue().values()]
+    table = "\n".join(["| code | |", "| --- | --- |", *rows])
+    pages = [page.markdown() for page in catalogue().values()]
+    return "\n\n".join([_INTRODUCTION, table, *pages]) + "\n"
+
+
+def _anchor(page: Page) -> str:
+    """The anchor that GitHub gives to the heading of a page."""
+    kept = re.sub(r"[^a-z0-9 _-]", "", f"{page.code}: {page.diagnostic.title}".lower())
+    return kept.replace(" ", "-")
 
 
 def similar_codes(code: str) -> list[str]:

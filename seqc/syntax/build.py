@@ -407,6 +407,14 @@ class Builder:
             begins_line = "\n" in self.source.text[callee.span.end : opening.start]
             self.bag.add(NotCallable(callee.span, begins_line))
             return callee
+        return self.call(callee, over, children, span)
+
+    def on_complex_call(self, children: list[Child], span: Span) -> t.Expr:
+        """`complex(re, im)`: the one reserved word that is also an operation."""
+        word = _token(children[0])
+        return self.call(t.Name(str(word), span=self.span(word)), (), children, span)
+
+    def call(self, callee: t.Name, over: tuple[t.Ident, ...], children: list[Child], span: Span) -> t.Call:
         arguments = next((part.values for part in _nodes(children, (Part,)) if part.kind == "arguments"), ())
         args = tuple(argument for argument in arguments if _is_expr(argument))
         keywords = tuple(argument for argument in arguments if isinstance(argument, t.Keyword))

@@ -339,6 +339,8 @@ def _spaced(pieces: list[Piece], i: int) -> bool:
     piece, previous = pieces[i], pieces[i - 1]
     if piece.kind in _TIGHT_BEFORE or previous.kind in _TIGHT_AFTER:
         return False
+    if piece.kind == "LPAR" and previous.kind == "COMPLEX":
+        return False
     if piece.kind in _OPENERS:
         return previous.kind not in CALLABLE_ENDS and not _is_sign(pieces, i - 1)
     return not _is_sign(pieces, i - 1)

@@ -82,7 +82,7 @@ rule attention(q[n], k[n], v[m]; w = 128, c = 4) {
     state  count
     state  z[n] complex = 0
     count' = count + 1
-    z'     = z
+    z'     = complex(0, 1) * z
     store  K[s, n] = k, window = w, sinks = c
     store  V[s, m] = v, window = w, sinks = c
     let    p = softmax[s](sum[n](q * K'))
