@@ -52,7 +52,7 @@ def _add(x: Expr, y: Expr) -> Expr | None:
         return x
     if isinstance(y, Apply) and y.op == "neg":
         return sub(x, y.args[0])
-    return None
+    return mul(Const(2.0), x) if x is y else None
 
 
 def _sub(x: Expr, y: Expr) -> Expr | None:
@@ -77,6 +77,8 @@ def _mul(x: Expr, y: Expr) -> Expr | None:
         return neg(mul(x.args[0], y))
     if isinstance(y, Apply) and y.op == "neg":
         return neg(mul(x, y.args[0]))
+    if isinstance(x, Const) and isinstance(y, Apply) and y.op == "mul" and isinstance(y.args[0], Const):
+        return mul(mul(x, y.args[0]), y.args[1])
     return None
 
 

@@ -52,6 +52,7 @@ def map_recurrence(rec: Recurrence, inputs: Mapping[str, Axes], sizes: Mapping[s
         sizes={**rec.sizes, **{axis: sizes[axis] for axis in order if axis in sizes}},
         names=tuple((name, mapped(expr)[0]) for name, expr in rec.names),
         origins=dict(origins),
+        mapped=(*rec.mapped, *order),
     )
 
 

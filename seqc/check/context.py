@@ -1,0 +1,159 @@
+"""What is in scope while a rule or a block is worked out, and what has been found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from seqc.check.limits import MADE_UP, MAX_AXIS, MAX_ELEMENTS, MAX_WORK
+from seqc.diagnostics import Bag, Diagnostic
+from seqc.diagnostics.axes import UnknownAxis
+from seqc.diagnostics.names import NameTaken
+from seqc.diagnostics.settings import NotAWholeSize, TooLarge, TooMuchWork
+from seqc.ir.expr import Axes, Expr
+from seqc.ir.recurrence import Parameter
+from seqc.source import Span
+from seqc.syntax import tree
+
+
+class Failed(Exception):
+    """The fault has been reported; what it is a part of cannot be worked out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The value of a name whose definition failed: using it is not a second fault."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """How much work one run may still do, shared by everything that it elaborates."""
+
+    left: int = MAX_WORK
+
+    def spend(self, bag: Bag, span: Span) -> None:
+        self.left -= 1
+        if self.left < 0:
+            bag.add(TooMuchWork(span, MAX_WORK))
+            raise Failed
+
+
+Number = int | float
+
+
+@dataclass(slots=True)
+class Context:
+    """The names of one rule or block.
+
+    `settings` holds all numbers, the lengths of axes among them; `sizes` those that have been used as axes.  `mapped`
+    are axes beyond the declared ones: reductions and linear maps leave them alone.  `growing` are the axes of stores.
+    With `provisional`, some sizes are made up, and nothing is said about sizes.
+    """
+
+    bag: Bag
+    budget: Budget
+    settings: dict[str, Number]
+    sizes: dict[str, int]
+    mapped: Axes = ()
+    owner: str = "this text"
+    provisional: bool = False
+    growing: dict[str, Span] = field(default_factory=dict[str, Span])
+    values: dict[str, object] = field(default_factory=dict[str, object])
+    places: dict[str, Span] = field(default_factory=dict[str, Span])
+    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    origins: dict[Expr, Span] = field(default_factory=dict[Expr, Span])
+    defaults: dict[str, tree.Expr] = field(default_factory=dict[str, tree.Expr])
+    instances: set[str] = field(default_factory=set[str])
+
+    def fail(self, diagnostic: Diagnostic) -> NoReturn:
+        self.bag.add(diagnostic)
+        raise Failed
+
+    # --- values ---
+
+    def define(self, name: tree.Ident, value: object) -> None:
+        if name.text in self.places:
+            self.bag.add(NameTaken(name.span, name.text, self.places[name.text]))
+            return
+        self.places[name.text] = name.span
+        self.values[name.text] = value
+
+    def known_values(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    # --- axes ---
+
+    def axis(self, name: tree.Ident) -> str:
+        """The axis of that name, which is now in use."""
+        text = name.text
+        if text in self.sizes or text in self.growing or text in self.mapped:
+            return text
+        if text not in self.settings:
+            self.fail(UnknownAxis(name.span, text, self.known_axes()))
+        self.sizes[text] = self.as_size(self.settings[text], name.span, text)
+        return text
+
+    def axes(self, names: Iterable[tree.Ident]) -> Axes:
+        found = [(self.axis(name), name) for name in names]
+        for position, (axis, name) in enumerate(found):
+            if any(axis == other for other, _ in found[:position]):
+                self.fail(NameTaken(name.span, axis, next(n.span for a, n in found if a == axis)))
+        return tuple(axis for axis, _ in found)
+
+    def known_axes(self) -> tuple[str, ...]:
+        whole = (name for name, value in self.settings.items() if float(value).is_integer())
+        return tuple(dict.fromkeys((*self.sizes, *self.growing, *whole)))
+
+    def as_size(self, value: Number, span: Span, name: str = "") -> int:
+        """A number as the length of an axis or as a count."""
+        if self.provisional:
+            return MADE_UP if not 1 <= value <= MAX_AXIS else -int(-value // 1)
+        if value > MAX_AXIS:
+            self.fail(TooLarge(span, f"this size{f' (`{name}`)' if name else ''}", f"{value:,}", MAX_AXIS))
+        if float(value).is_integer() and value >= 1:
+            return int(value)
+        formula = self.defaults.get(name)
+        because = ""
+        if isinstance(formula, tree.Binary) and formula.op == "/" and value > 0:
+            span = formula.span
+            because = f"`{formula.right.span.text}` does not divide `{formula.left.span.text}`"
+        self.fail(NotAWholeSize(span, name or span.text, f"{value:g}", because))
+
+    def fresh_axis(self, name: str, size: int) -> str:
+        """An axis that the text cannot name."""
+        candidate, count = name, 0
+        while candidate in self.sizes or candidate in self.settings or candidate in self.growing:
+            count += 1
+            candidate = f"{name}_{count}"
+        self.sizes[candidate] = size
+        return candidate
+
+    # --- parameters and instances ---
+
+    def instance(self, name: str) -> str:
+        """A name that no other operation of this body has: `name`, `name_1`, …"""
+        candidate, count = name, 0
+        while candidate in self.instances:
+            count += 1
+            candidate = f"{name}_{count}"
+        self.instances.add(candidate)
+        return candidate
+
+    def parameter(self, parameter: Parameter, span: Span) -> Expr:
+        elements = 1
+        for axis in parameter.axes:
+            elements *= self.sizes.get(axis, 1)
+        if elements > MAX_ELEMENTS:
+            self.fail(TooLarge(span, "the number of entries", f"{elements:,}", MAX_ELEMENTS))
+        self.parameters[parameter.name] = parameter
+        return parameter.leaf
+
+    def note(self, expr: Expr, span: Span) -> Expr:
+        """Remember where an expression was first written."""
+        self.origins.setdefault(expr, span)
+        return expr
+
+
+def lengths(sizes: Mapping[str, int], axes: Axes) -> dict[str, int]:
+    return {axis: sizes[axis] for axis in axes if axis in sizes}

@@ -1,0 +1,15 @@
+"""How large a program may be. Every limit has a diagnostic that names it; see `seqc/diagnostics/settings.py`."""
+
+from __future__ import annotations
+
+MAX_AXIS = 2**24  # entries of an axis
+MAX_ELEMENTS = 2**36  # entries of one parameter or state
+MAX_REPEAT = 4096  # applications of one `repeat`
+MAX_DEPTH = 16  # layers of an MLP memory, steps of a learner
+MAX_USES = 16  # files that use one another, one inside the other
+MAX_FILES = 64
+MAX_CALLS = 64  # blocks that call one another, one inside the other
+MAX_WORK = 200_000  # expressions looked at in one run
+
+# The length of an axis that has none, where a rule or a block is only checked.
+MADE_UP = 8

@@ -1,0 +1,224 @@
+"""One run of the checker: definitions, what has been worked out already, and headers with their settings fixed.
+
+Everything is worked out once for each way in which it is used: two layers that are the same block with the same
+settings and axes share one `Function`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from seqc.check.context import Budget, Context, Failed, Number
+from seqc.check.limits import MADE_UP, MAX_CALLS
+from seqc.check.numbers import Arithmetic
+from seqc.diagnostics import Bag
+from seqc.diagnostics.blocks import Recursive
+from seqc.diagnostics.names import NameTaken
+from seqc.diagnostics.settings import MissingSetting, SizesDiffer, TooLarge
+from seqc.ir.expr import Axes, DType, Leaf, LeafKind
+from seqc.ir.program import Function
+from seqc.ir.recurrence import Recurrence
+from seqc.passes.mapping import map_recurrence
+from seqc.source import Span
+from seqc.syntax import tree
+
+Item = tree.Rule | tree.Block | tree.Model
+
+
+class Namespace(Protocol):
+    """Where the calls of an item find what they call."""
+
+    def lookup(self, name: str) -> Definition | None: ...
+
+    def callables(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Definition:
+    """An item, and the names that it sees."""
+
+    node: Item
+    home: Namespace
+
+    @property
+    def name(self) -> str:
+        return self.node.name.text
+
+    @property
+    def title(self) -> str:
+        kind = {tree.Rule: "rule", tree.Block: "block", tree.Model: "model"}[type(self.node)]
+        return f"the {kind} `{self.name}`"
+
+    @property
+    def declared(self) -> dict[str, Axes]:
+        """The declared axes of every value in the header."""
+        return {value.name.text: tuple(axis.text for axis in value.axes) for value in self.node.values}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """How an item is used: its settings, the lengths of its axes, and what each value looks like."""
+
+    settings: tuple[tuple[str, Number], ...]
+    sizes: tuple[tuple[str, int], ...]
+    inputs: tuple[tuple[Axes, DType], ...]
+    mapped: Axes = ()
+    provisional: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    bag: Bag
+    budget: Budget = field(default_factory=Budget)
+    rules: dict[object, Recurrence | None] = field(default_factory=dict[object, "Recurrence | None"])
+    functions: dict[object, Function | None] = field(default_factory=dict[object, "Function | None"])
+    mapped: dict[object, Recurrence] = field(default_factory=dict[object, Recurrence])
+    stack: list[Definition] = field(default_factory=list[Definition])
+
+    # --- items ---
+
+    def rule(self, definition: Definition, use: Signature, span: Span) -> Recurrence:
+        """A rule with its declared axes only; the mapped ones may be named by `per`."""
+        from seqc.check.calls import inline_call
+        from seqc.check.rule import RuleElaborator
+
+        node = definition.node
+        assert isinstance(node, tree.Rule)
+        key = (definition, use)
+        if key not in self.rules:
+            self.rules[key] = None
+            self._enter(definition, span)
+            context, bag = self._context(definition, use)
+
+            def inline(elaborator: RuleElaborator, call: tree.Call, expected: Axes | None) -> object:
+                return inline_call(elaborator, self, definition.home, call, expected)
+
+            elaborator = RuleElaborator(context, inline, definition.home.callables, use.mapped)  # type: ignore[arg-type]
+            try:
+                self.rules[key] = elaborator.run(node, self.inputs(definition, use))
+            finally:
+                self._leave(bag)
+        found = self.rules[key]
+        if found is None:
+            raise Failed
+        return found
+
+    def function(self, definition: Definition, use: Signature, span: Span) -> Function:
+        """A block or the body of a model."""
+        from seqc.check.block import BlockElaborator
+
+        node = definition.node
+        assert not isinstance(node, tree.Rule)
+        key = (definition, use)
+        if key not in self.functions:
+            self._enter(definition, span)
+            self.functions[key] = None
+            context, bag = self._context(definition, use)
+            elaborator = BlockElaborator(context, self, definition.home)
+            try:
+                self.functions[key] = elaborator.run(node, self.inputs(definition, use))
+            finally:
+                self._leave(bag)
+        found = self.functions[key]
+        if found is None:
+            raise Failed
+        return found
+
+    def map(self, rec: Recurrence, extra: Mapping[str, Axes], sizes: Mapping[str, int]) -> Recurrence:
+        used = tuple(dict.fromkeys(axis for axes in extra.values() for axis in axes))
+        key = (rec, tuple(extra.items()), tuple((axis, sizes.get(axis)) for axis in used))
+        if key not in self.mapped:
+            self.mapped[key] = map_recurrence(rec, extra, sizes)
+        return self.mapped[key]
+
+    # --- what all items need ---
+
+    def inputs(self, definition: Definition, use: Signature) -> dict[str, Leaf]:
+        return {
+            value.name.text: Leaf(LeafKind.INPUT, value.name.text, axes, dtype)
+            for value, (axes, dtype) in zip(definition.node.values, use.inputs, strict=True)
+        }
+
+    def _context(self, definition: Definition, use: Signature) -> tuple[Context, Bag]:
+        bag = Bag()
+        node = definition.node
+        context = Context(
+            bag=bag,
+            budget=self.budget,
+            settings=dict(use.settings),
+            sizes=dict(use.sizes),
+            mapped=use.mapped if not isinstance(node, tree.Rule) else (),
+            owner=definition.title,
+            provisional=use.provisional,
+            defaults={s.name.text: s.default for s in node.settings if s.default is not None},
+        )
+        return context, bag
+
+    def _enter(self, definition: Definition, span: Span) -> None:
+        if definition in self.stack:
+            chain = tuple(d.name for d in self.stack[self.stack.index(definition) :])
+            self.bag.add(Recursive(span, chain))
+            raise Failed
+        if len(self.stack) >= MAX_CALLS:
+            self.bag.add(TooLarge(span, "the number of blocks that call one another", str(len(self.stack)), MAX_CALLS))
+            raise Failed
+        self.stack.append(definition)
+
+    def _leave(self, bag: Bag) -> None:
+        self.stack.pop()
+        self.bag.extend(bag)
+
+
+def fix_settings(
+    bag: Bag,
+    definition: Definition,
+    given: Mapping[str, Number],
+    axes: Mapping[str, int],
+    span: Span,
+    provisional: bool,
+) -> dict[str, Number]:
+    """All numbers that an item sees: the lengths of the axes of its values, and its settings, in order.
+
+    `given` are the settings that the caller passes, `axes` the lengths that the arguments bring.
+    """
+    known: dict[str, Number] = dict(axes)
+    for setting in definition.node.settings:
+        name = setting.name.text
+        if name in given:
+            if name in axes and axes[name] != given[name] and not provisional:
+                bag.add(SizesDiffer(span, name, axes[name], name, int(given[name])))
+                raise Failed
+            known[name] = given[name]
+        elif name in axes:
+            known[name] = axes[name]
+        elif setting.default is not None:
+            try:
+                known[name] = Arithmetic(bag, known)(setting.default)
+            except Failed:
+                if not provisional:
+                    raise
+                known[name] = MADE_UP
+        elif provisional:
+            known[name] = MADE_UP
+        else:
+            bag.add(MissingSetting(span, name, definition.title))
+            raise Failed
+    return known
+
+
+def check_header(bag: Bag, node: Item) -> None:
+    """Names in a header: values are one kind, axes and settings another."""
+    for names in ([value.name for value in node.values], [setting.name for setting in node.settings]):
+        seen: dict[str, Span] = {}
+        for name in names:
+            if name.text in seen:
+                bag.add(NameTaken(name.span, name.text, seen[name.text]))
+            seen.setdefault(name.text, name.span)
+    for value in node.values:
+        axes: dict[str, Span] = {}
+        for axis in value.axes:
+            if axis.text in axes:
+                bag.add(NameTaken(axis.span, axis.text, axes[axis.text]))
+            axes.setdefault(axis.text, axis.span)
