@@ -88,3 +88,61 @@ def train(model: nn.Module, data: Tensor, options: Options) -> list[float]:
 
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def title(text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]")
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def continuation(runner: Runner, length: int) -> bytes:
+    return bytes(continued(runner, PROMPT, length))
+
+
+def closing_table(rows: list[tuple[str, str, str]]) -> Table:
+    table = Table("", "PyTorch", "ONNX Runtime", title="griffin", title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long to train")
+    parser.add_argument("--length", type=int, default=200, help="how many bytes to continue the prompt by")
+    arguments = parser.parse_args()
+    options = Options(seconds=arguments.seconds)
+    torch.manual_seed(options.seed)
+
+    title("1. Compile specs/hybrid/griffin.seq to PyTorch")
+    griffin = seqc.load(folder("specs") / "hybrid" / "griffin.seq").model()
+    model = griffin.torch()
+    console.print(f"  {parameters(model):,} parameters; the emitted module is {OUT}/torch/griffin.py")
+
+    title(f"2. Train it on Python's standard library for {options.seconds:.0f} seconds")
+    losses = train(model, corpus(), options)
+    console.print(f"  {len(losses)} steps: {mean(losses[:10]):.2f} bits a byte at first, {mean(losses[-10:]):.2f} now")
+    if mean(losses[-10:]) >= mean(losses[:10]):
+        console.print("[red]  the loss did not fall[/red]")
+        return 1
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+
+    title("3. Write both forms, with the trained weights")
+    for target in ("torch", "onnx"):
+        griffin.write(target, OUT / target, weights=weights)
+        console.print(f"  {OUT / target}: {', '.join(sorted(path.name for path in (OUT / target).iterdir()))}")
+    save_file(weights, OUT / "griffin.safetensors")
+
+    title("4. Prove that both compute what the spec says")
+    report = seqc.conform(griffin, backends=["torch", "onnx"], weights=weights, fast=True)
+    console.print(f"  {report.summary()}")
+
+    title("5. Continue a prompt, greedily")
+    in_torch, in_onnx = load_runner(OUT / "torch"), load_runner(OUT / "onnx")
+    made = continuation(in_onnx, arguments.length)
+    same = continuation(in_torch, arguments.length) == made
+    console.print((PROMPT + made).decode(errors="replace"), markup=False, style="dim")
+    console.print(f"  ONNX Runtime and PyTorch {'agree on all' if same else 'DIFFER in some of the'} {len(made)} bytes")

@@ -20,6 +20,8 @@ from seqc.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from seqc.spec import Handle
+
 
 def complete_spec(incomplete: str) -> list[str]:
     """Shell completion: the specs that come with seqc by name; the shell itself completes paths."""
@@ -122,3 +124,14 @@ def print_user_error(error: UserError) -> None:
 
 def plural(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def chosen(path: Path, name: str | None, settings: dict[str, float]) -> Handle:
+    """The model or rule of a spec that a command is about: the named one, else the only model, else the only rule."""
+    from seqc.spec import load
+
+    spec = load(path)
+    print_diagnostics(spec.warnings)
+    if name in spec.rules or (name is None and not spec.models):
+        return spec.rule(name, **settings)
+    return spec.model(name, **settings)

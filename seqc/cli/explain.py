@@ -65,6 +65,8 @@ def _explain_code(code: str) -> None:
     page = explain_code(code)
     if page is None:
         near = ", ".join(similar_codes(code))
-        raise UserError(f"there is no diagnostic `{code.upper()}`", f"the nearest are {near} (`seqc list codes`)")
+        raise UserError(
+            f"there is no diagnostic `{code.upper()}`", f"the nearest are {near} (`seqc list codes`)"
+        )
     screen = console()
     screen.print(Markdown(page) if screen.is_terminal else page, markup=False)

@@ -24,7 +24,9 @@ def command(
     settings: Settings = None,
     length: Annotated[int, typer.Option(min=1, max=4096, help="How many tokens to run.")] = 4,
     at: Annotated[int | None, typer.Option(help="Which token to show, from 0; the last by default.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="For a model of bytes: run this text instead of noise.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="For a model of bytes: run this text instead of noise.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the inputs and the parameters.")] = 0,
     json: Json = False,
 ) -> None:
@@ -91,7 +93,9 @@ def _data(found: Trace) -> dict[str, Any]:
             "kind": entry.kind,
             "name": entry.name,
             "axes": list(entry.axes),
-            "value": entry.value[0].tolist() if not entry.value.is_complex() else str(entry.value[0].tolist()),
+            "value": entry.value[0].tolist()
+            if not entry.value.is_complex()
+            else str(entry.value[0].tolist()),
             "place": None if entry.span is None else str(entry.span),
         }
         for entry in found.entries

@@ -1,0 +1,89 @@
+"""What a backend is, and how one is found: the core knows none by name.
+
+A backend is a folder of `backends/` whose package has a variable `BACKEND`, or a package of somebody else's with an
+entry point in the group `seqc.backends` that leads to such an object. Importing it must be cheap: torch, onnx and the
+like are imported when something is written or loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Protocol
+
+from seqc.diagnostics.words import by_nearness
+from seqc.errors import UserError
+from seqc.ir.plan import Plan
+from seqc.ir.program import Model
+from seqc.ir.recurrence import Recurrence
+from seqc.source import Source
+
+GROUP = "seqc.backends"
+
+# Tensors by full name: numpy arrays, or torch tensors (which every backend can read without importing torch).
+Weights = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Scheduled:
+    """What a backend is handed: a checked model or rule, and the plan of every recurrence in it."""
+
+    whole: Recurrence | Model
+    plan: Callable[[Recurrence], Plan]
+    source: Source | None = None
+
+    @property
+    def name(self) -> str:
+        return self.whole.name
+
+
+class Backend(Protocol):
+    """Turns a scheduled program into files. What it cannot do it says as a diagnostic, by raising `SpecError`."""
+
+    @property
+    def about(self) -> str:
+        """One line for `seqc list targets`."""
+        ...
+
+    def write(
+        self,
+        program: Scheduled,
+        folder: Path,
+        *,
+        weights: Weights | None,
+        seed: int,
+        options: Mapping[str, str],
+    ) -> None:
+        """Write everything into an existing, empty folder, `manifest.json` included.
+
+        `weights` are the parameters; without them they are initialised from `seed`. An unknown option is a
+        `UserError` that lists the known ones.
+        """
+        ...
+
+
+@cache
+def backends() -> dict[str, Backend]:
+    """All backends by name: those that come with seqc, then those that are installed."""
+    ours = import_module(GROUP)
+    found: dict[str, Backend] = {}
+    for info in iter_modules(ours.__path__):
+        if info.ispkg:
+            found[info.name] = import_module(f"{ours.__name__}.{info.name}").BACKEND
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, entry.load())
+    return found
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name."""
+    known = backends()
+    if name not in known:
+        near = ", ".join(f"`{other}`" for other in by_nearness(name, known))
+        raise UserError(f"there is no target `{name}`", f"the targets are {near}")
+    return known[name]

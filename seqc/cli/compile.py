@@ -1,0 +1,71 @@
+"""`seqc compile`: a spec as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seqc.cli.common import Json, Name, Settings, Spec, chosen, find_spec, parse_settings, print_json
+from seqc.errors import UserError
+
+
+def complete_target(incomplete: str) -> list[str]:
+    from seqc.backend import backends
+
+    return [name for name in backends() if name.startswith(incomplete)]
+
+
+def command(
+    spec: Spec,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", "-t", help="torch, onnx, … (`seqc list targets`).", autocompletion=complete_target
+        ),
+    ] = "torch",
+    name: Name = None,
+    settings: Settings = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Trained weights, as safetensors.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Initialises the weights when there is no --weights.")] = 0,
+    profile: Annotated[str | None, typer.Option(help="For onnx: portable, ort or opset27.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a PyTorch module or ONNX graphs, with weights, a manifest and a README.
+
+    The folder appears complete, or, after an error, not at all.
+
+    Example:
+
+      seqc compile griffin --target torch --set d=256 -o built
+      seqc compile griffin --target onnx --weights built/weights.safetensors -o graphs
+    """
+    handle = chosen(find_spec(spec), name, parse_settings(settings))
+    options = {} if profile is None else {"profile": profile}
+    handle.write(
+        target, out, weights=None if weights is None else read_weights(weights), seed=seed, **options
+    )
+    written = [{"file": path.name, "bytes": path.stat().st_size} for path in sorted(out.iterdir())]
+    if json:
+        print_json({"folder": str(out), "target": target, "files": written})
+        return
+    print(f"wrote {out}/")
+    for file in written:
+        print(f"  {file['file']:<24} {file['bytes']:>12,} bytes")
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no file `{path}`") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read `{path}` as safetensors: {error}") from error

@@ -1,0 +1,177 @@
+"""Running what `seqc compile` wrote: `seqc run`, and the demo's last act.
+
+A runner hides whether PyTorch or ONNX Runtime computes; both are fed bytes and give logits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from seqc.errors import UserError
+from seqc.output import read_manifest
+
+Array = npt.NDArray[Any]
+State = Any  # whatever the runner keeps between tokens
+
+
+class Runner(Protocol):
+    """A language model with its weights: `[batch, time]` tokens in, `[batch, vocabulary]` logits of the last out."""
+
+    def prefill(self, tokens: Array) -> tuple[Array, State]: ...
+
+    def step(self, tokens: Array, state: State) -> tuple[Array, State]: ...
+
+
+def continued(runner: Runner, prompt: bytes, length: int) -> Iterator[int]:
+    """The bytes that follow a prompt, greedily; of equal logits the lowest byte wins."""
+    logits, state = runner.prefill(np.frombuffer(prompt, np.uint8).astype(np.int64)[None])
+    for produced in range(length):
+        token = int(logits[0].argmax())
+        yield token
+        if produced + 1 < length:
+            logits, state = runner.step(np.array([token]), state)
+
+
+def throughput(runner: Runner, prompt: int = 512, steps: int = 64, repeats: int = 3) -> tuple[float, float]:
+    """Tokens a second of a prefill of `prompt` tokens and of `steps` single ones; the median of `repeats`."""
+    tokens = np.arange(prompt, dtype=np.int64)[None] % 128
+    prefills: list[float] = []
+    decodes: list[float] = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        _, state = runner.prefill(tokens)
+        middle = time.perf_counter()
+        for step in range(steps):
+            _, state = runner.step(tokens[:, step], state)
+        prefills.append(prompt / (middle - start))
+        decodes.append(steps / (time.perf_counter() - middle))
+    # The first round warms up.
+    return sorted(prefills[1:])[repeats // 2], sorted(decodes[1:])[repeats // 2]
+
+
+def load_runner(folder: Path, threads: int | None = None) -> Runner:
+    """The runner for a folder that `seqc compile` wrote."""
+    manifest = read_manifest(folder)
+    target = str(manifest.get("target"))
+    if target == "onnx":
+        return OnnxRunner(folder, manifest, threads)
+    if target == "torch":
+        return TorchRunner(folder, manifest)
+    raise UserError(
+        f"`{folder}` was compiled for {target}, which seqc cannot run", "compile it for torch or onnx"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """One ONNX graph with the names of what is not a state."""
+
+    session: Any
+    token: str
+    logits: str
+
+
+class OnnxRunner:
+    """`prefill.onnx` and `step.onnx` in ONNX Runtime, on the CPU."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError("ONNX Runtime is not installed", "pip install 'seqc[onnx]'") from None
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        self._states: list[dict[str, Any]] = list(manifest["states"])
+        self._initials = _initials(folder, self._states)
+        graphs = [self._open(onnxruntime, folder / name, options) for name in ("prefill.onnx", "step.onnx")]
+        self._prefill, self._step = graphs
+
+    def _open(self, onnxruntime: Any, path: Path, options: Any) -> _Graph:
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise UserError(f"ONNX Runtime cannot load `{path}`: {error}") from error
+        taken = {state["input"] for state in self._states} | {state["output"] for state in self._states}
+        (token, *_) = (given.name for given in session.get_inputs() if given.name not in taken)
+        (logits, *_) = (result.name for result in session.get_outputs() if result.name not in taken)
+        return _Graph(session, token, logits)
+
+    def prefill(self, tokens: Array) -> tuple[Array, State]:
+        logits, state = self._run(self._prefill, tokens, self._initials)
+        return logits[:, -1], state
+
+    def step(self, tokens: Array, state: State) -> tuple[Array, State]:
+        return self._run(self._step, tokens, state)
+
+    def _run(self, graph: _Graph, tokens: Array, state: Mapping[str, Array]) -> tuple[Array, State]:
+        feeds = {graph.token: tokens}
+        feeds.update((own["input"], state[own["name"]]) for own in self._states)
+        results = graph.session.run([graph.logits, *(own["output"] for own in self._states)], feeds)
+        return results[0], {own["name"]: value for own, value in zip(self._states, results[1:], strict=True)}
+
+
+def _initials(folder: Path, states: list[dict[str, Any]]) -> dict[str, Array]:
+    """The states before the first token, for a batch of one; an axis that grows has no entry yet."""
+    learned: dict[str, Array] = {}
+    if any(isinstance(state["initial"], str) for state in states):
+        from safetensors.numpy import load_file
+
+        learned = load_file(folder / "init.safetensors")
+    made: dict[str, Array] = {}
+    for state in states:
+        shape = tuple(
+            1 if length == "batch" else length if isinstance(length, int) else 0 for length in state["shape"]
+        )
+        initial = state["initial"]
+        value = learned[initial] if isinstance(initial, str) else initial
+        made[state["name"]] = np.array(np.broadcast_to(np.asarray(value, state["dtype"]), shape))
+    return made
+
+
+class TorchRunner:
+    """The emitted module in PyTorch, with the weights that lie beside it."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        from safetensors.torch import load_file
+
+        module = _import_file(folder / str(manifest["module"]))
+        self.model = getattr(module, str(manifest["class"]))()
+        self.model.load_state_dict(load_file(folder / "weights.safetensors"))
+        self.model.eval()
+
+    def prefill(self, tokens: Array) -> tuple[Array, State]:
+        import torch
+
+        with torch.inference_mode():
+            logits, state = self.model(torch.from_numpy(tokens.copy()))
+        return logits[:, -1].float().numpy(), state
+
+    def step(self, tokens: Array, state: State) -> tuple[Array, State]:
+        import torch
+
+        with torch.inference_mode():
+            logits, state = self.model.step(torch.from_numpy(tokens.copy()), state)
+        return logits.float().numpy(), state
+
+
+def _import_file(path: Path) -> Any:
+    """A Python file as a module, without a trace in `sys.path`."""
+    name = f"seqc_compiled_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"`{path}` is not there", "compile the spec again")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
