@@ -170,7 +170,7 @@ OPS: dict[str, Op] = {
     "log1p": Op(1, _unary(lambda x, y: _a("div", _c(1), _a("add", _c(1), x))), math.log1p),
     "expm1": Op(1, _unary(lambda x, y: _a("add", y, _c(1))), math.expm1),
     "sqrt": Op(1, _unary(lambda x, y: _a("div", _c(0.5), y)), math.sqrt),
-    "abs": Op(1, _unary(lambda x, y: _a("sign", x)), abs, _real),
+    "abs": Op(1, lambda a, o, g: (_mul(g, _a("sign", a[0])),), abs, _real),
     "sign": Op(1, None, lambda x: float((x > 0) - (x < 0)), doc="-1, 0 or 1"),
     "floor": Op(1, None, lambda x: float(math.floor(x))),
     "mod": Op(2, lambda a, o, g: (g, None), lambda x, y: x - math.floor(x / y) * y, doc="remainder, sign of y"),

@@ -80,6 +80,8 @@ def _domain(node: Expr, index: int) -> Axes:
     match node:
         case Apply():
             return node.axes
+        case Concat():
+            return tuple(node.parts[index] if axis == node.axis else axis for axis in node.axes)
         case Scan(columns=(_, read)) if index == 0:
             return (*node.axes, read)
         case Scan():
