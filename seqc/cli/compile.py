@@ -42,7 +42,7 @@ def command(
     Example:
 
       seqc compile griffin --target torch --set d=256 -o built
-      seqc compile griffin --target onnx --weights built/weights.safetensors -o graphs
+      seqc compile griffin --target onnx --weights w.safetensors -o graphs
     """
     handle = chosen(find_spec(spec), name, parse_settings(settings))
     options = {} if profile is None else {"profile": profile}

@@ -85,7 +85,13 @@ def test_the_version() -> None:
     assert seqc("--version").stdout.startswith("seqc 0.")
 
 
-def test_completion_is_written_for_the_shells() -> None:
-    for shell in ("bash", "zsh", "fish"):
-        done = seqc("--show-completion", shell)
-        assert done.returncode in (0, 2)  # the shell is found out, not chosen, where one runs
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_written_for_the_shells(shell: str) -> None:
+    done = seqc(_SEQC_COMPLETE=f"source_{shell}")
+    assert done.returncode == 0
+    assert "_SEQC_COMPLETE" in done.stdout
+
+
+def test_specs_are_completed_by_name() -> None:
+    done = seqc(_SEQC_COMPLETE="complete_bash", COMP_WORDS="seqc explain grif", COMP_CWORD="2")
+    assert done.stdout.split() == ["griffin"]
