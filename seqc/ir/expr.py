@@ -86,6 +86,11 @@ class Expr(metaclass=_Interned):
         return format_expr(self)
 
 
+def _either(*args: Expr) -> DType:
+    """Complex if any is, else the kind of the last."""
+    return DType.COMPLEX if any(arg.dtype is DType.COMPLEX for arg in args) else args[-1].dtype
+
+
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Const(Expr):
     """A number."""
@@ -210,7 +215,7 @@ class Concat(Expr):
         axes: list[str] = []
         for part, arg in zip(self.parts, self.args, strict=True):
             axes.extend(self.axis if a == part else a for a in arg.axes)
-        self._set(axes, self.args[0].dtype)
+        self._set(axes, _either(*self.args))
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -255,8 +260,7 @@ class Scan(Expr):
     def __post_init__(self) -> None:
         skip = () if self.columns is None else (self.columns[1],)
         axes = [a for a in (*self.source.axes, *self.decay.axes) if a not in skip]
-        dtype = DType.COMPLEX if DType.COMPLEX in (self.decay.dtype, self.source.dtype) else DType.REAL
-        self._set((*axes, self.axis), dtype)
+        self._set((*axes, self.axis), _either(self.decay, self.source))
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -275,7 +279,7 @@ class Solve(Expr):
 
     def __post_init__(self) -> None:
         axes = [*self.rhs.axes, *(a for a in self.matrix.axes if a != self.columns)]
-        self._set(axes, self.rhs.dtype)
+        self._set(axes, _either(self.matrix, self.rhs))
 
 
 # --- Sequence operations: only in blocks and models, where a value is a whole sequence ---------------------------
