@@ -108,13 +108,13 @@ class PositionalAfterKeyword(Diagnostic):
     Wrong:
 
         block keep(x[d]) {
-            return rms_norm(eps = 1e-6, x)
+            return causal_conv(width = 4, x)
         }
 
     Right:
 
         block keep(x[d]) {
-            return rms_norm(x, eps = 1e-6)
+            return causal_conv(x, width = 4)
         }
     """
 
@@ -139,13 +139,13 @@ class RepeatedArgument(Diagnostic):
     Wrong:
 
         block keep(x[d]) {
-            return rms_norm(x, eps = 1e-6, eps = 1e-5)
+            return causal_conv(x, width = 4, width = 3)
         }
 
     Right:
 
         block keep(x[d]) {
-            return rms_norm(x, eps = 1e-6)
+            return causal_conv(x, width = 4)
         }
     """
 

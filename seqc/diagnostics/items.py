@@ -88,33 +88,6 @@ class UnknownVersion(Diagnostic):
 
 
 @dataclass(frozen=True)
-class UnknownLibrary(Diagnostic):
-    """`use` with a bare name that is not `std`. A file is used by its path, in quotation marks.
-
-    Wrong:
-
-        use blocks
-
-    Right:
-
-        use std
-    """
-
-    code = "E0114"
-    title = "unknown library"
-
-    library: str
-
-    @property
-    def message(self) -> str:
-        return f"there is no library `{self.library}`"
-
-    @property
-    def help(self) -> str:
-        return f'the only library is `std`; for a file, write `use "{self.library}.seq"`'
-
-
-@dataclass(frozen=True)
 class OutsideItem(Diagnostic):
     """A statement outside any rule, block or model.
 
@@ -192,7 +165,7 @@ class ReturnNotLast(Diagnostic):
         }
     """
 
-    code = "E0128"
+    code = "E0114"
     title = "statement after `return`"
 
     where: str

@@ -210,14 +210,14 @@ class UnusedValue(SituationFault):
     Wrong:
 
         block keep(x[d]) {
-            rms_norm(x)
+            exp(x)
             return x
         }
 
     Right:
 
         block keep(x[d]) {
-            x = rms_norm(x)
+            x = exp(x)
             return x
         }
     """

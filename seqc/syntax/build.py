@@ -24,7 +24,7 @@ from seqc.diagnostics.calls import (
     RepeatedArgument,
     ResultWithoutCall,
 )
-from seqc.diagnostics.items import MisplacedStatement, ReturnNotLast, UnknownLibrary, UnknownVersion
+from seqc.diagnostics.items import MisplacedStatement, ReturnNotLast, UnknownVersion
 from seqc.diagnostics.limits import NestingTooDeep
 from seqc.diagnostics.syntax import ReservedWord
 from seqc.source import Source, Span
@@ -135,9 +135,7 @@ class Builder:
 
     def on_use_library(self, children: list[Child], span: Span) -> t.Use:
         name = _token(children[1])
-        if name != "std":
-            self.bag.add(UnknownLibrary(self.span(name), str(name)))
-        return t.Use("std", True, span=span)
+        return t.Use(str(name), True, span=span)
 
     def on_use_file(self, children: list[Child], span: Span) -> t.Use:
         return t.Use(str(_token(children[1]))[1:-1], False, span=span)

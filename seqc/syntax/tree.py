@@ -292,7 +292,7 @@ class Model(Node):
 
 @dataclass(frozen=True, slots=True)
 class Use(Node):
-    """`use std` (`library` is true) or `use "lib/blocks.seq"`; `path` is without the quotes."""
+    """`use std` (`library` is true, `path` the name) or `use "lib/blocks.seq"`; `path` is without the quotes."""
 
     path: str
     library: bool
