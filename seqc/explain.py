@@ -28,7 +28,7 @@ Data = dict[str, Any]
 def report(whole: Whole, plan_of: PlanOf, place: Span | None = None) -> Data:
     """Everything that is known before anything runs."""
     rules = _rules(whole)
-    parameters = [
+    parameters: list[Data] = [
         {"name": named.name, "shape": list(named.shape), "weight_decay": named.parameter.decays}
         for named in parameter_table(whole).values()
     ]

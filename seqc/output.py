@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from seqc.errors import UserError
 
@@ -16,7 +17,7 @@ MANIFEST = "manifest.json"
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path) -> Generator[Path]:
     """A folder to write into that becomes `target` when the block ends well, and vanishes when it does not.
 
     A `target` that an earlier compilation wrote, or an empty one, is replaced; any other existing one is refused.
@@ -51,7 +52,7 @@ def write_file(target: Path, text: str) -> None:
         raise UserError(f"cannot write `{target}`: {error.strerror}") from error
 
 
-def read_manifest(folder: Path) -> dict[str, object]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder that `seqc compile` wrote."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

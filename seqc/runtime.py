@@ -9,7 +9,6 @@ import importlib.util
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,23 +60,13 @@ def throughput(runner: Runner, prompt: int = 512, steps: int = 64, repeats: int 
 def load_runner(folder: Path, threads: int | None = None) -> Runner:
     """The runner for a folder that `seqc compile` wrote."""
     manifest = read_manifest(folder)
-    target = str(manifest.get("target"))
-    if target == "onnx":
+    if manifest.get("kind") != "tokens":
+        raise UserError(f"`{folder}` does not hold a model of tokens")
+    if "prefill" in manifest:
         return OnnxRunner(folder, manifest, threads)
-    if target == "torch":
+    if "module" in manifest:
         return TorchRunner(folder, manifest)
-    raise UserError(
-        f"`{folder}` was compiled for {target}, which seqc cannot run", "compile it for torch or onnx"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """One ONNX graph with the names of what is not a state."""
-
-    session: Any
-    token: str
-    logits: str
+    raise UserError(f"seqc cannot run what is in `{folder}`", "compile it for torch or onnx")
 
 
 class OnnxRunner:
@@ -94,18 +83,12 @@ class OnnxRunner:
             options.intra_op_num_threads = threads
         self._states: list[dict[str, Any]] = list(manifest["states"])
         self._initials = _initials(folder, self._states)
-        graphs = [self._open(onnxruntime, folder / name, options) for name in ("prefill.onnx", "step.onnx")]
-        self._prefill, self._step = graphs
-
-    def _open(self, onnxruntime: Any, path: Path, options: Any) -> _Graph:
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise UserError(f"ONNX Runtime cannot load `{path}`: {error}") from error
-        taken = {state["input"] for state in self._states} | {state["output"] for state in self._states}
-        (token, *_) = (given.name for given in session.get_inputs() if given.name not in taken)
-        (logits, *_) = (result.name for result in session.get_outputs() if result.name not in taken)
-        return _Graph(session, token, logits)
+        self._tokens = str(manifest["inputs"][0]["name"])
+        self._logits = str(manifest["outputs"][0]["name"])
+        if manifest["step"] is None:
+            raise UserError(f"`{manifest['name']}` reads the future: it has no step")
+        files = (folder / str(manifest["prefill"]), folder / str(manifest["step"]))
+        self._prefill, self._step = (_open(onnxruntime, path, options) for path in files)
 
     def prefill(self, tokens: Array) -> tuple[Array, State]:
         logits, state = self._run(self._prefill, tokens, self._initials)
@@ -114,11 +97,17 @@ class OnnxRunner:
     def step(self, tokens: Array, state: State) -> tuple[Array, State]:
         return self._run(self._step, tokens, state)
 
-    def _run(self, graph: _Graph, tokens: Array, state: Mapping[str, Array]) -> tuple[Array, State]:
-        feeds = {graph.token: tokens}
-        feeds.update((own["input"], state[own["name"]]) for own in self._states)
-        results = graph.session.run([graph.logits, *(own["output"] for own in self._states)], feeds)
-        return results[0], {own["name"]: value for own, value in zip(self._states, results[1:], strict=True)}
+    def _run(self, session: Any, tokens: Array, state: Mapping[str, Array]) -> tuple[Array, State]:
+        feeds = {self._tokens: tokens, **{own["input"]: state[own["name"]] for own in self._states}}
+        logits, *after = session.run([self._logits, *(own["output"] for own in self._states)], feeds)
+        return logits, {own["name"]: value for own, value in zip(self._states, after, strict=True)}
+
+
+def _open(onnxruntime: Any, path: Path, options: Any) -> Any:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UserError(f"ONNX Runtime cannot load `{path}`: {error}") from error
 
 
 def _initials(folder: Path, states: list[dict[str, Any]]) -> dict[str, Array]:
