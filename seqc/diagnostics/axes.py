@@ -133,7 +133,8 @@ class UnknownAxis(Diagnostic):
 
 @dataclass(frozen=True)
 class AxisTaken(Diagnostic):
-    """A rename onto an axis that the value already has, or a memory whose keys and values share an axis. Two axes of one value have two names.
+    """A rename onto an axis that the value already has, or a memory whose keys and values share an axis.
+    Two axes of one value have two names.
 
     Wrong:
 
@@ -167,7 +168,8 @@ class AxisTaken(Diagnostic):
 
 @dataclass(frozen=True)
 class AxisToName(Diagnostic):
-    """An operation along one axis, applied to a value with several, without saying which; or a bracket on an operation that works entry by entry.
+    """An operation along one axis, applied to a value with several, without saying which; or a bracket on
+    an operation that works entry by entry.
 
     Wrong:
 
@@ -202,7 +204,8 @@ class AxisToName(Diagnostic):
 
 @dataclass(frozen=True)
 class ConcatAxes(Diagnostic):
-    """Parts whose axes do not say along which one they are joined: each part has one axis of its own, and the result has one that no part has.
+    """Parts whose axes do not say along which one they are joined: each part has one axis of its own, and
+    the result has one that no part has.
 
     Wrong:
 
@@ -238,7 +241,8 @@ class ConcatAxes(Diagnostic):
 
 @dataclass(frozen=True)
 class SplitAxes(Diagnostic):
-    """A part of a split that is not the whole with one axis replaced. Every part says its own axis, whose size is a setting.
+    """A part of a split that is not the whole with one axis replaced. Every part says its own axis, whose
+    size is a setting.
 
     Wrong:
 
@@ -276,8 +280,9 @@ class SplitAxes(Diagnostic):
 
 @dataclass(frozen=True)
 class AmbiguousAxis(Diagnostic):
-    """An argument whose axes do not say which is meant. Equal names match; if then one declared axis and one axis of the
-    argument are left over, they are the same; otherwise the argument is renamed. Positions never matter.
+    """An argument whose axes do not say which is meant. Equal names match; if then one declared axis and
+    one axis of the argument are left over, they are the same; otherwise the argument is renamed.
+    Positions never matter.
 
     Wrong:
 
@@ -310,7 +315,8 @@ class AmbiguousAxis(Diagnostic):
 
     @property
     def message(self) -> str:
-        return f"`{self.parameter}` of `{self.callee}` has the axis `{self.axis}`, and the argument does not say which axis that is"
+        owner = f"`{self.parameter}` of `{self.callee}`"
+        return f"{owner} has the axis `{self.axis}`, and the argument does not say which axis that is"
 
     @property
     def label(self) -> str:

@@ -218,8 +218,8 @@ class GivenTwice(Diagnostic):
 
 @dataclass(frozen=True)
 class NotInRule(Diagnostic):
-    """Something in a rule that only makes sense for a whole sequence. A rule says what happens at one token: a block calls
-    the convolution, the rule and the next operation.
+    """Something in a rule that only makes sense for a whole sequence. A rule says what happens at one
+    token: a block calls the convolution, the rule and the next operation.
 
     Wrong:
 
@@ -291,7 +291,8 @@ class OutputCount(Diagnostic):
 
     @property
     def message(self) -> str:
-        return f"{self.wanted} {'value is' if self.wanted == 1 else 'values are'} wanted here, and this gives {self.found}"
+        values = "value is" if self.wanted == 1 else "values are"
+        return f"{self.wanted} {values} wanted here, and this gives {self.found}"
 
 
 @dataclass(frozen=True)
@@ -439,7 +440,8 @@ class NotAModelCall(Diagnostic):
 
 @dataclass(frozen=True)
 class StatefulInRule(Diagnostic):
-    """A rule, or a block with parameters or a state of its own, called inside a rule. A rule may use blocks that only compute.
+    """A rule, or a block with parameters or a state of its own, called inside a rule. A rule may use
+    blocks that only compute.
 
     Wrong:
 

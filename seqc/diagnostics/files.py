@@ -73,20 +73,6 @@ class PathOutside(Diagnostic):
 
 
 @dataclass(frozen=True)
-class UseCycle(Diagnostic):
-    """Files that use one another in a circle."""
-
-    code = "E0703"
-    title = "files use one another"
-
-    chain: tuple[str, ...]
-
-    @property
-    def message(self) -> str:
-        return f"this file uses itself, by way of {listing(self.chain)}"
-
-
-@dataclass(frozen=True)
 class NotText(Diagnostic):
     """A file that cannot be read, or that is not text in UTF-8."""
 

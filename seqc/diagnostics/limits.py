@@ -97,18 +97,3 @@ class NameTooLong(Diagnostic):
     @property
     def message(self) -> str:
         return f"this name has {self.length} characters; the limit is {self.limit}"
-
-
-@dataclass(frozen=True)
-class TooManyParts(Diagnostic):
-    """More parameters, arguments, axes or statements in one place than the limit."""
-
-    code = "E0805"
-    title = "too many parts"
-
-    what: str
-    limit: int
-
-    @property
-    def message(self) -> str:
-        return f"more than {self.limit:,} {self.what}"

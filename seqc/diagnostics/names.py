@@ -191,8 +191,8 @@ class NotPrimed(Diagnostic):
 
 @dataclass(frozen=True)
 class NotWritten(Diagnostic):
-    """The next value of a state before the equation that gives it. Equations are read in their order, and a bare name is
-    the value before the token.
+    """The next value of a state before the equation that gives it. Equations are read in their order, and
+    a bare name is the value before the token.
 
     Wrong:
 
@@ -265,7 +265,8 @@ class WrittenTwice(Diagnostic):
 
 @dataclass(frozen=True)
 class NotAFunction(Diagnostic):
-    """A value with parentheses behind it. Only memories that map keys to values, operations, rules and blocks are called.
+    """A value with parentheses behind it. Only memories that map keys to values, operations, rules and
+    blocks are called.
 
     Wrong:
 
@@ -324,7 +325,8 @@ class NotAValue(Diagnostic):
 
 @dataclass(frozen=True)
 class UnknownSettingName(Diagnostic):
-    """A name in settings arithmetic that is no setting. Sizes, counts and conditions are worked out before anything runs, from numbers and settings alone.
+    """A name in settings arithmetic that is no setting. Sizes, counts and conditions are worked out
+    before anything runs, from numbers and settings alone.
 
     Wrong:
 
@@ -405,7 +407,8 @@ class UnknownWord(Diagnostic):
 
 @dataclass(frozen=True)
 class BuiltinName(Diagnostic):
-    """A rule or a block with the name of an operation of the language. One with the name of something in the standard library is allowed: it takes its place.
+    """A rule or a block with the name of an operation of the language. One with the name of something in
+    the standard library is allowed: it takes its place.
 
     Wrong:
 

@@ -124,7 +124,8 @@ class GateHasForeignAxis(Diagnostic):
 
 @dataclass(frozen=True)
 class WrongKind(Diagnostic):
-    """A number, a condition, a complex number or tokens where another of these is wanted. Comparisons give conditions, for `where`; tokens are embedded first; only some operations take complex numbers.
+    """A number, a condition, a complex number or tokens where another of these is wanted. Comparisons
+    give conditions, for `where`; tokens are embedded first; only some operations take complex numbers.
 
     Wrong:
 
@@ -180,7 +181,8 @@ class RandomOutsideParameter(Diagnostic):
 
 @dataclass(frozen=True)
 class InitialDependsOnToken(Diagnostic):
-    """An initial value of a state or a parameter that depends on the token. There is no token yet: it is made of numbers, settings and parameters.
+    """An initial value of a state or a parameter that depends on the token. There is no token yet: it is
+    made of numbers, settings and parameters.
 
     Wrong:
 
@@ -246,7 +248,8 @@ class ObjectiveNotScalar(Diagnostic):
 
 @dataclass(frozen=True)
 class MissingChoice(Diagnostic):
-    """A memory with some of its four choices and without one that they need: an objective needs a learner, and a learner an objective.
+    """A memory with some of its four choices and without one that they need: an objective needs a
+    learner, and a learner an objective.
 
     Wrong:
 
@@ -436,8 +439,8 @@ class HeldImplicit(Diagnostic):
 
 @dataclass(frozen=True)
 class NoClosedForm(Diagnostic):
-    """An implicit step without a closed form. There is one for an objective that is quadratic, entry by entry, in what a
-    linear memory answers to one key.
+    """An implicit step without a closed form. There is one for an objective that is quadratic, entry by
+    entry, in what a linear memory answers to one key.
 
     Wrong:
 
@@ -487,7 +490,9 @@ class NotDifferentiableHere(Diagnostic):
 
 @dataclass(frozen=True)
 class GradientPoint(Diagnostic):
-    """`at` says where the gradient is taken: at the memory before the token (`previous`, which is what happens without it) or at what is kept of it (`retained`). Several steps start from one memory: with a retention they need `at = retained`.
+    """`at` says where the gradient is taken: at the memory before the token (`previous`, which is what
+    happens without it) or at what is kept of it (`retained`). Several steps start from one memory: with a
+    retention they need `at = retained`.
 
     Wrong:
 
@@ -555,7 +560,8 @@ class MemoryStructure(Diagnostic):
 
 @dataclass(frozen=True)
 class StoreOption(Diagnostic):
-    """An option of a store that makes no sense. A store takes `window`, the number of tokens that it shows, and `sinks`, the number of first tokens that it shows besides.
+    """An option of a store that makes no sense. A store takes `window`, the number of tokens that it
+    shows, and `sinks`, the number of first tokens that it shows besides.
 
     Wrong:
 

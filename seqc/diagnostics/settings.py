@@ -137,7 +137,8 @@ class TooMuchWork(Diagnostic):
 
 @dataclass(frozen=True)
 class NotSettingsArithmetic(Diagnostic):
-    """Something in settings arithmetic that is not made of numbers, settings, operators and `min`, `max`, `ceil`, `floor`, `round`, `sqrt`, `exp`, `log`, `abs`.
+    """Something in settings arithmetic that is not made of numbers, settings, operators and `min`, `max`,
+    `ceil`, `floor`, `round`, `sqrt`, `exp`, `log`, `abs`.
 
     Wrong:
 
@@ -258,7 +259,8 @@ class PartsDoNotAddUp(Diagnostic):
 
 @dataclass(frozen=True)
 class OutOfRange(Diagnostic):
-    """A number outside the range that makes sense for it, such as a position beyond the end of an axis or a dropout rate of 2.
+    """A number outside the range that makes sense for it, such as a position beyond the end of an axis or
+    a dropout rate of 2.
 
     Wrong:
 

@@ -5,30 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seqc.diagnostics.base import Diagnostic
-from seqc.diagnostics.words import by_nearness, did_you_mean, listing
-
-
-@dataclass(frozen=True)
-class UnknownTarget(Diagnostic):
-    """A backend that is not installed."""
-
-    code = "E0901"
-    title = "unknown target"
-
-    name: str
-    known: tuple[str, ...]
-
-    @property
-    def message(self) -> str:
-        return f"there is no backend `{self.name}`"
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return (f"the backends are {listing(by_nearness(self.name, self.known))}",)
-
-    @property
-    def help(self) -> str | None:
-        return did_you_mean(self.name, self.known)
+from seqc.diagnostics.words import listing
 
 
 @dataclass(frozen=True)
@@ -37,7 +14,7 @@ class NotSupported(Diagnostic):
     and why.
     """
 
-    code = "E0902"
+    code = "E0901"
     title = "not supported by the target"
 
     target: str
@@ -57,7 +34,7 @@ class NotSupported(Diagnostic):
 class ModeNotAllowed(Diagnostic):
     """A mode of execution that the class of this rule does not have. `step` and `reference` always exist."""
 
-    code = "E0903"
+    code = "E0902"
     title = "no such mode for this rule"
 
     mode: str
