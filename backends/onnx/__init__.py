@@ -1,0 +1,45 @@
+"""ONNX: two graphs, `prefill` and `step`, with named states in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seqc.backend import Scheduled, Weights
+    from seqc.ir.plan import Plan
+    from seqc.ir.recurrence import Recurrence
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxBackend:
+    """Writes graphs for ONNX Runtime and whatever else reads ONNX."""
+
+    about: str = "prefill.onnx and step.onnx, standard operators by default"
+
+    def write(
+        self,
+        program: Scheduled,
+        folder: Path,
+        *,
+        weights: Weights | None,
+        seed: int,
+        options: Mapping[str, str],
+    ) -> None:
+        """Write both graphs and `manifest.json`; `options` has `profile`."""
+        from seqc.passes.schedule import schedule
+
+        from .diagnose import diagnosed
+        from .write import write
+
+        def planner(recurrence: Recurrence, mode: str | None) -> Plan:
+            return program.plan(recurrence) if mode is None else schedule(recurrence, mode)
+
+        with diagnosed(program) as profile_of:
+            profile = profile_of(options)
+            write(program.whole, folder, weights, planner, seed, profile)
+
+
+BACKEND = OnnxBackend()

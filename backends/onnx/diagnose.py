@@ -1,0 +1,37 @@
+"""What this backend cannot do, said as a diagnostic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from seqc.backend import Scheduled
+from seqc.diagnostics import SpecError
+from seqc.diagnostics.targets import NotSupported
+from seqc.errors import UserError
+from seqc.source import Source
+
+from .export import PROFILES
+from .scans import Unsupported
+
+
+@contextmanager
+def diagnosed(program: Scheduled) -> Iterator[Callable[[Mapping[str, str]], str]]:
+    """Turns `Unsupported` into a `SpecError`; gives the function that reads the options."""
+    try:
+        yield _profile
+    except Unsupported as error:
+        source = program.source or Source("", program.name)
+        reason = "ONNX has no such operation, or this backend does not make it of others"
+        raise SpecError([NotSupported(source.span(0, 0), "onnx", str(error), reason)]) from error
+
+
+def _profile(options: Mapping[str, str]) -> str:
+    for name in options:
+        if name != "profile":
+            raise UserError(f"the target `onnx` has no option `{name}`", "the options are `profile`")
+    profile = options.get("profile", "portable")
+    if profile not in PROFILES:
+        known = ", ".join(f"`{name}`" for name in PROFILES)
+        raise UserError(f"the target `onnx` has no profile `{profile}`", f"the profiles are {known}")
+    return profile

@@ -1,0 +1,291 @@
+"""Expressions as nodes: one case a kind of expression, and only what is asked for is emitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from seqc.ir import build
+from seqc.ir.expr import (
+    Apply,
+    At,
+    Concat,
+    Const,
+    Dropout,
+    DType,
+    Expr,
+    Gather,
+    Index,
+    Leaf,
+    LeafKind,
+    Reduce,
+    Rename,
+    Scan,
+    Shift,
+    Size,
+    Slice,
+    Softmax,
+    Solve,
+    children,
+    depends_on,
+    leaves,
+)
+
+from .pairs import COMPLEX_PRIMITIVES, Number, Pair, both
+from .primitives import LOGICAL, PRIMITIVES
+from .scans import Unsupported, contract, linear_scan, running_sum, solve_lower, spread
+from .tensors import Space, Tensor
+
+LOWEST = -3.0e38  # stands for minus infinity in a softmax, where some entry of every row is finite
+
+
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """The axis of a store: which entries each token sees, with and without its own; true or false by `[…, axis]`."""
+
+    now: Tensor
+    before: Tensor
+
+
+class Lowering:
+    """Emits expressions into a space; `env` holds what is already known, `definitions` what stands behind a leaf."""
+
+    def __init__(
+        self,
+        space: Space,
+        env: Mapping[Expr, Number],
+        definitions: Mapping[Expr, Expr] | None = None,
+        growing: Mapping[str, Growing] | None = None,
+    ) -> None:
+        self.space = space
+        self.env: dict[Expr, Number] = dict(env)
+        self.definitions = dict(definitions or {})
+        self.growing = dict(growing or {})
+        self._factors: dict[Expr, tuple[Expr, ...]] = {}
+
+    def value(self, root: Expr) -> Number:
+        """The number that an expression denotes."""
+        stack = [(root, False)]
+        while stack:
+            node, ready = stack.pop()
+            if node in self.env:
+                continue
+            if ready:
+                self.env[node] = self._emit(node)
+                continue
+            stack.append((node, True))
+            stack.extend((need, False) for need in reversed(self.needs(node)))
+        return self.env[root]
+
+    def values(self, roots: Iterable[Expr]) -> list[Number]:
+        return [self.value(root) for root in roots]
+
+    def real(self, root: Expr) -> Tensor:
+        """The value of an expression that is not complex."""
+        value = self.value(root)
+        assert isinstance(value, Tensor)
+        return value
+
+    def needs(self, node: Expr) -> tuple[Expr, ...]:
+        """What has to be known before a node can be emitted."""
+        if node in self.definitions:
+            return (self.definitions[node],)
+        if isinstance(node, Reduce) and node.op == "sum":
+            if node not in self._factors:
+                self._factors[node] = self._factors_of(node.arg)
+            return self._factors[node]
+        return children(node)
+
+    def _factors_of(self, root: Expr) -> tuple[Expr, ...]:
+        """The factors of a product of products, looked for through signs and renames."""
+        found: list[Expr] = []
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node in self.env:
+                found.append(node)
+            elif isinstance(node, Apply) and node.op == "mul":
+                stack.extend(reversed(node.args))
+            elif isinstance(node, Apply) and node.op == "neg":
+                stack.extend((node.args[0], build.const(-1)))
+            elif isinstance(node, Rename) and isinstance(node.arg, Apply) and node.arg.op == "mul":
+                stack.extend(build.rename(arg, dict(node.pairs)) for arg in reversed(node.arg.args))
+            else:
+                found.append(node)
+        return tuple(found)
+
+    # --- one case a kind of node ----------------------------------------------------------------------------------------
+
+    def _emit(self, node: Expr) -> Number:
+        if node in self.definitions:
+            return self.env[self.definitions[node]]
+        match node:
+            case Const():
+                return self.space.number(node.value)
+            case Size() | Index():
+                return self._axis(node)
+            case Apply():
+                return self._apply(node)
+            case Reduce() | Softmax() | Scan() | Solve():
+                return self._along(node)
+            case Leaf():
+                raise KeyError(f"no value for the leaf {node.kind.value} {node.name}")
+            case _:
+                return self._move(node)
+
+    def _axis(self, node: Size | Index) -> Tensor:
+        if isinstance(node, Index):
+            return self.space.cast(self.space.positions(node.axis), DType.REAL)
+        if node.axis in self.growing:
+            seen = self.space.cast(self.growing[node.axis].now, DType.REAL)
+            return self.space.reduce("sum", seen, [node.axis])
+        size = self.space.fixed(node.axis)
+        assert size is not None
+        return self.space.number(size)
+
+    def _apply(self, node: Apply) -> Number:
+        args = [self.env[arg] for arg in node.args]
+        if node.dtype is DType.COMPLEX or any(isinstance(arg, Pair) for arg in args):
+            if node.op not in COMPLEX_PRIMITIVES:
+                raise Unsupported(f"apply `{node.op}` to complex numbers")
+            return COMPLEX_PRIMITIVES[node.op](self.space, *args)
+        if node.op in ("real", "imag", "conj"):
+            return COMPLEX_PRIMITIVES[node.op](self.space, *args)
+        kind = DType.BOOL if node.op in LOGICAL else DType.REAL
+        kinds = [DType.BOOL, kind, kind] if node.op == "where" else [kind] * len(args)
+        plain = [self.space.cast(cast(Tensor, arg), k) for arg, k in zip(args, kinds, strict=True)]
+        return PRIMITIVES[node.op](self.space, *plain)
+
+    def _along(self, node: Reduce | Softmax | Scan | Solve) -> Number:
+        match node:
+            case Reduce():
+                return self._reduce(node)
+            case Softmax():
+                return self._softmax(node)
+            case Scan():
+                source = self.env[node.source]
+                if node.decay is build.ONE and node.columns is None:
+                    return running_sum(self.space, spread(self.space, source, node.axis), node.axis, node.reverse)
+                return linear_scan(
+                    self.space, self.env[node.decay], source, node.axis, node.reverse, node.columns
+                )
+            case Solve():
+                matrix, rhs = self.env[node.matrix], self.env[node.rhs]
+                if isinstance(matrix, Pair) or isinstance(rhs, Pair):
+                    raise Unsupported("solve a complex triangular system")
+                return solve_lower(self.space, matrix, rhs, node.rows, node.columns, node.upper)
+
+    def _mask(self, node: Expr, axis: str) -> Tensor:
+        """Which entries of a growing axis count for a reduction of `node`."""
+        past = any(leaf.kind is LeafKind.STORE and axis in leaf.axes for leaf in leaves([node]))
+        return self.growing[axis].before if past else self.growing[axis].now
+
+    def _reduce(self, node: Reduce) -> Number:
+        if node.op == "sum":
+            factors = [both(self.env[f], lambda t: self.space.cast(t, DType.REAL)) for f in self._factors[node]]
+            for axis in node.over:
+                if axis in self.growing and not any(_vanishes(f, axis) for f in self._factors[node]):
+                    factors.append(self.space.cast(self._mask(node.arg, axis), DType.REAL))
+            return contract(self.space, self._complete(node, factors), node.over)
+        value = self.env[node.arg]
+        assert isinstance(value, Tensor)
+        for axis in node.over:
+            if axis in self.growing:
+                value = self._hidden(value, self._mask(node.arg, axis), float("-inf"))
+        return self.space.reduce("max", value, node.over)
+
+    def _complete(self, node: Reduce, factors: list[Number]) -> list[Number]:
+        """Add a factor of ones for a summed axis that no factor varies along (a number may lack axes of its node)."""
+        present = {axis for f in factors for axis in f.axes}
+        lacking = tuple(axis for axis in node.over if axis not in present)
+        return [*factors, self.space.filled(1.0, lacking)] if lacking else factors
+
+    def _hidden(self, value: Tensor, mask: Tensor, fill: float) -> Tensor:
+        return self.space.elementwise("Where", mask, value, self.space.number(fill), kind=DType.REAL)
+
+    def _softmax(self, node: Softmax) -> Tensor:
+        value = self.env[node.arg]
+        assert isinstance(value, Tensor)
+        masks = [self._mask(node.arg, axis) for axis in node.over if axis in self.growing]
+        for mask in masks:
+            value = self._hidden(value, mask, LOWEST)
+        for axis in node.over:
+            value = value if axis in value.axes else self.space.expand(value, (*value.axes, axis))
+        rest = tuple(a for a in value.axes if a not in node.over)
+        value = self.space.transpose(value, (*rest, *node.over))
+        if len(node.over) > 1:
+            groups = [*((a,) for a in rest), node.over]
+            merged = self.space.regroup(value, groups, (*rest, "%all"))
+            done = self.space.builder.op("Softmax", merged.value, axis=len(rest))
+            result = self.space.ungroup(Tensor(done, (*rest, "")), groups)
+        else:
+            result = Tensor(self.space.builder.op("Softmax", value.value, axis=len(rest)), value.axes)
+        past = any(leaf.kind is LeafKind.STORE for leaf in leaves([node.arg]))
+        for mask in masks if past else []:  # where nothing is visible, the result is 0
+            result = self._hidden(result, mask, 0.0)
+        return result
+
+    def _move(self, node: Expr) -> Number:
+        space = self.space
+        match node:
+            case Rename():
+                mapping = dict(node.pairs)
+                return both(self.env[node.arg], lambda t: space.rename(t, mapping))
+            case Slice():
+                return both(self.env[node.arg], lambda t: self._cut(node, t))
+            case Concat():
+                return self._concat(node)
+            case At():
+                return both(
+                    self.env[node.arg], lambda t: space.entry(t, node.axis, node.index) if node.axis in t.axes else t
+                )
+            case Shift():
+                moved = spread(space, self.env[node.arg], node.axis)
+                return both(moved, lambda t: space.shift(t, node.axis, node.by))
+            case Gather():
+                return self._gather(node)
+            case Dropout():
+                return self.env[node.arg]
+            case _:
+                raise Unsupported(f"emit {type(node).__name__} here")
+
+    def _cut(self, node: Slice, tensor: Tensor) -> Tensor:
+        if node.axis not in tensor.axes:
+            return tensor
+        size = self.space.fixed(node.new)
+        assert size is not None
+        return self.space.cut(tensor, node.axis, node.start, node.start + size, node.new)
+
+    def _concat(self, node: Concat) -> Number:
+        space, end = self.space, 0
+        pieces: list[list[Tensor]] = []
+        for part, start, arg in zip(node.parts, node.starts, node.args, strict=True):
+            if start != end:
+                raise Unsupported("concatenate with gaps")
+            size = space.fixed(part)
+            assert size is not None
+            end += size
+            value = spread(space, self.env[arg], part)
+            whole = value if isinstance(value, Pair) else Pair(value, value)
+            pieces.append([space.rename(t, {part: node.axis}) for t in (whole.re, whole.im)])
+        re = space.concat([p[0] for p in pieces], node.axis)
+        if node.dtype is not DType.COMPLEX:
+            return re
+        return Pair(re, space.concat([p[1] for p in pieces], node.axis))
+
+    def _gather(self, node: Gather) -> Tensor:
+        table, index = self.env[node.table], self.env[node.index]
+        assert isinstance(table, Tensor)
+        assert isinstance(index, Tensor)
+        place = table.axes.index(node.axis)
+        value = self.space.builder.op("Gather", table.value, self.space.cast(index, DType.INT).value, axis=place)
+        return Tensor(value, (*table.axes[:place], *index.axes, *table.axes[place + 1 :]))
+
+
+def _vanishes(factor: Expr, axis: str) -> bool:
+    """Whether a factor is known to be 0 at invisible entries of an axis."""
+    return isinstance(factor, Softmax) and axis in factor.over
+
+
+__all__ = ["Growing", "Lowering", "Unsupported", "depends_on"]

@@ -1,0 +1,320 @@
+"""A whole recurrence, block or model as one graph: calls are inlined, states are threaded through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from seqc.ir.expr import Conv, DType, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
+from seqc.ir.paths import Instance, callees, count_name, join, window_name
+from seqc.ir.plan import RESET, Plan
+from seqc.ir.program import Function, Repeat
+from seqc.ir.recurrence import Recurrence, State, Store
+
+from .builder import Builder
+from .conv import convolve
+from .lower import Lowering, Unsupported
+from .manifest import LoweringInfo
+from .pairs import COMPLEX_PRIMITIVES, PARTS, Number, Pair, both, pack, pair, unpack
+from .stages import run_plan
+from .stores import Appending, Documents, Entries
+from .tensors import BATCH, TIME, Space, Tensor
+
+Planner = Callable[[Recurrence, str | None], Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class StateSlot:
+    """One tensor that goes in and comes out; `axes` begin with the batch, -1 in `shape` is a length that grows."""
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    source: State | Store | Conv | None
+
+
+@dataclass(slots=True)
+class Call:
+    """What the instances of one graph share.
+
+    `whole` says whether the graph sees a sequence or one token; `enter` gives a state's value before the call (as a
+    graph input), `leave` takes its value after it.
+    """
+
+    space: Space
+    whole: bool
+    parameters: Mapping[str, Tensor]
+    enter: Callable[[StateSlot], Tensor]
+    leave: Callable[[StateSlot, Tensor], None]
+    planner: Planner
+    reset: Tensor | None
+    lowerings: list[LoweringInfo] = field(default_factory=list[LoweringInfo])
+    _documents: Documents | None = None
+
+    @property
+    def builder(self) -> Builder:
+        return self.space.builder
+
+    def scope(self, sizes: Mapping[str, int]) -> Space:
+        """A space for the axes of one owner."""
+        return Space(self.builder, sizes, self.space.dynamic)
+
+    @property
+    def documents(self) -> Documents | None:
+        """Which tokens belong together; None in a graph for one token."""
+        if not self.whole:
+            return None
+        if self._documents is None:
+            space, b = self.space, self.builder
+            if self.reset is None:
+                index = space.filled(0, (BATCH, TIME), DType.INT)
+            else:
+                marks = space.cast(self.reset, DType.INT)
+                index = Tensor(b.op("CumSum", marks.value, b.constant(1, "int64")), (BATCH, TIME), DType.INT)
+            last = Tensor(b.op("Gather", index.value, b.constant(-1, "int64"), axis=1), (BATCH,), DType.INT)
+            self._documents = Documents(index, last)
+        return self._documents
+
+
+def run_instance(
+    call: Call, instance: Instance, args: Sequence[Number], given: Mapping[str, Number]
+) -> list[Number]:
+    """The outputs of an instance, brought to nothing more than the axes they depend on."""
+    owner = instance.owner
+    space = call.scope(owner.sizes)
+    env: dict[Expr, Number] = dict(zip(owner.inputs, args, strict=True))
+    names = {p.name: full for full, p in instance.parameters()}
+    for parameter in owner.parameters:
+        if parameter.name in given:
+            env[parameter.leaf] = given[parameter.name]
+        else:
+            env[parameter.leaf] = Tensor(call.parameters[names[parameter.name]].value, parameter.axes)
+    if isinstance(owner, Recurrence):
+        return _run_recurrence(call, instance, owner, Lowering(space, env))
+    return _FunctionLowering(call, instance, space, env).values(owner.outputs)
+
+
+# --- blocks and models -----------------------------------------------------------------------------------------------------
+
+
+class _FunctionLowering(Lowering):
+    """Adds what only whole sequences have: calls, convolutions, reversal and pooling."""
+
+    def __init__(self, call: Call, instance: Instance, space: Space, env: Mapping[Expr, Number]) -> None:
+        super().__init__(space, env)
+        self.call, self.instance = call, instance
+        self._results: dict[Invoke, list[Number]] = {}
+
+    def _move(self, node: Expr) -> Number:
+        match node:
+            case Invoke():
+                self._results[node] = self._invoke(node)
+                return self.space.number(0)
+            case Item():
+                return self._results[node.call][node.index]
+            case Conv():
+                return convolve_in(self.call, self.instance, self, node)
+            case Flip():
+                return both(self.env[node.arg], lambda t: self.space.flip(t, TIME) if TIME in t.axes else t)
+            case Pool():
+                return self._pool(node)
+            case _:
+                return super()._move(node)
+
+    def _invoke(self, node: Invoke) -> list[Number]:
+        args = [self.env[arg] for arg in node.args]
+        given = {name: self.env[value] for name, value in node.given}
+        results: list[Number] = []
+        for inner in callees(node, self.instance.path, self.instance.parameter_path):
+            results = run_instance(self.call, inner, args, given)
+            args = [*results, *args[len(results) :]]
+        return results
+
+    def _pool(self, node: Pool) -> Number:
+        def pool(tensor: Tensor) -> Tensor:
+            if TIME not in tensor.axes:
+                return tensor
+            if node.op == "last":
+                return self.space.entry(tensor, TIME, -1)
+            place, b = tensor.axes.index(TIME), self.call.builder
+            value = b.op("ReduceMean", tensor.value, b.ints(place), keepdims=0)
+            return Tensor(value, tuple(a for a in tensor.axes if a != TIME))
+
+        return both(self.env[node.arg], pool)
+
+
+def convolve_in(call: Call, instance: Instance, lowering: Lowering, node: Conv) -> Tensor:
+    """A convolution with its window as a state."""
+    space = lowering.space
+    width = space.fixed(node.taps)
+    assert width is not None
+    axes = node.arg.axes
+    shape = (width - 1, *(space.fixed(a) or 0 for a in axes))
+    slot = StateSlot(join(instance.path, window_name(node)), (BATCH, "%window", *axes), shape, "float32", node)
+    window = call.enter(slot)
+    bias = None if node.bias is None else lowering.real(node.bias)
+    y, after = convolve(
+        space, node, lowering.real(node.arg), lowering.real(node.weight), bias, window, call.documents, call.reset
+    )
+    call.leave(slot, after)
+    return y
+
+
+# --- recurrences -------------------------------------------------------------------------------------------------------------
+
+
+def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lowering) -> list[Number]:
+    slots = {s.name: _state_slot(owner, instance.path, s) for s in owner.states}
+    before: dict[str, Number] = {}
+    for state in owner.states:
+        value = call.enter(slots[state.name])
+        before[state.name] = _unpacked(token.space, state, value)
+    if call.whole:
+        outputs, after = _run_sequence(call, instance, owner, token, before)
+    else:
+        outputs, after = _run_token(call, instance, owner, token, before)
+    for state in owner.states:
+        call.leave(slots[state.name], _packed(token.space, state, after[state.name]))
+    return outputs
+
+
+def _state_slot(owner: Recurrence, path: str, state: State) -> StateSlot:
+    shape = tuple(owner.sizes[a] for a in state.axes)
+    axes = (BATCH, *state.axes)
+    if state.dtype is DType.COMPLEX:
+        axes, shape = (*axes, PARTS), (*shape, 2)
+    dtype = {DType.INT: "int64", DType.BOOL: "bool"}.get(state.dtype, "float32")
+    return StateSlot(join(path, state.name), axes, shape, dtype, state)
+
+
+def _unpacked(space: Space, state: State, value: Tensor) -> Number:
+    return unpack(space, value) if state.dtype is DType.COMPLEX else value
+
+
+def _packed(space: Space, state: State, value: Number) -> Tensor:
+    if state.dtype is not DType.COMPLEX:
+        assert isinstance(value, Tensor)
+        return value
+    z = pair(space, value)
+    return pack(space, Pair(space.expand(z.re, (BATCH, *state.axes)), space.expand(z.im, (BATCH, *state.axes))))
+
+
+def _run_sequence(
+    call: Call, instance: Instance, owner: Recurrence, token: Lowering, before: Mapping[str, Number]
+) -> tuple[list[Number], Mapping[str, Number]]:
+    plan = call.planner(owner, None)
+    if any(stage.phase is not None for stage in plan.stages):
+        plan = call.planner(owner, "loop")
+    call.lowerings.append(describe(plan, instance.path))
+    token.env[RESET] = call.reset if call.reset is not None else token.space.filled(0, (), DType.BOOL)
+    count = len(owner.outputs)
+    if not owner.stores:
+        advanced = run_plan(token, plan, before, plan.outputs)
+        return advanced.outputs, advanced.states
+    advanced = run_plan(token, plan, before, plan.outputs[count:])
+    _append(call, instance, owner, token, advanced.outputs)
+    return token.values(plan.outputs[:count]), advanced.states
+
+
+def describe(plan: Plan, path: str) -> LoweringInfo:
+    """What the manifest says about an instance."""
+    how = {0: "one block", 1: "Scan over tokens"}
+    stages = [f"{s.name}: {how.get(s.block, f'blocks of {s.block} tokens')}" for s in plan.stages]
+    return LoweringInfo(
+        instance=path,
+        rule=plan.recurrence.name,
+        classes=tuple(c.code for c in plan.classes),
+        prefill="; ".join([plan.mode, *stages]),
+        step="one token",
+    )
+
+
+def _run_token(
+    call: Call, instance: Instance, owner: Recurrence, token: Lowering, before: Mapping[str, Number]
+) -> tuple[list[Number], Mapping[str, Number]]:
+    for state in owner.states:
+        value = before[state.name]
+        if call.reset is not None:
+            value = reset_to(token, call.reset, token.value(state.initial), value)
+        token.env[state.leaf] = value
+    token.definitions.update({s.next: u for s, u in zip(owner.states, owner.updates, strict=True)})
+    after = {s.name: token.value(u) for s, u in zip(owner.states, owner.updates, strict=True)}
+    if owner.stores:
+        _append(call, instance, owner, token, token.values(store.value for store in owner.stores))
+    return token.values(owner.outputs), after
+
+
+def reset_to(token: Lowering, reset: Tensor, initial: Number, value: Number) -> Number:
+    """The initial value in the rows that are reset."""
+    where = COMPLEX_PRIMITIVES["where"] if isinstance(value, Pair) else None
+    if where is not None:
+        return where(token.space, reset, initial, value)
+    assert isinstance(initial, Tensor)
+    assert isinstance(value, Tensor)
+    return token.space.elementwise("Where", reset, initial, value, kind=value.kind)
+
+
+# --- stores ------------------------------------------------------------------------------------------------------------------
+
+
+def _append(
+    call: Call, instance: Instance, owner: Recurrence, token: Lowering, values: Sequence[Number]
+) -> None:
+    """Append this call's entries to the stores and make them known to `token`."""
+    by_axis: dict[str, list[Store]] = {}
+    for store in owner.stores:
+        by_axis.setdefault(store.axis, []).append(store)
+    new = {store.name: value for store, value in zip(owner.stores, values, strict=True)}
+    for axis, stores in by_axis.items():
+        if any((s.window, s.sinks) != (stores[0].window, stores[0].sinks) for s in stores):
+            raise Unsupported("give the stores of one axis different windows")
+        _append_axis(call, instance, owner, token, axis, stores, new)
+
+
+def _append_axis(
+    call: Call,
+    instance: Instance,
+    owner: Recurrence,
+    token: Lowering,
+    axis: str,
+    stores: list[Store],
+    new: Mapping[str, Number],
+) -> None:
+    space = token.space
+    counter = StateSlot(join(instance.path, count_name(stores[0])), (BATCH,), (), "int64", None)
+    count = call.enter(counter)
+    if call.reset is not None and not call.whole:
+        zero = Tensor(call.builder.constant(0, "int64"), (), DType.INT)
+        count = space.elementwise("Where", call.reset, zero, count, kind=DType.INT)
+    slots = {s.name: _store_slots(owner, instance.path, s) for s in stores}
+    before = {name: Entries(*(call.enter(slot) for slot in pair_)) for name, pair_ in slots.items()}
+    values: dict[str, Tensor] = {}
+    for store in stores:
+        value = new[store.name]
+        if not isinstance(value, Tensor):
+            raise Unsupported("keep complex numbers in a growing store")
+        values[store.name] = value
+    appended = Appending(space, stores, count, call.documents).run(before, values)
+    token.growing[axis] = appended.visible
+    for store in stores:
+        token.env[store.next] = token.env[store.leaf] = appended.entries[store.name]
+        after = appended.after[store.name]
+        for slot, tensor in zip(slots[store.name], (after.cache, after.sinks), strict=False):
+            assert tensor is not None
+            call.leave(slot, tensor)
+    token.env[Leaf(LeafKind.AGE, axis, (axis,))] = appended.age
+    call.leave(counter, appended.count)
+
+
+def _store_slots(owner: Recurrence, path: str, store: Store) -> tuple[StateSlot, ...]:
+    axes = (BATCH, store.axis, *store.axes)
+    sizes = tuple(owner.sizes[a] for a in store.axes)
+    length = -1 if store.window is None else store.window - 1
+    slots = [StateSlot(join(path, store.name), axes, (length, *sizes), "float32", store)]
+    if store.window is not None and store.sinks:
+        slots.append(StateSlot(join(path, f"{store.name}.sinks"), axes, (store.sinks, *sizes), "float32", store))
+    return tuple(slots)
+
+
+__all__ = ["Call", "StateSlot", "run_instance"]

@@ -1,0 +1,185 @@
+"""Plans as graphs: tokens cut into blocks, one ONNX `Scan` over the blocks, everything else for all blocks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves
+from seqc.ir.plan import TOKEN, Plan, Stage
+from seqc.ir.recurrence import State
+
+from .lower import Lowering
+from .pairs import Number, Pair, both, pair
+from .scans import loop
+from .tensors import BATCH, BLOCKS, TIME, Space, Tensor, leading_first
+
+TINY = 4  # a stage whose reads would need this many times its inputs keeps them inside the loop
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What a whole sequence gives: the outputs at token level and the states after the last token, by name."""
+
+    outputs: list[Number]
+    states: dict[str, Number]
+
+
+def run_plan(
+    token: Lowering, plan: Plan, states: Mapping[str, Number], outputs: Sequence[Expr]
+) -> Advanced:
+    """All stages of a plan; `token` knows inputs and parameters, `states` the states before the first token."""
+    finals: dict[str, Number] = {}
+    for stage in plan.stages:
+        finals.update(_run_stage(token, stage, [states[s.name] for s in stage.carried]))
+    return Advanced(token.values(outputs), finals)
+
+
+def _run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict[str, Number]:
+    before = [_whole(token.space, s, x) for s, x in zip(stage.carried, initial, strict=True)]
+    if stage.block == 0:
+        return _one_block(token, stage, before)
+    space = Space(token.space.builder, {**token.space.sizes, **stage.sizes}, token.space.dynamic)
+    space.dynamic[BLOCKS] = token.space.dynamic[TIME] if stage.block == 1 else _block_count(space, stage.block)
+    blocks = Lowering(space, {})
+    for item in stage.inputs:
+        value = token.value(item.value)
+        blocks.env[item.leaf] = value if item.constant else _to_blocks(space, value, stage.block, item.padding)
+    for leaf, expr in stage.pre:
+        blocks.env[leaf] = blocks.value(expr)
+    inside = stage.block == 1
+    finals, results = _scan_blocks(blocks, stage, before, inside)
+    if inside:
+        for read, value in zip(stage.reads, results, strict=True):
+            token.env[read.leaf] = both(value, lambda t: space.rename(t, {BLOCKS: TIME}))
+    else:
+        blocks.env.update(zip((s.leaf for s in stage.carried), results, strict=True))
+        for read in stage.reads:
+            token.env[read.leaf] = both(blocks.value(read.value), lambda t: _to_tokens(space, t))
+    return dict(zip((s.name for s in stage.carried), finals, strict=True))
+
+
+def _whole(space: Space, state: State, value: Number) -> Number:
+    """A state with all its axes, as a loop needs it."""
+    complete = both(value, lambda t: space.expand(t, (BATCH, *state.axes)))
+    if state.dtype is not DType.COMPLEX:
+        return complete
+    z = pair(space, complete)
+    return Pair(z.re, space.expand(z.im, (BATCH, *state.axes)))
+
+
+def _one_block(token: Lowering, stage: Stage, before: Sequence[Number]) -> dict[str, Number]:
+    """A stage whose only block is the whole sequence."""
+    space = Space(token.space.builder, {**token.space.sizes, **stage.sizes}, token.space.dynamic)
+    space.dynamic[TOKEN] = space.dynamic[TIME]
+    block = Lowering(space, dict(zip((s.leaf for s in stage.carried), before, strict=True)))
+    for item in stage.inputs:
+        value = token.value(item.value)
+        if not item.constant:
+            value = both(value, lambda t: _with_time(space, t))
+        block.env[item.leaf] = both(value, lambda t: space.rename(t, {TIME: TOKEN}))
+    for leaf, expr in stage.pre:
+        block.env[leaf] = block.value(expr)
+    for read in stage.reads:
+        token.env[read.leaf] = both(block.value(read.value), lambda t: space.rename(t, {TOKEN: TIME}))
+    return {s.name: block.value(update) for s, update in zip(stage.carried, stage.updates, strict=True)}
+
+
+# --- blocks --------------------------------------------------------------------------------------------------------------
+
+
+def _block_count(space: Space, block: int) -> ir.Value:
+    b = space.builder
+    return b.op("Div", b.op("Add", space.length(TIME), b.ints(block - 1)), b.ints(block), name="blocks")
+
+
+def _with_time(space: Space, tensor: Tensor) -> Tensor:
+    axes = leading_first((*tensor.axes, TIME))
+    return space.transpose(tensor, axes) if TIME in tensor.axes else space.expand(tensor, axes)
+
+
+def _to_blocks(space: Space, value: Number, block: int, padding: float) -> Number:
+    """Token level to block level, the last block completed with `padding`."""
+    if block == 1:
+        return both(value, lambda t: space.rename(t, {TIME: BLOCKS}))
+    b = space.builder
+    missing = b.op("Sub", b.op("Mul", space.length(BLOCKS), b.ints(block)), space.length(TIME), name="missing")
+
+    def split(tensor: Tensor, fill: float) -> Tensor:
+        tensor = _with_time(space, tensor)
+        padded = space.pad_end(tensor, TIME, missing, fill)
+        place = tensor.axes.index(TIME)
+        lead = [0] * place
+        rest = tensor.axes[place + 1 :]
+        sizes = [space.fixed(a) or 0 for a in rest]
+        result = b.op("Reshape", padded.value, b.ints(*lead, -1, block, *sizes))
+        return Tensor(result, (*tensor.axes[:place], BLOCKS, TOKEN, *rest), tensor.kind)
+
+    if isinstance(value, Pair):
+        return Pair(split(value.re, padding), split(value.im, 0.0))
+    return split(value, padding)
+
+
+def _to_tokens(space: Space, tensor: Tensor) -> Tensor:
+    """Block level to token level, without the padding."""
+    if BLOCKS not in tensor.axes and TOKEN not in tensor.axes:
+        return tensor
+    rest = tuple(a for a in leading_first(tensor.axes) if a not in (BATCH, BLOCKS, TOKEN))
+    lead = (BATCH,) if BATCH in tensor.axes else ()
+    full = space.expand(tensor, (*lead, BLOCKS, TOKEN, *rest))
+    b, place = space.builder, len(lead)
+    sizes = [space.fixed(a) or 0 for a in rest]
+    joined = b.op("Reshape", full.value, b.ints(*([0] * place), -1, *sizes))
+    value = b.op("Slice", joined, b.ints(0), space.length(TIME), b.ints(place))
+    return Tensor(value, (*lead, TIME, *rest), tensor.kind)
+
+
+# --- the sequential part ---------------------------------------------------------------------------------------------------
+
+
+def _parts(value: Number) -> list[Tensor]:
+    return [value.re, value.im] if isinstance(value, Pair) else [value]
+
+
+def _again(shapes: Iterable[Number], parts: Sequence[Tensor]) -> list[Number]:
+    """Flat tensors as the numbers that they are the parts of."""
+    queue = list(parts)
+    result: list[Number] = []
+    for shape in shapes:
+        result.append(Pair(queue.pop(0), queue.pop(0)) if isinstance(shape, Pair) else queue.pop(0))
+    return result
+
+
+def _scan_blocks(
+    blocks: Lowering, stage: Stage, before: Sequence[Number], inside: bool
+) -> tuple[list[Number], list[Number]]:
+    """The states after the last block, and for each block its reads (`inside`) or the states that it began with."""
+    wanted = [read.value for read in stage.reads] if inside else []
+    used = [leaf for leaf in _in_order([*stage.updates, *wanted]) if leaf.kind is not LeafKind.STATE]
+    known = {leaf: blocks.env[leaf] for leaf in used if leaf in blocks.env}
+    moving = {leaf: x for leaf, x in known.items() if BLOCKS in x.axes}
+    shapes: list[Number] = []
+
+    def body(space: Space, states: list[Tensor], entries: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        now = _again(before, states)
+        env: dict[Expr, Number] = {**known, **dict(zip(moving, _again(moving.values(), entries), strict=True))}
+        env.update(zip((s.leaf for s in stage.carried), now, strict=True))
+        lowering = Lowering(space, env)
+        after = [_like(space, lowering.value(u), x) for u, x in zip(stage.updates, now, strict=True)]
+        shapes.extend([lowering.value(w) for w in wanted] if inside else now)
+        return [t for x in after for t in _parts(x)], [t for x in shapes for t in _parts(x)]
+
+    scanned = [t if BLOCKS in t.axes else blocks.space.expand(t, (BLOCKS, *t.axes)) for x in moving.values() for t in _parts(x)]
+    carried = [t for x in before for t in _parts(x)]
+    finals, stacked = loop(blocks.space, BLOCKS, carried, scanned, body)
+    return _again(before, finals), _again(shapes, stacked)
+
+
+def _like(space: Space, value: Number, shape: Number) -> Number:
+    return pair(space, value) if isinstance(shape, Pair) else value
+
+
+def _in_order(roots: Iterable[Expr]) -> list[Leaf]:
+    return sorted(leaves(roots), key=lambda leaf: (leaf.kind.value, leaf.name))
