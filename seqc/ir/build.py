@@ -11,12 +11,15 @@ from seqc.ir.expr import (
     Const,
     DType,
     Expr,
+    Index,
     Leaf,
     LeafKind,
     Reduce,
     Rename,
+    Shift,
     Size,
     Slice,
+    Softmax,
 )
 from seqc.ir.ops import fold, is_const
 
@@ -35,8 +38,8 @@ def leaf(kind: LeafKind, name: str, axes: Iterable[str] = (), dtype: DType = DTy
 def apply(op: str, *args: Expr) -> Expr:
     """An elementwise application, with constants folded and neutral elements dropped.
 
-    Dropping a neutral element may drop an axis along which the value is constant: a value that lacks an axis is
-    constant along it, so nothing is lost.
+    Dropping a neutral element may drop an axis along which the value is constant: a value that lacks an axis
+    is constant along it, so nothing is lost.
     """
     folded = fold(op, args)
     if folded is not None:
@@ -173,7 +176,9 @@ def total(terms: Iterable[Expr]) -> Expr:
 
 
 def reduce(op: str, over: Iterable[str], arg: Expr) -> Expr:
-    """`sum` or `max` over axes; along an axis that `arg` lacks it is constant, so a sum multiplies by the length."""
+    """`sum` or `max` over axes; along an axis that `arg` lacks it is constant, so a sum multiplies by the
+    length.
+    """
     over = tuple(dict.fromkeys(over))
     present = tuple(a for a in over if a in arg.axes)
     if op == "sum" and is_const(arg, 0):
@@ -205,6 +210,24 @@ def rename(arg: Expr, mapping: Mapping[str, str]) -> Expr:
 def at(arg: Expr, axis: str, index: int) -> Expr:
     """One entry along an axis; a value that lacks the axis is its own entry."""
     return At(axis, index, arg) if axis in arg.axes else arg
+
+
+def softmax(over: Iterable[str], arg: Expr) -> Expr:
+    """Along an axis that the value lacks, all its entries share alike."""
+    over = tuple(dict.fromkeys(over))
+    present = tuple(axis for axis in over if axis in arg.axes)
+    result: Expr = Softmax(present, arg) if present else ONE
+    for axis in over:
+        if axis not in present:
+            result = div(result, Size(axis))
+    return result
+
+
+def shift(arg: Expr, axis: str, by: int) -> Expr:
+    """A value that lacks the axis is spread along it first: zeros move in."""
+    if axis not in arg.axes:
+        arg = Apply("where", (apply("ge", Index(axis), ZERO), arg, ZERO))
+    return Shift(axis, by, arg)
 
 
 def narrow(arg: Expr, axis: str, new: str, start: int) -> Expr:

@@ -1,11 +1,12 @@
 """Expressions: a small, closed family of immutable, hash-consed nodes over named axes.
 
-An expression denotes a tensor whose axes are *names*.  Inside a rule it is the value at one token; inside a block or
-a model it is the value of a whole sequence, with batch and time implied.  Broadcasting is by name: the axes of an
-elementwise application are the union of its arguments' axes.
+An expression denotes a tensor whose axes are *names*.  Inside a rule it is the value at one token; inside a
+block or a model it is the value of a whole sequence, with batch and time implied.  Broadcasting is by name:
+the axes of an elementwise application are the union of its arguments' axes.
 
-Two expressions that are built alike are the same object, so equality and hashing are identity and cost nothing.
-Nodes carry no source positions; a `Recurrence` or a `Function` keeps them in a side table (`origins`).
+Two expressions that are built alike are the same object, so equality and hashing are identity and cost
+nothing. Nodes carry no source positions; a `Recurrence` or a `Function` keeps them in a side table
+(`origins`).
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ class Reduce(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Softmax(Expr):
-    """exp(arg) divided by its sum over the axes `over`, computed without overflow; a row with no valid entry is 0."""
+    """exp(arg) divided by its sum over the axes `over`, computed without overflow; a row with no valid entry
+    is 0.
+    """
 
     over: Axes
     arg: Expr
@@ -232,7 +235,9 @@ class At(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Shift(Expr):
-    """`arg` moved by `by` entries along `axis` (towards the end when positive), with zeros where nothing comes from."""
+    """`arg` moved by `by` entries along `axis` (towards the end when positive), with zeros where nothing
+    comes from.
+    """
 
     axis: str
     by: int
@@ -246,9 +251,10 @@ class Shift(Expr):
 class Scan(Expr):
     """`h[i] = decay[i] · h[i-1] + source[i]` along `axis`, from zero; from the end when `reverse`.
 
-    With `columns = (s, r)`, `decay` is a small matrix over those two axes and `h[s] = Σ_r decay[s, r] h[r]` is the
-    product (`source` and the result have `s`).  A running sum is a scan with decay 1; a product of gates between two
-    tokens is a scan whose source is the identity, so that no logarithm and no division is ever taken.
+    With `columns = (s, r)`, `decay` is a small matrix over those two axes and `h[s] = Σ_r decay[s, r] h[r]`
+    is the product (`source` and the result have `s`).  A running sum is a scan with decay 1; a product of
+    gates between two tokens is a scan whose source is the identity, so that no logarithm and no division is
+    ever taken.
     """
 
     decay: Expr
@@ -267,8 +273,8 @@ class Scan(Expr):
 class Solve(Expr):
     """The `x` with `x[r] = rhs[r] + Σ_c matrix[r, c] x[c]`, for a strictly lower triangular `matrix`.
 
-    `rows` and `columns` are axes of equal length; `rhs` and the result have `rows`.  When `upper`, the matrix is
-    strictly upper triangular (what a transposed solve needs).
+    `rows` and `columns` are axes of equal length; `rhs` and the result have `rows`.  When `upper`, the matrix
+    is strictly upper triangular (what a transposed solve needs).
     """
 
     matrix: Expr
@@ -282,7 +288,7 @@ class Solve(Expr):
         self._set(axes, _either(self.matrix, self.rhs))
 
 
-# --- Sequence operations: only in blocks and models, where a value is a whole sequence ---------------------------
+# --- Sequence operations: only in blocks and models, where a value is a whole sequence ----------------------
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -327,7 +333,9 @@ class Flip(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Dropout(Expr):
-    """While training, entries zeroed with probability `rate` and the rest divided by `1 - rate`; `name` is unique."""
+    """While training, entries zeroed with probability `rate` and the rest divided by `1 - rate`; `name` is
+    unique.
+    """
 
     name: str
     rate: float
@@ -339,7 +347,8 @@ class Dropout(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Pool(Expr):
-    """One value a sequence: the `mean` or the `last` valid token of `arg` (for classifiers and regressors)."""
+    """One value a sequence: the `mean` or the `last` valid token of `arg` (for classifiers and regressors).
+    """
 
     op: str
     arg: Expr
@@ -352,9 +361,9 @@ class Pool(Expr):
 class Invoke(Expr):
     """A callee applied to whole sequences; `Item` takes its results.
 
-    `callee` is a `Recurrence` (a rule), a `Function` (a block) or a `Repeat`.  `name` is the instance's path inside
-    the calling function, the prefix of the names of its parameters and states.  `args` follow the callee's inputs;
-    `given` are the callee's parameters that the caller passes in (tied), by name.
+    `callee` is a `Recurrence` (a rule), a `Function` (a block) or a `Repeat`.  `name` is the instance's path
+    inside the calling function, the prefix of the names of its parameters and states.  `args` follow the
+    callee's inputs; `given` are the callee's parameters that the caller passes in (tied), by name.
     """
 
     name: str
@@ -418,15 +427,15 @@ def with_children(node: Expr, new: tuple[Expr, ...]) -> Expr:
         case Reduce():
             return build.reduce(node.op, node.over, new[0])
         case Softmax():
-            return Softmax(node.over, new[0])
+            return build.softmax(node.over, new[0])
         case Rename():
             return build.rename(new[0], dict(node.pairs))
         case Slice():
-            return Slice(node.axis, node.new, node.start, new[0])
+            return build.narrow(new[0], node.axis, node.new, node.start)
         case At():
             return build.at(new[0], node.axis, node.index)
         case Shift():
-            return Shift(node.axis, node.by, new[0])
+            return build.shift(new[0], node.axis, node.by)
         case Flip():
             return Flip(new[0])
         case Dropout():
@@ -469,7 +478,9 @@ def walk(roots: Iterable[Expr]) -> Iterator[Expr]:
 
 
 def rewrite(roots: Iterable[Expr], rule: Callable[[Expr], Expr | None]) -> tuple[Expr, ...]:
-    """Rebuild `roots` bottom-up; `rule` may replace a node (whose children are already rebuilt), None keeps it."""
+    """Rebuild `roots` bottom-up; `rule` may replace a node (whose children are already rebuilt), None keeps
+    it.
+    """
     roots = tuple(roots)
     done: dict[Expr, Expr] = {}
     for node in walk(roots):
