@@ -73,8 +73,9 @@ def backends() -> dict[str, Backend]:
     ours = import_module(GROUP)
     found: dict[str, Backend] = {}
     for info in iter_modules(ours.__path__):
-        if info.ispkg:
-            found[info.name] = import_module(f"{ours.__name__}.{info.name}").BACKEND
+        own = import_module(f"{GROUP}.{info.name}") if info.ispkg else None
+        if hasattr(own, "BACKEND"):
+            found[info.name] = own.BACKEND
     for entry in entry_points(group=GROUP):
         found.setdefault(entry.name, entry.load())
     return found

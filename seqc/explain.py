@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -27,6 +28,7 @@ Data = dict[str, Any]
 
 def report(whole: Whole, plan_of: PlanOf, place: Span | None = None) -> Data:
     """Everything that is known before anything runs."""
+    plan_of = cache(plan_of)
     rules = _rules(whole)
     parameters: list[Data] = [
         {"name": named.name, "shape": list(named.shape), "weight_decay": named.parameter.decays}
@@ -201,7 +203,12 @@ def _rule_text(rule: Data, facts: Data) -> str:
 
 
 def _at(place: str | None) -> str:
-    return f"  ({place})" if place else ""
+    return f"  ({_short(place)})" if place else ""
+
+
+def _short(place: str) -> str:
+    """`griffin.seq:18`: the file's name and the line."""
+    return ":".join(place.rpartition("/")[2].split(":")[:-1])
 
 
 def _aligned(equations: list[Data]) -> list[str]:
@@ -209,7 +216,7 @@ def _aligned(equations: list[Data]) -> list[str]:
     lines: list[str] = []
     for equation in equations:
         sign = " " if equation["kind"] == "return" else "="
-        at = f"    # {equation['place']}" if equation["place"] else ""
+        at = f"    # {_short(equation['place'])}" if equation["place"] else ""
         lines.append(f"    {_left(equation):<{left}} {sign} {equation['value']}{at}")
     return lines
 

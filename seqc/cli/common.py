@@ -126,12 +126,22 @@ def plural(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-def chosen(path: Path, name: str | None, settings: dict[str, float]) -> Handle:
-    """The model or rule of a spec that a command is about: the named one, else the only model, else the only rule."""
+def chosen(path: Path, name: str | None, settings: dict[str, float], *, made_up: bool = False) -> Handle:
+    """The model, block or rule that a command is about: the named one, else the only model, else the only rule.
+
+    With `made_up`, a rule gets lengths for the axes that have none.
+    """
     from seqc.spec import load
 
     spec = load(path)
     print_diagnostics(spec.warnings)
+    kind = spec.model
     if name in spec.rules or (name is None and not spec.models):
-        return spec.rule(name, **settings)
-    return spec.model(name, **settings)
+        kind = spec.rule
+    elif name in spec.blocks:
+        kind = spec.block
+    if made_up and kind == spec.rule:
+        given = name or (spec.rules[0] if len(spec.rules) == 1 else "")
+        defaults = spec.checked.default_sizes(given) if given else {}
+        settings = {**defaults, **settings}
+    return kind(name, **settings)

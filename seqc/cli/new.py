@@ -27,8 +27,8 @@ rule {name}_rule(q[n], k[n], v[m], alpha) {{
 
 # A block works on whole sequences; `h` heads come from the axes alone.
 block {name}_mixer(x[d]; h, n, m) {{
-    let q[h, n] = l2_norm[n](linear(x))
-    let k[h, n] = l2_norm[n](linear(x))
+    let q[h, n] = l2_norm[n](linear(x) -> [h, n])
+    let k[h, n] = l2_norm[n](linear(x) -> [h, n])
     let v[h, m] = linear(x)
     let a[h]    = sigmoid(linear(x, bias = true))
     let y[h, m] = {name}_rule(q, k, v, alpha = a)

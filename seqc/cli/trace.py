@@ -40,7 +40,7 @@ def command(
       seqc trace gated_delta --set n=4 --set m=4 --at 2
       seqc trace griffin --prompt "def f(x):" --json
     """
-    whole = chosen(find_spec(spec), name, parse_settings(settings)).whole
+    whole = chosen(find_spec(spec), name, parse_settings(settings), made_up=True).whole
     found = _run(whole, length, at, prompt, seed)
     if json:
         print_json(_data(found))
