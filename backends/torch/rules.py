@@ -1,0 +1,356 @@
+"""Printing a rule: its stages, and the class with its states, one token and the whole sequence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, leaves, walk
+from seqc.ir.plan import RESET, Plan
+from seqc.ir.recurrence import Parameter, Recurrence, State
+
+from .attention import print_attention, print_store_token
+from .expressions import Scope, Value, all_axes, merged_order
+from .layout import split_statement
+from .names import RESERVED, Names, identifier
+from .primitives import Code
+from .splice import pieces
+from .stages import WIDTH, print_stage, stage_class
+
+BASE = frozenset({*RESERVED, *pieces()})
+LOOPS = ("reference", "step")
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedRule:
+    """The text of a rule's class and of its stages, and the class's name."""
+
+    name: str
+    text: str
+
+
+def print_rule(
+    rec: Recurrence,
+    plan: Plan | None,
+    names: Names,
+    given: Sequence[str] = (),
+    public: bool = False,
+    place: str = "",
+) -> PrintedRule:
+    """A rule as a class; without a plan, a sequence runs token after token.
+
+    `given` are the parameters that callers pass in, after the inputs.  `public` adds the interface of a rule on its
+    own; `place` says where it comes from.
+    """
+    name = names.fresh_class(rec.name)
+    printer = _RulePrinter(rec, plan, name, tuple(given))
+    lines: list[str] = []
+    operators: list[str] = []
+    if plan is not None:
+        for k, stage in enumerate(plan.stages):
+            class_text = names.fresh_class(stage_class(rec.name, stage))
+            doc = f"{_listed([s.name for s in stage.carried])}: {_pace(stage.block)}."
+            text = print_stage(stage, plan.adjoints[k] if plan.adjoints else None, class_text, doc)
+            content = "\n".join(text)
+            operator = names.fresh(f"{identifier(rec.name)}_{identifier(stage.name)}")
+            key = f"{operator}_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+            operators.append(operator)
+            lines += [*text, "", "", f'{operator} = operator({class_text}, "{key}")', "", ""]
+    if place:
+        lines.append(f"# {place}")
+    lines += printer.header()
+    lines += printer.initial()
+    lines += printer.token()
+    if plan is not None:
+        lines += printer.sequence(plan, operators)
+    if public:
+        lines += printer.interface()
+    return PrintedRule(name, "\n".join(lines))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _pace(block: int) -> str:
+    return "a token at a time" if block == 1 else "the whole sequence" if block == 0 else f"{block} tokens at a time"
+
+
+def signature(rec: Recurrence) -> str:
+    """`gated_delta(q[n], k[n], alpha) -> [m]`."""
+    inputs = ", ".join(f"{leaf.name}[{', '.join(leaf.axes)}]" if leaf.axes else leaf.name for leaf in rec.inputs)
+    outputs = ", ".join(f"[{', '.join(axes)}]" for axes in rec.returns)
+    return f"{rec.name}({inputs}) -> {outputs}"
+
+
+@dataclass(slots=True)
+class _RulePrinter:
+    rec: Recurrence
+    plan: Plan | None
+    name: str
+    given: tuple[str, ...]
+
+    def header(self) -> list[str]:
+        rec = self.rec
+        ranks = ", ".join(str(len(leaf.axes)) for leaf in rec.inputs)
+        comma = "," if len(rec.inputs) == 1 else ""
+        lines = [f"class {self.name}(Rule):", f'    """{signature(rec)}"""', "", f"    ranks = ({ranks}{comma})"]
+        states = [f'"{s.name}"' for s in rec.states] + [f'"{s.name}"' for s in rec.stores]
+        states += [f'"{s.name}.count"' for s in rec.stores]
+        comma = "," if len(states) == 1 else ""
+        lines += split_statement(f"states = ({', '.join(states)}{comma})", WIDTH, 4)
+        own = [p for p in rec.parameters if p.name not in self.given]
+        if own:
+            from .initial import print_constructor
+
+            lines += print_constructor(own, rec.sizes)
+        return lines
+
+    # --- pieces -----------------------------------------------------------------------------------------------------
+
+    def scope(self, roots: Sequence[Expr], known: Sequence[Axes], names: Names, autograd: bool = True) -> Scope:
+        order = merged_order([*known, *self._declared(), *all_axes(roots)])
+        like = self.locals[0] if self.locals else "like"
+        scope = Scope(names, order, self.rec.sizes, like, autograd=autograd, width=WIDTH - 8)
+        scope.special = special
+        return scope
+
+    def _declared(self) -> list[Axes]:
+        rec = self.rec
+        return [*(s.axes for s in rec.states), *rec.returns, *(leaf.axes for leaf in rec.inputs)]
+
+    @property
+    def locals(self) -> list[str]:
+        """The inputs' names inside methods."""
+        names = Names({*BASE, "state", "reset"})
+        return [names.fresh(leaf.name) for leaf in self.rec.inputs]
+
+    @property
+    def given_locals(self) -> list[str]:
+        names = Names({*BASE, *self.locals})
+        return [names.fresh(name.split(".")[-1]) for name in self.given]
+
+    def bind(self, scope: Scope, roots: Sequence[Expr]) -> None:
+        """Inputs, and the parameters that `roots` use, under names of their own."""
+        for leaf, name in zip(self.rec.inputs, self.locals, strict=True):
+            scope.bind(leaf, name)
+        self.bind_parameters(scope, roots)
+
+    def bind_parameters(self, scope: Scope, roots: Sequence[Expr], like: str | None = None) -> None:
+        used = leaves(roots)
+        given = dict(zip(self.given, self.given_locals, strict=True))
+        for parameter in self.rec.parameters:
+            if parameter.leaf not in used:
+                continue
+            if parameter.name in given:
+                scope.bind(parameter.leaf, given[parameter.name], lead=False)
+                continue
+            name = scope.names.fresh(parameter.name.split(".")[-1] if len(self.rec.parameters) < 9 else parameter.name)
+            scope.lines.append(f'{name} = self.weight("{parameter.name}", {like or scope.like})')
+            scope.bind(parameter.leaf, name, lead=False)
+
+    def arguments(self) -> str:
+        return "".join(f", {name}: Tensor" for name in (*self.locals, *self.given_locals))
+
+    # --- methods ----------------------------------------------------------------------------------------------------
+
+    def initial(self) -> list[str]:
+        rec = self.rec
+        names = Names({*BASE, *self.given_locals})
+        scope = self.scope([s.initial for s in rec.states], [], names)
+        scope.like = "self.like"
+        roots = [s.initial for s in rec.states]
+        self.bind_parameters(scope, roots)
+        values = scope.emit(roots)
+        rows = [f'"{s.name}": {self._initial(scope, s, v)}' for s, v in zip(rec.states, values, strict=True)]
+        for store in rec.stores:
+            sizes = "".join(f", {rec.sizes[a]}" for a in store.axes)
+            rows.append(f'"{store.name}": self.zeros(batch, {store.sinks}{sizes})')
+            rows.append(f'"{store.name}.count": self.counts(batch)')
+        arguments = "".join(f", {name}: Tensor" for name in self.given_locals)
+        return [
+            "",
+            *split_statement(f"def initial(self, batch: int{arguments}) -> States:", WIDTH, 4),
+            *(f"        {line}" for line in scope.lines),
+            *split_statement(f"return {{{', '.join(rows)}}}", WIDTH, 8),
+        ]
+
+    def _initial(self, scope: Scope, state: State, value: Value) -> str:
+        sizes = "".join(f", {self.rec.sizes[a]}" for a in state.axes)
+        more = ", complex=True" if state.dtype is DType.COMPLEX else ""
+        if value.code.number:
+            fill = "" if value.code.text == "0.0" else f" + {value.code.text}"
+            zeros = f"self.zeros(batch{sizes}{more})"
+            return zeros if not fill else f"{zeros}{fill}".replace("+ -", "- ")
+        text = scope.aligned(value, scope.sorted(state.axes), False, every=True).text
+        return f"self.zeros(batch{sizes}{more}) + {text}"
+
+    def token(self) -> list[str]:
+        """One token, straight from the equations."""
+        rec = self.rec
+        names = Names({*BASE, *self.locals, *self.given_locals})
+        roots = [*rec.updates, *rec.outputs, *(s.value for s in rec.stores)]
+        scope = self.scope(roots, [], names)
+        self.bind(scope, roots)
+        used = leaves(roots)
+        for state in rec.states:
+            if state.leaf in used:
+                name = names.fresh(state.name)
+                scope.lines.append(f'{name} = state["{state.name}"]')
+                scope.bind(state.leaf, name)
+        results = [f'"{s.name}": {text}' for s, text in self._updates(scope)]
+        if rec.stores:
+            results += print_store_token(rec, scope)
+        values = scope.emit(list(rec.outputs))
+        outputs = [
+            self._full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)
+        ]
+        return self._method("token", "", scope, outputs, results)
+
+    def _updates(self, scope: Scope) -> list[tuple[State, str]]:
+        """The updates in an order in which each finds the new states that it refers to."""
+        rec, done = self.rec, dict[str, str]()
+        left = list(zip(rec.states, rec.updates, strict=True))
+        while left:
+            for state, update in left:
+                needs = {leaf.name for leaf in leaves([update]) if leaf.kind is LeafKind.NEXT}
+                if needs <= set(done):
+                    break
+            else:
+                raise AssertionError("updates refer to one another in a cycle")
+            left.remove((state, update))
+            value = scope.emit([update], [f"{identifier(state.name)}_new"])[0]
+            text = self._full(scope, value, state.axes)
+            if not text.isidentifier():
+                name = scope.names.fresh(f"{state.name}_new")
+                scope.line(f"{name} = {text}")
+                text = name
+            scope.bind(state.next, text, axes=state.axes)
+            done[state.name] = text
+        return [(state, done[state.name]) for state in rec.states]
+
+    def _full(self, scope: Scope, value: Value, axes: Axes) -> str:
+        """Text of a value with exactly the axes `axes`, in that order, and all leading dimensions."""
+        if value.lead and set(value.axes) == set(axes):
+            return scope.arranged(value, axes).code.text
+        text = scope.expanded(value, scope.sorted(axes), scope.like, self._lead(scope))
+        return scope.arranged(Value(Code(text), scope.sorted(axes), True, value.dtype), axes).code.text
+
+    def _lead(self, scope: Scope) -> str:
+        for leaf, name in zip(self.rec.inputs, self.locals, strict=True):
+            return f"*{name}.shape[:-{len(leaf.axes)}], " if leaf.axes else f"*{name}.shape, "
+        return ""
+
+    def _method(
+        self, name: str, more: str, scope: Scope, outputs: Sequence[str], results: Sequence[str]
+    ) -> list[str]:
+        head = f"def {name}(self, state: States{more}{self.arguments()}) -> tuple[tuple[Tensor, ...], States]:"
+        lines = ["", *split_statement(head, WIDTH, 4), *(f"        {line}" for line in scope.lines)]
+        texts: list[str] = []
+        for k, text in enumerate(outputs):
+            if len(text) > 40 or not text.isidentifier():
+                name = scope.names.fresh("out" if len(outputs) == 1 else f"out{k}")
+                lines += split_statement(f"{name} = {text}", WIDTH, 8)
+                text = name
+            texts.append(text)
+        comma = "," if len(texts) == 1 else ""
+        body = f"return ({', '.join(texts)}{comma}), {{{', '.join(results)}}}"
+        return [*lines, *split_statement(body, WIDTH, 8)]
+
+    def sequence(self, plan: Plan, operators: Sequence[str]) -> list[str]:
+        rec = self.rec
+        names = Names({*BASE, *self.locals, *self.given_locals, *operators})
+        roots = [*plan.outputs, *(item.value for stage in plan.stages for item in stage.inputs)]
+        scope = self.scope(roots, [r.leaf.axes for stage in plan.stages for r in stage.reads], names)
+        self.bind(scope, roots)
+        if any(leaf is RESET for leaf in leaves(roots)):
+            scope.known[RESET] = Value(Code(f"resets(reset, {scope.like})"), (), True, DType.BOOL)
+        first = self.locals[0]
+        scope.lines.insert(0, f"lead = {first}.shape[:2]")
+        finals: dict[str, str] = {}
+        for stage, operator in zip(plan.stages, operators, strict=True):
+            self._stage_call(scope, stage, operator, finals)
+        results = [f'"{s.name}": {finals.get(s.name, _state_text(s))}' for s in rec.states]
+        if rec.stores:
+            outputs, more = print_attention(rec, plan, scope, self)
+            return self._method("sequence", ", reset: Tensor | None", scope, outputs, [*results, *more])
+        values = scope.emit(list(plan.outputs))
+        outputs = [self._sequence_full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)]
+        return self._method("sequence", ", reset: Tensor | None", scope, outputs, results)
+
+    def _sequence_full(self, scope: Scope, value: Value, axes: Axes) -> str:
+        if value.lead and set(value.axes) == set(axes):
+            return scope.arranged(value, axes).code.text
+        text = scope.expanded(value, scope.sorted(axes), scope.like, "*lead, ")
+        return scope.arranged(Value(Code(text), scope.sorted(axes), True, value.dtype), axes).code.text
+
+    def _stage_call(self, scope: Scope, stage: object, operator: str, finals: dict[str, str]) -> None:
+        from seqc.ir.plan import Stage
+
+        assert isinstance(stage, Stage)
+        values = scope.emit([item.value for item in stage.inputs])
+        arguments: list[str] = []
+        for item, value in zip(stage.inputs, values, strict=True):
+            axes = tuple(a for a in item.leaf.axes if not a.startswith("%"))
+            if item.constant:
+                text = scope.arranged(value, axes).code.text
+                if value.code.number or set(value.axes) != set(axes):
+                    text = scope.expanded(value, axes, scope.like, "")
+            else:
+                text = self._sequence_full(scope, value, axes)
+            arguments.append(text)
+        carried = [f'state["{s.name}"]' for s in stage.carried]
+        reads = [scope.names.fresh("read" if len(stage.reads) == 1 else "read1") for _ in stage.reads]
+        ends = [scope.names.fresh(f"{s.name}_end") for s in stage.carried]
+        more = ", reset" if stage.phase is not None else ""
+        for s, end in zip(stage.carried, ends, strict=True):
+            finals[s.name] = end
+        for read, name in zip(stage.reads, reads, strict=True):
+            scope.bind(read.leaf, name)
+        targets = ", ".join([*reads, *ends])
+        comma = "," if len(reads) + len(ends) == 1 else ""
+        inner = f"[{', '.join(arguments)}], [{', '.join(carried)}]"
+        text = f"{targets}{comma} = advance({operator}, {len(reads) + len(ends)}, lead[1], {inner}{more})"
+        scope.lines += split_statement(text, WIDTH - 8)
+
+    def interface(self) -> list[str]:
+        """`forward` and `step` with inputs by name."""
+        rec = self.rec
+        inputs = "".join(f"{name}: Tensor, " for name in self.locals)
+        given = ", ".join(self.locals) + ("," if len(self.locals) == 1 else "")
+        results = "outputs" if len(rec.returns) != 1 else "outputs[0]"
+        kind = "tuple[Tensor, ...]" if len(rec.returns) != 1 else "Tensor"
+        lines: list[str] = []
+        head = f"def forward(self, *, {inputs}state: States | None = None, reset: Tensor | None = None) -> tuple[{kind}, States]:"
+        lines += ["", *split_statement(head, WIDTH, 4)]
+        lines.append('        """A sequence; inputs [batch, time, …mapped axes, …axes]."""')
+        lines += split_statement(f"outputs, state = self.whole(({given}), state, reset)", WIDTH, 8)
+        lines.append(f"        return {results}, state")
+        head = f"def step(self, *, {inputs}state: States | None = None) -> tuple[{kind}, States]:"
+        lines += ["", *split_statement(head, WIDTH, 4)]
+        lines.append('        """One token; inputs [batch, …mapped axes, …axes]."""')
+        lines += split_statement(f"outputs, state = self.single(({given}), state)", WIDTH, 8)
+        lines.append(f"        return {results}, state")
+        return lines
+
+
+def _state_text(state: State) -> str:
+    return f'state["{state.name}"]'
+
+
+def special(scope: Scope, node: Expr) -> Value | None:
+    """A choice by `RESET`, which costs nothing when there are no resets."""
+    if not (isinstance(node, Apply) and node.op == "where" and node.args[0] is RESET):
+        return None
+    yes, no = (scope.value(arg) for arg in node.args[1:])
+    axes = scope.sorted({*yes.axes, *no.axes})
+    inside = scope.aligned(yes, axes, True, every=True)
+    outside = scope.aligned(no, axes, True, every=True)
+    if not no.lead or set(no.axes) != set(axes):
+        outside = Code(scope.expanded(no, axes, scope.like, "*lead, "))
+    text = f"at_reset(reset, {inside.text}, {outside.text})"
+    return Value(Code(text), axes, True, node.dtype)
+
+
+__all__ = ["Const", "Leaf", "Mapping", "Parameter", "PrintedRule", "print_rule", "walk"]

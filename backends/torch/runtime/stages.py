@@ -1,0 +1,262 @@
+"""How a stage of a recurrence runs: blocks of tokens at once, and the carried states from block to block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+Values = dict[str, Tensor]
+
+
+class Slot(NamedTuple):
+    """How a sequence enters a stage and leaves it.
+
+    `padding` completes the last block.  `order` arranges the dimensions after batch and block: of an input or a
+    result the token of the block and then its axes as callers know them, of a state its axes.  A `constant` has no
+    batch and no time.  `shape` are the lengths of the axes.
+    """
+
+    shape: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    padding: float = 0.0
+    constant: bool = False
+    complex: bool = False
+
+
+class Stage:
+    """States that advance together, `block` tokens at a time (0: the whole sequence is one block).
+
+    A subclass says what happens in a block as functions, which ask by the names of their parameters for inputs,
+    results of `pre` and states: `pre` (all blocks at once), `update` (the states after a block), `reads` (results, for
+    all blocks at once, given the states before each); and the derived reverse: `back_pre`, `direct` and `cotangents`
+    (all blocks at once), `back` (one block, from the last to the first).  `d_x` is the cotangent of `x`.
+    """
+
+    block: ClassVar[int]
+    inputs: ClassVar[dict[str, Slot]]
+    carried: ClassVar[dict[str, Slot]]
+    outputs: ClassVar[dict[str, Slot]]
+    constants: ClassVar[frozenset[str]] = frozenset()  # results of `pre` and `back_pre` without batch and block
+    pre: ClassVar[Callable[..., Values]]
+    update: ClassVar[Callable[..., Values]]
+    reads: ClassVar[Callable[..., Values]]
+    back_pre: ClassVar[Callable[..., Values]]
+    direct: ClassVar[Callable[..., Values]]
+    back: ClassVar[Callable[..., Values]]
+    cotangents: ClassVar[Callable[..., Values]]
+
+    @classmethod
+    def forward(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+        """The results, the final states and, if asked, the states before each block."""
+        with torch.autocast(carried[0].device.type, enabled=False):
+            if time == 0:
+                return fresh(cls.fake(inputs, carried, time, keep), inputs) + [x.clone() for x in carried]
+            size = cls.block or time
+            count = -(-time // size)
+            values = {name: to_blocks(x, slot, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
+            state = {name: x.permute(0, *after(slot, 1)) for (name, slot), x in zip(cls.carried.items(), carried)}
+            results: dict[str, list[Tensor]] = {name: [] for name in cls.outputs}
+            starts: dict[str, list[Tensor]] = {name: [] for name in cls.carried if keep}
+            slab = blocks_at_once(inputs, count)
+            for first in range(0, count, slab):
+                part = cls.stretch(values, first, slab)
+                part |= ask(cls.pre, part)
+                begins: dict[str, list[Tensor]] = {name: [] for name in cls.carried}
+                for here in each_block(cls.update, part, {*cls.carried, *cls.still()}, min(slab, count - first)):
+                    for name, entries in begins.items():
+                        entries.append(state[name])
+                    state = ask(cls.update, {**here, **state})
+                part |= {name: torch.stack(entries, 1) for name, entries in begins.items()}
+                for name in starts:
+                    starts[name].append(part[name])
+                for name, x in ask(cls.reads, part).items():
+                    results[name].append(x)
+            reads = [from_blocks(joined(results[name]), slot, time) for name, slot in cls.outputs.items()]
+            finals = [x.permute(0, *before(slot, 1)) for x, slot in zip(state.values(), cls.carried.values())]
+            return fresh([*reads, *finals, *(joined(entries) for entries in starts.values())], [*inputs, *carried])
+
+    @classmethod
+    def backward(
+        cls, inputs: Sequence[Tensor], starts: Sequence[Tensor], cotangents: Sequence[Tensor], time: int
+    ) -> list[Tensor]:
+        """The cotangents of inputs and initial states; `cotangents` are those of the results and the final states."""
+        if time == 0:
+            return [torch.zeros_like(x) for x in inputs] + [x.clone() for x in cotangents[len(cls.outputs) :]]
+        with torch.autocast(starts[0].device.type, enabled=False):
+            size = cls.block or time
+            count = -(-time // size)
+            values = {name: to_blocks(x, slot, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
+            values |= dict(zip(cls.carried, starts))
+            reads, finals = cotangents[: len(cls.outputs)], cotangents[len(cls.outputs) :]
+            for (name, slot), g in zip(cls.outputs.items(), reads):
+                values[f"d_{name}"] = to_blocks(g, slot, size)
+            flowing = {f"d_{n}": g.permute(0, *after(slot, 1)) for (n, slot), g in zip(cls.carried.items(), finals)}
+            results: dict[str, list[Tensor]] = {name: [] for name in cls.inputs}
+            slab = blocks_at_once(inputs, count)
+            for first in reversed(range(0, count, slab)):
+                blocks = min(slab, count - first)
+                part = cls.stretch(values, first, slab)
+                part |= ask(cls.pre, part)
+                part |= ask(cls.back_pre, part)
+                still = {*flowing, *cls.still()}
+                direct = {name: g.unbind(1) for name, g in ask(cls.direct, part).items()}
+                ends: dict[str, list[Tensor]] = {name: [] for name in flowing}
+                for i, here in reversed(list(enumerate(each_block(cls.back, part, still, blocks)))):
+                    for name, entries in ends.items():
+                        entries.append(flowing[name])
+                    steps = ask(cls.back, {**here, **flowing})
+                    for name, g in direct.items():
+                        steps[name] = steps[name] + g[i] if name in steps else g[i]
+                    flowing = {n: steps[n] if n in steps else torch.zeros_like(g) for n, g in flowing.items()}
+                part |= {name: torch.stack(entries[::-1], 1) for name, entries in ends.items()}
+                for name, g in ask(cls.cotangents, part).items():
+                    results[name].insert(0, g)
+            grads = [gathered(results[name], slot, x) for (name, slot), x in zip(cls.inputs.items(), inputs)]
+            grads += [x.permute(0, *before(slot, 1)) for x, slot in zip(flowing.values(), cls.carried.values())]
+            return fresh(grads, [*inputs, *starts, *cotangents])
+
+    @classmethod
+    def still(cls) -> set[str]:
+        return {name for name, slot in cls.inputs.items() if slot.constant} | set(cls.constants)
+
+    @classmethod
+    def stretch(cls, values: Values, first: int, count: int) -> Values:
+        still = cls.still()
+        return {name: x if name in still else x[:, first : first + count] for name, x in values.items()}
+
+    @classmethod
+    def fake(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+        """Empty tensors of the shapes and kinds of `forward`'s results."""
+        batch, like = carried[0].shape[0], carried[0]
+        size = cls.block or time
+        count = (time + size - 1) // size
+        reads = [
+            like.new_empty((batch, time, *slot.shape), dtype=kind(like, slot)) for slot in cls.outputs.values()
+        ]
+        finals = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in carried]
+        starts = [
+            x.new_empty((batch, count, *(x.shape[1 + i] for i in slot.order)))
+            for x, slot in zip(carried, cls.carried.values())
+            if keep
+        ]
+        return [*reads, *finals, *starts]
+
+
+def operator(stage: type[Stage], name: str) -> Callable[..., list[Tensor]]:
+    """`stage` as an opaque operator with a derivative, registered once under a name that says what is in it."""
+    if hasattr(torch.ops.seqc, name):
+        return getattr(torch.ops.seqc, name)
+    schema = "(Tensor[] inputs, Tensor[] carried, SymInt time, bool keep) -> Tensor[]"
+    forward = torch.library.custom_op(f"seqc::{name}", stage.forward, mutates_args=(), schema=schema)
+    forward.register_fake(stage.fake)
+    schema = "(Tensor[] inputs, Tensor[] starts, Tensor[] cotangents, SymInt time) -> Tensor[]"
+    backward = torch.library.custom_op(f"seqc::{name}_backward", stage.backward, mutates_args=(), schema=schema)
+
+    @backward.register_fake
+    def shapes(inputs: Any, starts: Any, cotangents: Any, time: int) -> list[Tensor]:
+        like = [*inputs, *cotangents[len(stage.outputs) :]]
+        return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in like]
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        ctx.count, ctx.time = len(inputs[0]), inputs[2]
+        ctx.save_for_backward(*inputs[0], *output[len(stage.outputs) + len(stage.carried) :])
+
+    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+        inputs, starts = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        known = [g.contiguous() for g in grads[: len(stage.outputs) + len(stage.carried)]]
+        found = backward(list(inputs), list(starts), known, ctx.time)
+        return found[: ctx.count], found[ctx.count :], None, None
+
+    forward.register_autograd(differentiate, setup_context=save)
+    return getattr(torch.ops.seqc, name)
+
+
+def advance(
+    operator: Callable[..., list[Tensor]], count: int, time: int, inputs: list[Tensor], carried: list[Tensor]
+) -> list[Tensor]:
+    """Results and final states of a stage; the states in between are kept only if a gradient may be asked for."""
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *carried])
+    return operator(inputs, carried, time, keep)[:count]
+
+
+def ask(function: Callable[..., Values], values: Mapping[str, Tensor]) -> Values:
+    """Call a function with the values that its parameters name."""
+    code = function.__code__
+    return function(*[values[name] for name in code.co_varnames[: code.co_argcount]])
+
+
+def each_block(function: Callable[..., Values], part: Values, still: set[str], count: int) -> list[Values]:
+    """For each block of a stretch, the values that `function` asks for; `still` ones are the same for all."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    moving = [name for name in names if name not in still]
+    constant = {name: part[name] for name in names if name in still and name in part}
+    if not moving:
+        return [constant] * count
+    return [dict(zip(moving, row)) | constant for row in zip(*(part[name].unbind(1) for name in moving))]
+
+
+def blocks_at_once(inputs: Sequence[Tensor], count: int) -> int:
+    """How many blocks to lay out at a time, so that what is made on the way stays small."""
+    entries = sum(x.numel() for x in inputs)
+    return max(1, min(count, 2**21 * count // max(entries, 1)))
+
+
+def after(slot: Slot, lead: int) -> list[int]:
+    """The dimensions of a caller's tensor in the order of the stage."""
+    return [i + lead for i in slot.order]
+
+
+def before(slot: Slot, lead: int) -> list[int]:
+    """The dimensions of a stage's tensor in the order of the caller."""
+    return [slot.order.index(i) + lead for i in range(len(slot.order))]
+
+
+def to_blocks(x: Tensor, slot: Slot, size: int) -> Tensor:
+    """[batch, time, …] as [batch, block, …] with the token of the block among the axes."""
+    if slot.constant:
+        return x
+    if size == 1 and len(slot.order) == len(slot.shape):
+        return x.permute(0, 1, *after(slot, 2))
+    if missing := -x.shape[1] % size:
+        filling = x.new_full((), slot.padding).expand(x.shape[0], missing, *x.shape[2:])
+        x = torch.cat([x, filling], 1)
+    return x.unflatten(1, (-1, size)).permute(0, 1, *after(slot, 2)).contiguous()
+
+
+def from_blocks(x: Tensor, slot: Slot, time: int) -> Tensor:
+    x = x.permute(0, 1, *before(slot, 2))
+    return x if len(slot.order) == len(slot.shape) else x.flatten(1, 2)[:, :time]
+
+
+def gathered(stretches: list[Tensor], slot: Slot, like: Tensor) -> Tensor:
+    """The cotangent of an input from its stretches of blocks."""
+    if not stretches:
+        return torch.zeros_like(like)
+    if slot.constant:
+        return torch.stack(stretches).sum(0) if len(stretches) > 1 else stretches[0]
+    return from_blocks(joined(stretches), slot, like.shape[1])
+
+
+def joined(stretches: list[Tensor]) -> Tensor:
+    return stretches[0] if len(stretches) == 1 else torch.cat(stretches, 1)
+
+
+def kind(like: Tensor, slot: Slot) -> torch.dtype:
+    real = like.real.dtype if like.is_complex() else like.dtype
+    return real.to_complex() if slot.complex else real
+
+
+def fresh(results: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+    """Contiguous tensors that share no memory with one another or with what was given."""
+    taken = {x.untyped_storage().data_ptr() for x in given}
+    clean: list[Tensor] = []
+    for x in results:
+        x = x.resolve_conj().contiguous()
+        if x.untyped_storage().data_ptr() in taken or x.untyped_storage().nbytes() > x.nbytes:
+            x = x.clone()
+        taken.add(x.untyped_storage().data_ptr())
+        clean.append(x)
+    return clean

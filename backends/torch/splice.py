@@ -1,0 +1,90 @@
+"""Copying the functions and classes that emitted code uses out of `runtime/`."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "runtime"
+FILES = ("functions", "scans", "stages", "phases", "attention", "convolution", "modules", "initial")
+WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A top-level definition: its text and the words in it."""
+
+    name: str
+    text: str
+    words: frozenset[str]
+
+
+@cache
+def pieces() -> dict[str, Piece]:
+    """Every top-level definition of the runtime by name, in order."""
+    found: dict[str, Piece] = {}
+    for file in FILES:
+        path = FOLDER / f"{file}.py"
+        if not path.is_file():
+            continue
+        source = path.read_text(encoding="utf-8")
+        lines = source.splitlines()
+        for node in ast.parse(source).body:
+            name = _defined(node)
+            if name is None:
+                continue
+            decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+            first = min([node.lineno, *(d.lineno for d in decorators)])
+            text = "\n".join(lines[first - 1 : node.end_lineno])
+            found[name] = Piece(name, text, frozenset(WORD.findall(text)))
+    return found
+
+
+def _defined(node: ast.stmt) -> str | None:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return node.name
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    return None
+
+
+def used(text: str) -> list[Piece]:
+    """The pieces that a text needs, and those that they need, in the runtime's order."""
+    known = pieces()
+    wanted: set[str] = set()
+    pending = [name for name in WORD.findall(text) if name in known]
+    while pending:
+        name = pending.pop()
+        if name not in wanted:
+            wanted.add(name)
+            pending.extend(word for word in known[name].words if word in known)
+    return [piece for name, piece in known.items() if name in wanted]
+
+
+IMPORTS = (
+    ("import math", r"\bmath\."),
+    ("from collections.abc import {}", ("Callable", "Iterator", "Mapping", "Sequence")),
+    ("from typing import {}", ("TYPE_CHECKING", "Any", "ClassVar", "NamedTuple")),
+    ("", ""),
+    ("import torch", r"\btorch\."),
+    ("import torch.nn.functional as F", r"\bF\."),
+    ("from torch import {}", ("Tensor", "nn")),
+    ("from torch.utils.checkpoint import {}", ("checkpoint",)),
+)
+
+
+def imports(text: str) -> list[str]:
+    """The import lines that a text needs."""
+    words = set(WORD.findall(text))
+    lines: list[str] = []
+    for line, needed in IMPORTS:
+        if isinstance(needed, tuple):
+            names = [name for name in needed if name in words]
+            if names:
+                lines.append(line.format(", ".join(names)))
+        elif not line or re.search(needed, text):
+            lines.append(line)
+    return lines

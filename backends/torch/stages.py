@@ -1,0 +1,334 @@
+"""Printing a stage: the subclass of `runtime.stages.Stage` that says what happens in a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from seqc.ir import build
+from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Size, leaves, substitute, walk
+from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage
+from seqc.passes.schedule import varies  # the one definition of what is constant in time
+
+from .expressions import Scope, Value, distribute, operands
+from .layout import split_statement
+from .names import RESERVED, Names, class_name
+from .splice import pieces
+
+BATCH, BLOCK = "%batch", "%block"  # leading dimensions, where a sum over them is printed as a contraction
+WIDTH = 110
+
+
+@dataclass(slots=True)
+class StagePrinter:
+    """Prints one stage; `names` maps the leaves of its expressions to parameters of its functions."""
+
+    stage: Stage
+    adjoint: Adjoint | None
+    order: dict[str, int]
+    names: dict[Leaf, str] = field(default_factory=dict[Leaf, str])
+    constants: set[Leaf] = field(default_factory=set[Leaf])
+    taken: Names = field(default_factory=lambda: Names({*RESERVED, *pieces()}))
+
+    def name(self, leaf: Leaf, hint: str) -> str:
+        if leaf not in self.names:
+            self.names[leaf] = self.taken.fresh(hint)
+        return self.names[leaf]
+
+
+def print_stage(stage: Stage, adjoint: Adjoint | None, class_text: str, doc: str) -> list[str]:
+    """The class of a stage, and the names of its inputs in order."""
+    printer = StagePrinter(stage, adjoint, axis_order(stage, adjoint))
+    _name_leaves(printer)
+    lines = [f"class {class_text}(Stage):", f'    """{doc}"""', ""]
+    lines += _tables(printer)
+    lines += _function(printer, "pre", [(printer.names[leaf], expr, leaf.axes) for leaf, expr in stage.pre])
+    after = [(printer.names[s.leaf], u, s.axes) for s, u in zip(stage.carried, stage.updates, strict=True)]
+    lines += _function(printer, "update", after, full=True)
+    reads = [(printer.names[r.leaf], r.value, _token_axes(stage, r.leaf)) for r in stage.reads]
+    lines += _function(printer, "reads", reads, full=True)
+    if adjoint is not None:
+        lines += _reverse(printer, adjoint)
+    return lines
+
+
+def _reverse(printer: StagePrinter, adjoint: Adjoint) -> list[str]:
+    stage, names = printer.stage, printer.names
+    lines = _function(printer, "back_pre", [(names[leaf], expr, leaf.axes) for leaf, expr in adjoint.pre])
+
+    def states(exprs: Sequence[Expr]) -> list[tuple[str, Expr, Axes]]:
+        return [
+            (f"d_{names[s.leaf]}", e, s.axes)
+            for s, e in zip(stage.carried, exprs, strict=True)
+            if e is not build.ZERO
+        ]
+
+    lines += _function(printer, "direct", states(adjoint.direct), full=True)
+    lines += _function(printer, "back", states(adjoint.steps), full=True)
+    pairs = [
+        (names[item.leaf], expr, item)
+        for item, expr in zip(stage.inputs, adjoint.inputs, strict=True)
+        if expr is not build.ZERO and item.leaf.dtype is not DType.BOOL
+    ]
+    results = [(name, expr, item.leaf.axes) for name, expr, item in pairs if not item.constant]
+    summed = [(name, expr, item.leaf.axes) for name, expr, item in pairs if item.constant]
+    return lines + _function(printer, "cotangents", results, full=True, summed=summed)
+
+
+# --- names and tables ---------------------------------------------------------------------------------------------
+
+
+def _name_leaves(printer: StagePrinter) -> None:
+    stage, adjoint = printer.stage, printer.adjoint
+    for state in stage.carried:
+        printer.name(state.leaf, state.name)
+    for item in stage.inputs:
+        printer.name(item.leaf, _input_hint(item.value))
+        if item.constant:
+            printer.constants.add(item.leaf)
+    for read in stage.reads:
+        printer.name(read.leaf, "read" if len(stage.reads) == 1 else "read1")
+    for leaf, expr in (*stage.pre, *(adjoint.pre if adjoint else ())):
+        printer.name(leaf, _pre_hint(expr))
+        if all(below in printer.constants for below in leaves([expr])):
+            printer.constants.add(leaf)
+    if adjoint is None:
+        return
+    for leaf in leaves([*adjoint.direct, *adjoint.steps, *adjoint.inputs, *(e for _, e in adjoint.pre)]):
+        if leaf.kind is LeafKind.COTANGENT:
+            owner = next(
+                (n for known, n in printer.names.items() if known.name == leaf.name and _answers(known, leaf, stage)), ""
+            )
+            printer.names[leaf] = f"d_{owner}"
+            printer.taken.taken.add(f"d_{owner}")
+
+
+def _answers(known: Leaf, cotangent: Leaf, stage: Stage) -> bool:
+    """Whether a cotangent belongs to a state or a read of that name."""
+    if known.kind is LeafKind.STATE:
+        return True
+    return any(read.leaf is known for read in stage.reads)
+
+
+def _input_hint(value: Expr) -> str:
+    if isinstance(value, Leaf):
+        return value.name.split(".")[-1]
+    named = [leaf.name for leaf in walk([value]) if isinstance(leaf, Leaf) and leaf.name[0] != "%"]
+    return f"{named[0].split('.')[-1]}_in" if named else "value"
+
+
+def _pre_hint(expr: Expr) -> str:
+    from .expressions import hint_for
+
+    return hint_for(expr)
+
+
+def _token_axes(stage: Stage, leaf: Leaf) -> Axes:
+    return leaf.axes if stage.block == 1 else (TOKEN, *leaf.axes)
+
+
+def _tables(printer: StagePrinter) -> list[str]:
+    stage, names = printer.stage, printer.names
+    token = () if stage.block == 1 else (TOKEN,)
+    lines = [f"    block = {stage.block}"]
+    inputs = [
+        (names[i.leaf], _slot(printer, i.leaf.axes if i.constant else (*token, *_without_token(i.leaf)), i))
+        for i in stage.inputs
+    ]
+    lines += _table("inputs", inputs)
+    lines += _table("carried", [(names[s.leaf], _slot(printer, s.axes)) for s in stage.carried])
+    outputs = [
+        (names[r.leaf], _slot(printer, (*token, *r.leaf.axes), None, r.leaf.dtype is DType.COMPLEX))
+        for r in stage.reads
+    ]
+    lines += _table("outputs", outputs)
+    still = sorted(names[leaf] for leaf in printer.constants if leaf not in {i.leaf for i in stage.inputs})
+    if still:
+        lines += split_statement(f"constants = frozenset({{{', '.join(map(_quoted, still))}}})", WIDTH, 4)
+    if stage.phase is not None:
+        lines.append(f"    phase = {stage.phase!r}")
+    return lines
+
+
+def _without_token(leaf: Leaf) -> Axes:
+    return tuple(a for a in leaf.axes if a != TOKEN)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _slot(printer: StagePrinter, axes: Axes, item: object = None, is_complex: bool = False) -> str:
+    from seqc.ir.plan import StageInput
+
+    arranged = sorted(axes, key=lambda a: printer.order[a])
+    shape = tuple(printer.stage.sizes[a] for a in axes if a != TOKEN)
+    parts = [str(shape), str(tuple(axes.index(a) for a in arranged))]
+    if isinstance(item, StageInput):
+        if item.padding:
+            parts.append(_padding(item.padding))
+        if item.constant:
+            parts.append("constant=True")
+    if is_complex:
+        parts.append("complex=True")
+    return f"Slot({', '.join(parts)})"
+
+
+def _padding(value: float) -> str:
+    from .primitives import number
+
+    return number(value).text
+
+
+def _table(name: str, rows: Sequence[tuple[str, str]]) -> list[str]:
+    text = f"{name} = {{{', '.join(f'{_quoted(key)}: {value}' for key, value in rows)}}}"
+    return split_statement(text, WIDTH, 4)
+
+
+# --- functions ----------------------------------------------------------------------------------------------------
+
+
+def _function(
+    printer: StagePrinter,
+    name: str,
+    results: Sequence[tuple[str, Expr, Axes]],
+    full: bool = False,
+    summed: Sequence[tuple[str, Expr, Axes]] = (),
+) -> list[str]:
+    """A static method that returns a dict of `results`; `full`: every result has all of its axes."""
+    used = [leaf for leaf in leaves([e for _, e, _ in (*results, *summed)]) if leaf in printer.names]
+    order = {leaf: k for k, leaf in enumerate(printer.names)}
+    used.sort(key=lambda leaf: order[leaf])
+    parameters = [printer.names[leaf] for leaf in used]
+    anchor = None
+    if not parameters and results:
+        anchor = next(iter(printer.names.values()))
+        parameters = [anchor]
+    scope = _scope(printer, used, parameters)
+    prefix, suffix = ("d_", "") if name == "cotangents" else ("", "_new") if name == "update" else ("", "")
+    values = scope.emit([e for _, e, _ in results], [f"{prefix}{n}{suffix}" for n, _, _ in results])
+    texts = [_result(printer, scope, v, axes, full) for v, (_, _, axes) in zip(values, results, strict=True)]
+    texts += _sums(printer, scope, used, summed)
+    names = [n for n, _, _ in (*results, *summed)]
+    body = f"return {{{', '.join(f'{_quoted(n)}: {t}' for n, t in zip(names, texts, strict=True))}}}"
+    typed = ", ".join(f"{p}: Tensor" for p in parameters)
+    return [
+        "",
+        "    @staticmethod",
+        *split_statement(f"def {name}({typed}) -> Values:", WIDTH, 4),
+        *(f"        {line}" for line in scope.lines),
+        *split_statement(body, WIDTH, 8),
+    ]
+
+
+def _scope(printer: StagePrinter, used: Iterable[Leaf], parameters: Sequence[str]) -> Scope:
+    names = Names({*RESERVED, *pieces(), *parameters})
+    like = parameters[0] if parameters else "like"
+    scope = Scope(names, printer.order, printer.stage.sizes, like, autograd=False, width=WIDTH - 8)
+    for leaf in used:
+        axes = tuple(sorted(leaf.axes, key=lambda a: printer.order[a]))
+        constant = leaf in printer.constants
+        if leaf.kind is LeafKind.COTANGENT and _sums_tokens(printer.stage, leaf):
+            axes = tuple(sorted((TOKEN, *leaf.axes), key=lambda a: printer.order[a]))
+            whole = f"{printer.names[leaf]}.sum({axes.index(TOKEN) - len(axes)})"
+            scope.bind(leaf, whole, axes=tuple(a for a in axes if a != TOKEN))
+            continue
+        scope.bind(leaf, printer.names[leaf], lead=not constant, axes=leaf.axes if constant else axes)
+    return scope
+
+
+def _sums_tokens(stage: Stage, leaf: Leaf) -> bool:
+    """Whether a cotangent is that of a result that is the same at all tokens of a block."""
+    return stage.block != 1 and TOKEN not in leaf.axes and any(r.leaf.name == leaf.name for r in stage.reads)
+
+
+def _result(printer: StagePrinter, scope: Scope, value: Value, axes: Axes, full: bool) -> str:
+    axes = tuple(sorted(axes, key=lambda a: printer.order[a]))
+    if not full:
+        if value.code.number:
+            return f"torch.tensor({value.code.text})"
+        return scope.arranged(value, tuple(a for a in axes if a in value.axes)).code.text
+    if value.lead and set(value.axes) == set(axes):
+        return scope.arranged(value, axes).code.text
+    return scope.expanded(value, axes, scope.like, _lead(printer, scope))
+
+
+def _lead(printer: StagePrinter, scope: Scope) -> str:
+    """Text of the leading dimensions, read off a value that has them."""
+    for known in scope.known.values():
+        if known.lead and known.code.text.isidentifier():
+            shape = f"{known.code.text}.shape"
+            return f"*{shape}[:-{len(known.axes)}], " if known.axes else f"*{shape}, "
+    raise AssertionError(f"nothing in stage {printer.stage.name} varies")
+
+
+def _sums(
+    printer: StagePrinter, scope: Scope, used: Sequence[Leaf], summed: Sequence[tuple[str, Expr, Axes]]
+) -> list[str]:
+    """Cotangents of constants: contracted over batch and blocks as well."""
+    if not summed:
+        return []
+    wide: dict[Expr, Expr] = {}
+    order = {BATCH: -2, BLOCK: -1, **printer.order}
+    inner = Scope(scope.names, order, printer.stage.sizes, scope.like, autograd=False, width=scope.width)
+    inner.lines = scope.lines
+    for leaf in used:
+        value = scope.known[leaf]
+        if not value.lead:
+            inner.known[leaf] = value
+            continue
+        twin = Leaf(leaf.kind, leaf.name, (BATCH, BLOCK, *leaf.over), leaf.number)
+        wide[leaf] = twin
+        inner.bind(twin, value.code.text, False, (BATCH, BLOCK, *value.axes))
+    exprs = substitute([e for _, e, _ in summed], wide)
+    totals = [_merged_sum(build.sum_over((BATCH, BLOCK), e)) for e in exprs]
+    values = inner.emit(totals)
+    return [
+        inner.arranged(v, axes).code.text if set(v.axes) == set(axes) else inner.expanded(v, axes, scope.like, "")
+        for v, (_, _, axes) in zip(values, summed, strict=True)
+    ]
+
+
+def _merged_sum(expr: Expr) -> Expr:
+    """Sums of sums as one sum, and sums of sums of products taken apart, so that each is one contraction."""
+    if isinstance(expr, Reduce) and expr.op == "sum":
+        arg = expr.arg
+        if isinstance(arg, Reduce) and arg.op == "sum":
+            return _merged_sum(Reduce("sum", (*expr.over, *arg.over), arg.arg))
+        apart = distribute(expr)
+        return expr if apart is None else _merged_sum(apart)
+    return expr
+
+
+# --- the order of axes --------------------------------------------------------------------------------------------
+
+
+def axis_order(stage: Stage, adjoint: Adjoint | None) -> dict[str, int]:
+    """Axes that stack matrices first, then the tokens of a block, then the others."""
+    roots: list[Expr] = [*(e for _, e in stage.pre), *stage.updates, *(r.value for r in stage.reads)]
+    if adjoint is not None:
+        roots += [*(e for _, e in adjoint.pre), *adjoint.direct, *adjoint.steps, *adjoint.inputs]
+    nodes = list(walk(roots))
+    found: list[str] = []
+    known = [s.axes for s in stage.carried] + [i.leaf.axes for i in stage.inputs] + [r.leaf.axes for r in stage.reads]
+    for axes in [*known, *(n.axes for n in nodes)]:
+        found.extend(a for a in axes if a not in found)
+    stacked: set[str] = set()
+    summed: set[str] = set()
+    for node in nodes:
+        if isinstance(node, Reduce) and node.op == "sum":
+            summed.update(node.over)
+            factors = [f for f in operands(node, {}) if f.axes]
+            if len(factors) > 1:
+                stacked.update(a for a in node.axes if sum(a in f.axes for f in factors) > 1)
+    tokens = [TOKEN, OTHER, BETWEEN]
+    first = [a for a in found if a in stacked - summed and a not in tokens]
+    rest = [a for a in found if a not in first and a not in tokens]
+    return {axis: k for k, axis in enumerate([*first, *tokens, *rest])}
+
+
+def stage_class(prefix: str, stage: Stage) -> str:
+    return class_name(f"{prefix}_{stage.name}_stage")
+
+
+__all__ = ["Mapping", "Size", "axis_order", "print_stage", "stage_class", "varies"]
