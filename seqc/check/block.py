@@ -37,7 +37,7 @@ class BlockElaborator(Elaborator):
         self.statements(node.body)
         if not any(isinstance(statement, tree.Return) for statement in node.body):
             self.context.bag.add(NoReturn(node.name.span, self.context.owner))
-        if self.context.bag.has_errors:
+        if self.failed or self.context.bag.has_errors:
             return None
         return self.function(node.name.text, tuple(inputs.values()), self.outputs)
 
@@ -60,6 +60,7 @@ class BlockElaborator(Elaborator):
             try:
                 self._statement(statement)
             except Failed:
+                self.failed = True
                 self._break(statement)
 
     def _statement(self, node: tree.BlockStatement) -> None:
@@ -138,7 +139,7 @@ class BlockElaborator(Elaborator):
 
     def _if(self, node: tree.If) -> None:
         taken, other = (node.then, node.orelse) if self.number(node.condition) else (node.orelse, node.then)
-        if self.context.provisional:
+        if self.context.unsure(node.condition):
             self._look_at(other)
         self.statements(taken)
 
@@ -156,9 +157,13 @@ class BlockElaborator(Elaborator):
     def _repeat(self, node: tree.Repeat) -> None:
         count = self.number(node.count)
         if count > MAX_REPEAT:
-            self.context.fail(TooLarge(node.count.span, "the number of repetitions", f"{count:,}", MAX_REPEAT))
+            self.context.fail(
+                TooLarge(node.count.span, "the number of repetitions", f"{count:,}", MAX_REPEAT)
+            )
         times = 0 if count == 0 else self.size(node.count)
-        names = list(dict.fromkeys(name.text for name in assigned(node.body) if name.text in self.context.values))
+        names = list(
+            dict.fromkeys(name.text for name in assigned(node.body) if name.text in self.context.values)
+        )
         if not names:
             self.context.fail(RepeatsNothing(node.count.span))
         word = node.count.name if isinstance(node.count, tree.Name) else "repeat"
@@ -167,7 +172,9 @@ class BlockElaborator(Elaborator):
         bodies = self._bodies(node, path, names, inputs, times)
         if not times:
             return
-        used = {leaf.name for body in bodies for leaf in leaves([*body.outputs, *(e for _, e in body.bindings)])}
+        used = {
+            leaf.name for body in bodies for leaf in leaves([*body.outputs, *(e for _, e in body.bindings)])
+        }
         kept = tuple(leaf for leaf in inputs if leaf.name in names or leaf.name in used)
         bodies = tuple(_with_inputs(body, kept) for body in bodies)
         args = tuple(self._held(leaf.name) for leaf in kept)
@@ -185,7 +192,9 @@ class BlockElaborator(Elaborator):
 
     def _body_inputs(self, node: tree.Repeat, names: Sequence[str]) -> tuple[Leaf, ...]:
         """What the body sees of the outside: first what it carries from one repetition to the next."""
-        mentioned = [n.name for n in tree.walk(node) if isinstance(n, tree.Name) and n.name in self.context.values]
+        mentioned = [
+            n.name for n in tree.walk(node) if isinstance(n, tree.Name) and n.name in self.context.values
+        ]
         inputs: list[Leaf] = []
         for name in dict.fromkeys((*names, *mentioned)):
             value = self._held(name)
@@ -198,7 +207,7 @@ class BlockElaborator(Elaborator):
         """One function a repetition; where the index is not mentioned they are all the same."""
         index = None if node.index is None else node.index.text
         varies = any(isinstance(n, tree.Name) and n.name == index for n in tree.walk(node))
-        if self.context.provisional or not times:
+        if self.context.made_up or not times:
             times = min(times, 2) or 1
         if not varies:
             return (self._body(node, path, names, inputs, 0),) * times
@@ -218,13 +227,15 @@ class BlockElaborator(Elaborator):
             sizes=dict(outer.sizes),
             mapped=outer.mapped,
             owner=outer.owner,
-            provisional=outer.provisional,
+            made_up=set(outer.made_up),
             values={leaf.name: leaf for leaf in inputs},
             places={leaf.name: outer.places[leaf.name] for leaf in inputs if leaf.name in outer.places},
             defaults=outer.defaults,
         )
         inner = BlockElaborator(context, self.session, self.home)
         inner.statements(node.body)
+        if inner.failed:
+            raise Failed
         outputs: list[Expr] = []
         for leaf in inputs[: len(names)]:
             value = context.values[leaf.name]

@@ -14,7 +14,8 @@ from seqc.check import builtins
 from seqc.check.context import Context, Failed, Number
 from seqc.check.expressions import Elaborator
 from seqc.check.limits import MADE_UP
-from seqc.check.session import Definition, Namespace, Session, Signature, fix_settings
+from seqc.check.session import Definition, Given, Namespace, Session, Signature, fix_settings
+from seqc.diagnostics import Bag
 from seqc.diagnostics.axes import AmbiguousAxis, AxesDiffer, AxisToName, ResultAxisTaken
 from seqc.diagnostics.blocks import (
     ArgumentCount,
@@ -60,9 +61,12 @@ class Matching:
     definition: Definition
     written: dict[str, tree.Expr] = field(default_factory=dict[str, tree.Expr])
     settings: dict[str, Number] = field(default_factory=dict[str, Number])
+    given: dict[str, tree.Expr] = field(default_factory=dict[str, tree.Expr])  # the settings, as written
     args: dict[str, Expr] = field(default_factory=dict[str, Expr])
     axes: dict[str, str] = field(default_factory=dict[str, str])
-    outer: dict[str, str] = field(default_factory=dict[str, str])  # mapped axes: the caller's name -> the callee's
+    outer: dict[str, str] = field(
+        default_factory=dict[str, str]
+    )  # mapped axes: the caller's name -> the callee's
 
     def to_callee(self) -> dict[str, str]:
         declared = {axis for axes in self.definition.declared.values() for axis in axes}
@@ -85,7 +89,9 @@ class Caller:
         name = node.callee.name
         definition = self.home.lookup(name)
         if definition is None:
-            self.context.fail(UnknownCallee(node.callee.span, name, (*builtins.NAMES, *self.home.callables())))
+            self.context.fail(
+                UnknownCallee(node.callee.span, name, (*builtins.NAMES, *self.home.callables()))
+            )
         if isinstance(definition.node, tree.Model):
             self.context.fail(NotAModelCall(node.callee.span, name))
         return definition
@@ -115,7 +121,9 @@ class Caller:
         slots = [*values, *settings]
         if len(node.args) > len(slots):
             self.context.fail(
-                ArgumentCount(node.span, definition.name, f"at most {counted(len(slots), 'argument')}", len(node.args))
+                ArgumentCount(
+                    node.span, definition.name, f"at most {counted(len(slots), 'argument')}", len(node.args)
+                )
             )
         given: dict[str, tree.Expr] = dict(zip(slots, node.args, strict=False))
         for keyword in node.keywords:
@@ -135,6 +143,7 @@ class Caller:
 
     def _setting(self, matching: Matching, name: str, node: tree.Expr) -> None:
         matching.settings[name] = self.elaborator.number(node)
+        matching.given[name] = node
         if isinstance(node, tree.Name) and node.name in self.context.settings:
             matching.axes[name] = node.name
 
@@ -155,7 +164,9 @@ class Caller:
         for name in names:
             try:
                 arg = self.elaborator.value(matching.written[name], expected)
-                takes_tokens = not matching.definition.declared[name] and isinstance(matching.definition.node, tree.Block)
+                takes_tokens = not matching.definition.declared[name] and isinstance(
+                    matching.definition.node, tree.Block
+                )
                 if arg.dtype is DType.BOOL or (arg.dtype is DType.INT and not takes_tokens):
                     found = "a condition" if arg.dtype is DType.BOOL else "tokens"
                     self.context.fail(WrongKind(matching.written[name].span, "a number", found))
@@ -220,7 +231,7 @@ class Caller:
 
     def _returned(self, definition: Definition) -> Axes:
         """The axes of the first result, as the callee calls them."""
-        use = made_up(definition)
+        use = made_up(definition, Bag())
         if isinstance(definition.node, tree.Rule):
             return self.session.rule(definition, use, definition.node.name.span).returns[0]
         return self.session.function(definition, use, definition.node.name.span).returns[0]
@@ -248,7 +259,9 @@ class Caller:
             for axis in beyond:
                 if axis in matching.axes.values() and axis in self._bound(matching):
                     declared = tuple(matching.axes[a] for a in matching.definition.declared[name])
-                    self.context.fail(AxesDiffer(span, f"`{name}` of `{matching.definition.name}`", declared, own))
+                    self.context.fail(
+                        AxesDiffer(span, f"`{name}` of `{matching.definition.name}`", declared, own)
+                    )
                 matching.outer.setdefault(axis, self._outer_name(matching, axis))
 
     def _bound(self, matching: Matching) -> set[str]:
@@ -275,11 +288,16 @@ class Caller:
         """How the callee is used, and the lengths of the mapped axes as it calls them."""
         definition, context = matching.definition, self.context
         declared = list(dict.fromkeys(axis for axes in definition.declared.values() for axis in axes))
-        lengths = {axis: self._length(matching.axes[axis]) for axis in declared}
-        known = fix_settings(
-            context.bag, definition, matching.settings, lengths, matching.node.span, context.provisional
-        )
-        outer = {theirs: self._length(ours) for ours, theirs in matching.outer.items() if ours not in context.growing}
+        lengths = {axis: self._length(matching.axes[axis], matching.node.span) for axis in declared}
+        unsure = {axis for axis in declared if matching.axes[axis] in context.made_up}
+        unsure |= {name for name, node in matching.given.items() if context.unsure(node)}
+        given = Given(matching.settings, lengths, frozenset(unsure))
+        known, made_up = fix_settings(context.bag, definition, given, matching.node.span)
+        outer = {
+            theirs: self._length(ours, matching.node.span)
+            for ours, theirs in matching.outer.items()
+            if ours not in context.growing
+        }
         rename = matching.to_callee()
         inputs: list[tuple[Axes, DType]] = []
         for name, axes in definition.declared.items():
@@ -291,14 +309,17 @@ class Caller:
             sizes=(*lengths.items(), *outer.items()),
             inputs=tuple(inputs),
             mapped=tuple(matching.outer.values()),
-            provisional=context.provisional,
+            made_up=(
+                *made_up,
+                *(theirs for ours, theirs in matching.outer.items() if ours in context.made_up),
+            ),
         )
         return use, outer
 
-    def _length(self, axis: str) -> int:
+    def _length(self, axis: str, span: Span) -> int:
         sizes, settings = self.context.sizes, self.context.settings
         if axis not in sizes and axis in settings:
-            sizes[axis] = self.context.as_size(settings[axis], self.context.places.get(axis, _NOWHERE), axis)
+            sizes[axis] = self.context.as_size(settings[axis], span, axis, axis in self.context.made_up)
         return sizes.get(axis, MADE_UP)
 
     def arguments(self, matching: Matching) -> tuple[Expr, ...]:
@@ -349,23 +370,21 @@ class Caller:
         return list(substitute(outputs, dict(zip(leaves, args, strict=True))))
 
 
-_NOWHERE: Span = None  # type: ignore[assignment]  # a made-up place is never printed: such a setting was checked before
-
-
-def made_up(definition: Definition) -> Signature:
-    """A use of an item for checking it alone: every length that nothing gives is made up."""
-    from seqc.diagnostics import Bag
-
+def made_up(definition: Definition, bag: Bag) -> Signature:
+    """A use of an item for checking it alone: every number that nothing gives is made up."""
     node = definition.node
-    lengths = {axis: MADE_UP for axes in definition.declared.values() for axis in axes}
     defaults = {s.name.text: s.default for s in node.settings}
-    for axis in [axis for axis in lengths if axis in defaults]:
-        del lengths[axis]
-    known = fix_settings(Bag(), definition, {}, lengths, node.name.span, provisional=True)
-    sizes = {axis: _made_up_size(known[axis]) for axes in definition.declared.values() for axis in axes}
+    declared = [axis for axes in definition.declared.values() for axis in axes]
+    lengths = {axis: MADE_UP for axis in declared if axis not in defaults}
+    missing = {name: MADE_UP for name, default in defaults.items() if default is None}
+    given = Given(missing, lengths, frozenset((*lengths, *missing)))
+    known, unsure = fix_settings(bag, definition, given, node.name.span)
+    sizes = {axis: _made_up_size(known[axis]) for axis in declared}
     tokens = {name for name in definition.declared if is_tokens(node, name)}
-    inputs = tuple((axes, DType.INT if name in tokens else DType.REAL) for name, axes in definition.declared.items())
-    return Signature(tuple(known.items()), tuple(sizes.items()), inputs, provisional=True)
+    inputs = tuple(
+        (axes, DType.INT if name in tokens else DType.REAL) for name, axes in definition.declared.items()
+    )
+    return Signature(tuple(known.items()), tuple(sizes.items()), inputs, made_up=unsure)
 
 
 def _made_up_size(value: Number) -> int:
@@ -418,8 +437,17 @@ def is_pure(function: Function) -> bool:
     )
 
 
+def _texts(names: Sequence[tree.Ident]) -> Axes:
+    return tuple(name.text for name in names)
+
+
 def call_results(
-    elaborator: Elaborator, session: Session, home: Namespace, node: tree.Call, expected: Axes | None, path: str
+    elaborator: Elaborator,
+    session: Session,
+    home: Namespace,
+    node: tree.Call,
+    expected: Axes | None,
+    path: str,
 ) -> list[Expr]:
     """All results of a call of a rule or a block in a block; `path` names the instance if there is one."""
     caller = Caller(elaborator, session, home)
@@ -428,7 +456,9 @@ def call_results(
     use, outer = caller.signature(matching)
     callee: Recurrence | Function
     if isinstance(definition.node, tree.Rule):
-        rule_use = Signature(use.settings, _own_sizes(use, outer), _own_inputs(use, definition), use.mapped, use.provisional)
+        rule_use = Signature(
+            use.settings, _own_sizes(use, outer), _own_inputs(use, definition), use.mapped, use.made_up
+        )
         rec = session.rule(definition, rule_use, node.span)
         extra = {
             name: axes[: len(axes) - len(own)]

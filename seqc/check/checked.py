@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from seqc.check.calls import is_tokens, made_up
-from seqc.check.context import Failed, Number
+from seqc.check.context import Budget, Context, Failed, Number
 from seqc.check.files import Module, read_program
-from seqc.check.session import Definition, Session, Signature, fix_settings
+from seqc.check.session import Definition, Given, Session, Signature, fix_settings
 from seqc.diagnostics import Bag, Diagnostic, SpecError
 from seqc.diagnostics.files import NoSuchItem
-from seqc.diagnostics.settings import NotAWholeSize, UnknownSetting
-from seqc.ir.expr import Axes, DType, Expr, Flip, Invoke, LeafKind, Pool, leaves, walk
+from seqc.diagnostics.settings import MissingSetting, UnknownSetting
+from seqc.ir.expr import Axes, DType, Flip, Invoke, Pool, walk
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.mapping import map_recurrence
@@ -44,7 +44,9 @@ class Checked:
     def models(self) -> tuple[str, ...]:
         return self._names(tree.Model)
 
-    def definition(self, kind: type[tree.Rule] | type[tree.Block] | type[tree.Model], name: str | None) -> Definition:
+    def definition(
+        self, kind: type[tree.Rule] | type[tree.Block] | type[tree.Model], name: str | None
+    ) -> Definition:
         """The item of that name, or the only one of its kind; rules and blocks of the library are found by name."""
         own = self._names(kind)
         if name is None and len(own) == 1:
@@ -109,8 +111,6 @@ class Checked:
                 bag.add(UnknownSetting(span, str(name), definition.title, known))
         for axis in declared:
             if axis not in given and axis not in settings:
-                from seqc.diagnostics.settings import MissingSetting
-
                 bag.add(MissingSetting(span, axis, definition.title))
         bag.raise_errors()
         numbers = {name: number(value) for name, value in given.items()}
@@ -118,14 +118,12 @@ class Checked:
             name: self._length(bag, definition, name, numbers[name]) for name in declared if name in numbers
         }
         try:
-            found = fix_settings(bag, definition, numbers, lengths, span, provisional=False)
+            found, _ = fix_settings(bag, definition, Given(numbers, lengths), span)
         except Failed:
             self._raise(bag)
         return {**found, **{axis: numbers[axis] for axis in outer if axis in numbers}}
 
     def _length(self, bag: Bag, definition: Definition, axis: str, value: Number) -> int:
-        from seqc.check.context import Budget, Context
-
         context = Context(bag, Budget(), {}, {}, defaults=_defaults(definition))
         try:
             return context.as_size(value, definition.node.name.span, axis)
@@ -149,9 +147,23 @@ class Checked:
         key = (definition, tuple(sorted((settings or {}).items())))
         if key not in self.models_by_use:
             body, known = self._function(definition, settings or {}, {})
-            kind = "tokens" if any(leaf.dtype is DType.INT for leaf in body.inputs) else "series"
-            self.models_by_use[key] = Model(definition.name, kind, body, known, reads_future(body))
+            self.models_by_use[key] = self.as_model(body, known)
         return self.models_by_use[key]
+
+    def as_model(self, body: Function, settings: Mapping[str, float]) -> Model:
+        """A function as a model of its own."""
+        kind: Literal["tokens", "series"] = "series"
+        if any(leaf.dtype is DType.INT for leaf in body.inputs):
+            kind = "tokens"
+        return Model(body.name, kind, body, settings, reads_future(body))
+
+    def default_sizes(self, name: str) -> dict[str, float]:
+        """Lengths for the axes of a rule that have none, for showing it: 64 each."""
+        definition = self.definition(tree.Rule, name)
+        settings = {setting.name.text: setting.default for setting in definition.node.settings}
+        axes = [axis for names in definition.declared.values() for axis in names]
+        wanted = [*axes, *(name for name, default in settings.items() if default is None)]
+        return {name: 64 for name in wanted if settings.get(name) is None}
 
     def _function(
         self, definition: Definition, sizes: Mapping[str, float], axes: Mapping[str, Axes]
@@ -183,9 +195,9 @@ class Checked:
         session = Session(bag)
         for definition in self.module.own:
             node = definition.node
-            use = self._defaults_of(definition) if isinstance(node, tree.Model) else None
-            use = use or made_up(definition)
             try:
+                use = self._defaults_of(definition, bag) if isinstance(node, tree.Model) else None
+                use = use or made_up(definition, bag)
                 if isinstance(node, tree.Rule):
                     session.rule(definition, use, node.name.span)
                 else:
@@ -193,11 +205,10 @@ class Checked:
             except Failed:
                 continue
 
-    def _defaults_of(self, definition: Definition) -> Signature | None:
+    def _defaults_of(self, definition: Definition, bag: Bag) -> Signature | None:
         """How a model is used when all settings have their defaults; None if there is something to make up."""
-        scratch = Bag()
         try:
-            known = fix_settings(scratch, definition, {}, {}, definition.node.name.span, provisional=False)
+            known, _ = fix_settings(Bag(), definition, Given({}, {}), definition.node.name.span)
         except Failed:
             return None
         declared = dict.fromkeys(axis for names in definition.declared.values() for axis in names)
@@ -207,13 +218,10 @@ class Checked:
             (names, DType.INT if is_tokens(definition.node, value) else DType.REAL)
             for value, names in definition.declared.items()
         )
-        lengths: list[tuple[str, int]] = []
-        for axis in declared:
-            if not float(known[axis]).is_integer() or known[axis] < 1:
-                scratch.add(NotAWholeSize(definition.node.name.span, axis, f"{known[axis]:g}"))
-                return None
-            lengths.append((axis, int(known[axis])))
-        return Signature(tuple(known.items()), tuple(lengths), inputs)
+        context = Context(bag, Budget(), {}, {}, defaults=_defaults(definition))
+        span = definition.node.name.span
+        lengths = tuple((axis, context.as_size(known[axis], span, axis)) for axis in declared)
+        return Signature(tuple(known.items()), lengths, inputs)
 
 
 def _defaults(definition: Definition) -> dict[str, tree.Expr]:
@@ -249,10 +257,6 @@ def _bodies(call: Invoke) -> list[Function]:
     if isinstance(callee, Repeat):
         return list(dict.fromkeys(callee.bodies))
     return [callee] if isinstance(callee, Function) else []
-
-
-def inputs_of(expr: Expr) -> set[str]:
-    return {leaf.name for leaf in leaves([expr]) if leaf.kind is LeafKind.INPUT}
 
 
 def check_source(source: Source) -> tuple[Checked, list[Diagnostic]]:

@@ -48,7 +48,7 @@ class Context:
 
     `settings` holds all numbers, the lengths of axes among them; `sizes` those that have been used as axes.  `mapped`
     are axes beyond the declared ones: reductions and linear maps leave them alone.  `growing` are the axes of stores.
-    With `provisional`, some sizes are made up, and nothing is said about sizes.
+    `made_up` are the numbers and axes whose values nobody has given yet: nothing is said about their sizes.
     """
 
     bag: Bag
@@ -57,7 +57,7 @@ class Context:
     sizes: dict[str, int]
     mapped: Axes = ()
     owner: str = "this text"
-    provisional: bool = False
+    made_up: set[str] = field(default_factory=set[str])
     growing: dict[str, Span] = field(default_factory=dict[str, Span])
     values: dict[str, object] = field(default_factory=dict[str, object])
     places: dict[str, Span] = field(default_factory=dict[str, Span])
@@ -91,7 +91,7 @@ class Context:
             return text
         if text not in self.settings:
             self.fail(UnknownAxis(name.span, text, self.known_axes()))
-        self.sizes[text] = self.as_size(self.settings[text], name.span, text)
+        self.sizes[text] = self.as_size(self.settings[text], name.span, text, text in self.made_up)
         return text
 
     def axes(self, names: Iterable[tree.Ident]) -> Axes:
@@ -105,9 +105,9 @@ class Context:
         whole = (name for name, value in self.settings.items() if float(value).is_integer())
         return tuple(dict.fromkeys((*self.sizes, *self.growing, *whole)))
 
-    def as_size(self, value: Number, span: Span, name: str = "") -> int:
+    def as_size(self, value: Number, span: Span, name: str = "", made_up: bool = False) -> int:
         """A number as the length of an axis or as a count."""
-        if self.provisional:
+        if made_up:
             return MADE_UP if not 1 <= value <= MAX_AXIS else -int(-value // 1)
         if value > MAX_AXIS:
             self.fail(TooLarge(span, f"this size{f' (`{name}`)' if name else ''}", f"{value:,}", MAX_AXIS))
@@ -120,13 +120,22 @@ class Context:
             because = f"`{formula.right.span.text}` does not divide `{formula.left.span.text}`"
         self.fail(NotAWholeSize(span, name or span.text, f"{value:g}", because))
 
-    def fresh_axis(self, name: str, size: int) -> str:
+    def unsure(self, *nodes: tree.Expr) -> bool:
+        """Whether an expression mentions a number that nobody has given yet."""
+        names = self.made_up
+        return bool(names) and any(
+            isinstance(n, tree.Name) and n.name in names for node in nodes for n in tree.walk(node)
+        )
+
+    def fresh_axis(self, name: str, size: int, made_up: bool = False) -> str:
         """An axis that the text cannot name."""
         candidate, count = name, 0
         while candidate in self.sizes or candidate in self.settings or candidate in self.growing:
             count += 1
             candidate = f"{name}_{count}"
         self.sizes[candidate] = size
+        if made_up:
+            self.made_up.add(candidate)
         return candidate
 
     # --- parameters and instances ---

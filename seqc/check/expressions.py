@@ -27,7 +27,12 @@ from seqc.ir.ops import RANDOM
 from seqc.source import Span
 from seqc.syntax import tree
 
-_KINDS = {DType.BOOL: "a condition", DType.INT: "tokens", DType.COMPLEX: "a complex number", DType.REAL: "a number"}
+_KINDS = {
+    DType.BOOL: "a condition",
+    DType.INT: "tokens",
+    DType.COMPLEX: "a complex number",
+    DType.REAL: "a number",
+}
 
 
 class Elaborator:
@@ -35,6 +40,7 @@ class Elaborator:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.failed = False
         self.drawing = False  # inside the initial value of a parameter, where random draws are allowed
 
     # --- numbers, axes, places ---
@@ -44,7 +50,7 @@ class Elaborator:
 
     def size(self, node: tree.Expr) -> int:
         name = node.name if isinstance(node, tree.Name) else ""
-        return self.context.as_size(self.number(node), node.span, name)
+        return self.context.as_size(self.number(node), node.span, name, self.context.unsure(node))
 
     def declared(self, axes: Axes) -> Axes:
         """The axes that are not mapped."""
@@ -166,12 +172,15 @@ class Elaborator:
             self.check_sizes(old, new.text, new.span)
         elif old in context.sizes:
             context.sizes[new.text] = context.sizes[old]
+            if old in context.made_up:
+                context.made_up.add(new.text)
         elif old in context.growing:
             context.growing[new.text] = context.growing[old]
 
     def check_sizes(self, one: str, other: str, span: Span) -> None:
         sizes = self.context.sizes
-        if one in sizes and other in sizes and sizes[one] != sizes[other] and not self.context.provisional:
+        unsure = {one, other} & self.context.made_up
+        if one in sizes and other in sizes and sizes[one] != sizes[other] and not unsure:
             self.context.fail(SizesDiffer(span, one, sizes[one], other, sizes[other]))
 
     # --- elementwise ---
@@ -249,14 +258,18 @@ class Elaborator:
             case "concat":
                 return self._concat(node, expected)
             case "split":
-                self.context.fail(NotAValue(node.span, "split", "several values: give each a name with `let`"))
+                self.context.fail(
+                    NotAValue(node.span, "split", "several values: give each a name with `let`")
+                )
             case other:
                 self.context.fail(UnknownCallee(node.callee.span, other, self.callables()))
 
     def arguments(self, node: tree.Call, count: int, keywords: Sequence[str] = ()) -> None:
         """Check how many arguments a call has, and which keywords."""
         if len(node.args) != count:
-            self.context.fail(ArgumentCount(node.span, node.callee.name, counted(count, "value"), len(node.args)))
+            self.context.fail(
+                ArgumentCount(node.span, node.callee.name, counted(count, "value"), len(node.args))
+            )
         for keyword in node.keywords:
             if keyword.name.text not in keywords:
                 self.context.fail(
@@ -319,7 +332,7 @@ class Elaborator:
         position = self.number(node.args[1])
         length = self.context.sizes.get(axis)
         inside = float(position).is_integer() and (length is None or -length <= position < length)
-        if not inside and not self.context.provisional:
+        if not inside and axis not in self.context.made_up and not self.context.unsure(node.args[1]):
             self.context.fail(OutOfRange(node.args[1].span, f"{position:g}", f"a position along `{axis}`"))
         return build.at(arg, axis, int(position))
 
@@ -338,7 +351,7 @@ class Elaborator:
         for part in parts:
             starts.append(length)
             length += self.context.sizes[part]
-        if length != self.context.sizes[axis] and not self.context.provisional:
+        if length != self.context.sizes[axis] and not self.context.made_up & {axis, *parts}:
             self.context.fail(PartsDoNotAddUp(node.span, axis, self.context.sizes[axis], length))
         return self.checked_result(node, Concat(axis, tuple(parts), tuple(starts), tuple(args)))
 
@@ -385,7 +398,7 @@ class Elaborator:
         for part in parts:
             results.append(Slice(axis, part, start, arg))
             start += self.context.sizes[part]
-        if start != self.context.sizes.get(axis, start) and not self.context.provisional:
+        if start != self.context.sizes.get(axis, start) and not self.context.made_up & {axis, *parts}:
             self.context.fail(PartsDoNotAddUp(node.span, axis, self.context.sizes[axis], start))
         return results
 

@@ -100,7 +100,9 @@ class Reader:
             self.bag.add(PathOutside(use.span, written))
             return None
         if not path.is_file():
-            nearby = tuple(sorted(p.name for p in path.parent.glob("*.seq")))[:50] if path.parent.is_dir() else ()
+            nearby = (
+                tuple(sorted(p.name for p in path.parent.glob("*.seq")))[:50] if path.parent.is_dir() else ()
+            )
             self.bag.add(FileNotFound(use.span, written, nearby))
             return None
         return path

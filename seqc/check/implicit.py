@@ -13,6 +13,7 @@ from seqc.check.memory import Memory
 from seqc.ir import build
 from seqc.ir.build import ONE
 from seqc.ir.expr import Apply, Expr, LeafKind, Reduce, depends_on, leaves, substitute, walk
+from seqc.ir.ops import OPS
 from seqc.passes.derive import NotDifferentiable, gradient
 
 
@@ -45,7 +46,12 @@ def _reads(loss: Expr, tensor: Expr, memory: Memory) -> dict[Expr, Expr]:
     """The reads `sum[inputs](S · k)` in the objective, each with its key."""
     found: dict[Expr, Expr] = {}
     for node in walk([loss]):
-        if not isinstance(node, Reduce) or node.op != "sum" or set(node.over) != set(memory.inputs) or not node.over:
+        if (
+            not isinstance(node, Reduce)
+            or node.op != "sum"
+            or set(node.over) != set(memory.inputs)
+            or not node.over
+        ):
             continue
         product = node.arg
         if not isinstance(product, Apply) or product.op != "mul" or tensor not in product.args:
@@ -64,7 +70,8 @@ def _curvature(outer: Expr, answer: Expr) -> Expr | str:
         (along,) = gradient(slope, [answer], direction)
     except NotDifferentiable:
         return "the objective has no second derivative"
-    if answer in leaves([along]):
+    steps = [node for node in depends_on([slope], [answer]) if isinstance(node, Apply)]
+    if answer in leaves([along]) or any(OPS[node.op].gradient is None for node in steps):
         return "the objective is not quadratic in what the memory answers"
     mixing = depends_on([along], [direction])
     if any(node is not direction and not isinstance(node, Apply) for node in mixing):

@@ -97,6 +97,8 @@ def _apart(elaborator: Elaborator, x: Expr, into: list[str], out: Axes) -> tuple
         if axis in out:
             fresh[axis] = f"{axis}.in"
             sizes[fresh[axis]] = sizes[axis]
+            if axis in elaborator.context.made_up:
+                elaborator.context.made_up.add(fresh[axis])
     return build.rename(x, fresh), [fresh.get(axis, axis) for axis in into]
 
 
@@ -123,7 +125,7 @@ def embed(elaborator: Elaborator, node: tree.Call, expected: Axes | None, bindin
         context.sizes[second.name] = size
         axis = second.name
     else:
-        axis = context.fresh_axis(f"{path}.vocab", size)
+        axis = context.fresh_axis(f"{path}.vocab", size, context.unsure(second))
     default = build.apply("normal", ZERO, Const(EMBEDDING_DEVIATION))
     initial = _initial(elaborator, node, (axis, *wanted), default)
     table = context.parameter(Parameter(f"{path}.weight", (axis, *wanted), initial), node.span)
@@ -143,10 +145,12 @@ def causal_conv(elaborator: Elaborator, node: tree.Call, expected: Axes | None, 
         context.fail(WrongKind(node.args[0].span, "a real number", _kind(x)))
     width = elaborator.size(keyword.value)
     path = instance(elaborator, node, binding)
-    taps = context.fresh_axis(f"{path}.taps", width)
+    taps = context.fresh_axis(f"{path}.taps", width, context.unsure(keyword.value))
     channels = elaborator.declared(x.axes)
     bound = 1 / math.sqrt(width)
-    initial = _initial(elaborator, node, (*channels, taps), build.apply("uniform", Const(-bound), Const(bound)))
+    initial = _initial(
+        elaborator, node, (*channels, taps), build.apply("uniform", Const(-bound), Const(bound))
+    )
     weight = context.parameter(Parameter(f"{path}.weight", (*channels, taps), initial), node.span)
     bias: Expr | None = None
     if _flag(elaborator, node, "bias"):
@@ -160,8 +164,10 @@ def dropout(elaborator: Elaborator, node: tree.Call, expected: Axes | None, bind
     if keyword is None:
         elaborator.context.fail(MissingArgument(node.span, "dropout", "rate", "rate = 0.1"))
     rate = float(elaborator.number(keyword.value))
-    if not 0 <= rate < 1 and not elaborator.context.provisional:
-        elaborator.context.fail(OutOfRange(keyword.value.span, f"{rate:g}", "a rate of dropout, from 0 to below 1"))
+    if not 0 <= rate < 1 and not elaborator.context.unsure(keyword.value):
+        elaborator.context.fail(
+            OutOfRange(keyword.value.span, f"{rate:g}", "a rate of dropout, from 0 to below 1")
+        )
     x = elaborator.value(node.args[0], expected)
     if not 0 < rate < 1:
         return elaborator.checked_result(node, x)

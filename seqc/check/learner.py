@@ -126,7 +126,9 @@ class Learning:
         if kind not in _ARGUMENTS:
             self.context.fail(UnknownLearner(call.callee.span, kind, builtins.LEARNERS))
         if self.objective is None:
-            self.context.fail(MissingChoice(memory.span, memory.name, "objective", "objective 0.5 * sumsq(S(k) - v)"))
+            self.context.fail(
+                MissingChoice(memory.span, memory.name, "objective", "objective 0.5 * sumsq(S(k) - v)")
+            )
         self.elaborator.arguments(call, 0, _ARGUMENTS[kind])
         for later in ("window", "weights"):
             if (keyword := call.keyword(later)) is not None:
@@ -148,7 +150,9 @@ class Learning:
         first = self._move(slopes, memory, point)
         if kind == "momentum":
             return self._momentum(call, memory, retained, first, rate, update)
-        return self._descend(call, memory, retained, slopes, first, rate, at_retained or choices.retention is None)
+        return self._descend(
+            call, memory, retained, slopes, first, rate, at_retained or choices.retention is None
+        )
 
     def _descend(
         self,
@@ -170,7 +174,13 @@ class Learning:
         return written
 
     def _momentum(
-        self, call: tree.Call, memory: Memory, retained: list[Expr], slopes: list[Expr], rate: Expr, update: Update
+        self,
+        call: tree.Call,
+        memory: Memory,
+        retained: list[Expr],
+        slopes: list[Expr],
+        rate: Expr,
+        update: Update,
     ) -> list[Expr]:
         decay = self._argument(call, "decay")
         written: list[Expr] = []
@@ -207,7 +217,9 @@ class Learning:
         mapping = {a: b for a, b in zip(memory.before, point, strict=True) if a is not b}
         return list(substitute(slopes, mapping)) if mapping else list(slopes)
 
-    def _hold(self, every: tree.Keyword, memory: Memory, slopes: Sequence[Expr], update: Update) -> list[Expr]:
+    def _hold(
+        self, every: tree.Keyword, memory: Memory, slopes: Sequence[Expr], update: Update
+    ) -> list[Expr]:
         """Take the gradients at the memory as it was at the last token whose count is divisible by `every`."""
         period = self.elaborator.size(every.value)
         if period == 1:
@@ -247,7 +259,9 @@ class Learning:
                 length = build.add(build.sum_over(over, builtins.square(value)), build.const(1e-12))
                 return build.div(value, build.apply("sqrt", length))
             case _:
-                self.context.fail(UnknownWord(call.callee.span, "proximal operator", kind, builtins.PROXIMALS))
+                self.context.fail(
+                    UnknownWord(call.callee.span, "proximal operator", kind, builtins.PROXIMALS)
+                )
 
     # --- arguments ---
 
@@ -278,5 +292,3 @@ class Learning:
         if steps > MAX_DEPTH:
             self.context.fail(TooLarge(keyword.span, "the number of steps", str(steps), MAX_DEPTH))
         return steps
-
-

@@ -62,7 +62,9 @@ class Memories:
         structure = node.structure
         if structure is not None and structure.callee.name == "mlp":
             if node.complex or not inputs:
-                self.context.fail(MemoryStructure(structure.span, "an `mlp` is a real map from one axis to another"))
+                self.context.fail(
+                    MemoryStructure(structure.span, "an `mlp` is a real map from one axis to another")
+                )
             return self._mlp(node, structure, inputs, outputs)
         return self._tensor(node, inputs, outputs)
 
@@ -83,7 +85,9 @@ class Memories:
         if call.callee.name != kind:
             if call.callee.name in builtins.STRUCTURES:
                 self.context.fail(MemoryStructure(call.span, f"a memory with these axes is a {kind}"))
-            self.context.fail(UnknownWord(call.callee.span, "structure", call.callee.name, builtins.STRUCTURES))
+            self.context.fail(
+                UnknownWord(call.callee.span, "structure", call.callee.name, builtins.STRUCTURES)
+            )
         self.elaborator.arguments(call, 0, ("initial",))
         keyword = call.keyword("initial")
         return ZERO if keyword is None else state_initial(self.elaborator, keyword.value, axes)
@@ -91,11 +95,15 @@ class Memories:
     # --- MLPs ---
 
     def _mlp(self, node: tree.Memory, call: tree.Call, inputs: Axes, outputs: Axes) -> Memory:
-        self.elaborator.arguments(call, 0, ("hidden", "activation", "depth", "residual", "norm", "bias", "per"))
+        self.elaborator.arguments(
+            call, 0, ("hidden", "activation", "depth", "residual", "norm", "bias", "per")
+        )
         name = node.name.text
         layers = self._layers(call, name, inputs, outputs)
         per = self._per(call)
-        weights = [self._weight(f"{name}.{i}.weight", out, into, per, call) for i, (out, into) in enumerate(layers)]
+        weights = [
+            self._weight(f"{name}.{i}.weight", out, into, per, call) for i, (out, into) in enumerate(layers)
+        ]
         biases = []
         if self._flag(call, "bias"):
             biases = [self._bias(f"{name}.{i}.bias", out, per, call) for i, (out, _) in enumerate(layers)]
@@ -124,12 +132,16 @@ class Memories:
             self.context.fail(TooLarge(call.span, "the depth of this memory", str(depth), MAX_DEPTH))
         hidden = call.keyword("hidden")
         if hidden is None and depth > 1:
-            self.context.fail(MemoryStructure(call.span, "an `mlp` needs `hidden = ...`, the width of its inner layers"))
+            self.context.fail(
+                MemoryStructure(call.span, "an `mlp` needs `hidden = ...`, the width of its inner layers")
+            )
         width = 0 if hidden is None else self.elaborator.size(hidden.value)
+        unsure = hidden is not None and self.context.unsure(hidden.value)
         layers: list[tuple[Axes, Axes]] = []
         into = inputs
         for index in range(depth - 1):
-            axis = self.context.fresh_axis(f"{name}.hidden" if index == 0 else f"{name}.hidden{index}", width)
+            label = f"{name}.hidden" if index == 0 else f"{name}.hidden{index}"
+            axis = self.context.fresh_axis(label, width, unsure)
             layers.append(((axis,), into))
             into = (axis,)
         return [*layers, (outputs, into)]
@@ -149,7 +161,9 @@ class Memories:
         if keyword is None:
             return ()
         if not isinstance(keyword.value, tree.Name) or keyword.value.primed:
-            self.context.fail(MemoryStructure(keyword.value.span, "`per` names an axis over which the rule is mapped"))
+            self.context.fail(
+                MemoryStructure(keyword.value.span, "`per` names an axis over which the rule is mapped")
+            )
         axis = keyword.value.name
         return (axis,) if axis in self.outer else ()
 
@@ -173,7 +187,9 @@ class Memories:
         if not isinstance(word, tree.Name) or word.name not in {"rms", "layer"}:
             self.context.fail(MemoryStructure(word.span, "`norm` is `rms` or `layer`"))
         size = math.prod(self.context.sizes[axis] for axis in outputs)
-        scale = self.context.parameter(Parameter(f"{name}.norm.weight", outputs, ONE, decays=False), call.span)
+        scale = self.context.parameter(
+            Parameter(f"{name}.norm.weight", outputs, ONE, decays=False), call.span
+        )
         centred = word.name == "layer"
 
         def norm(x: Expr) -> Expr:
@@ -187,8 +203,10 @@ class Memories:
     def _residual(self, call: tree.Call, inputs: Axes, outputs: Axes) -> Callable[[Expr], Expr]:
         sizes = self.context.sizes
         same = [sizes[a] for a in inputs] == [sizes[a] for a in outputs]
-        if not same:
-            self.context.fail(MemoryStructure(call.span, "a residual needs keys and values of the same length"))
+        if not same and not self.context.made_up & {*inputs, *outputs}:
+            self.context.fail(
+                MemoryStructure(call.span, "a residual needs keys and values of the same length")
+            )
         mapping = dict(zip(inputs, outputs, strict=True))
         return lambda key: build.rename(key, mapping)
 
@@ -212,12 +230,18 @@ def state_initial(elaborator: Elaborator, node: tree.Expr, axes: Axes) -> Expr:
     return initial
 
 
-def read(context: Context, memory: Memory, tensors: Sequence[Expr], node: tree.Call, args: list[Expr]) -> Expr:
+def read(
+    context: Context, memory: Memory, tensors: Sequence[Expr], node: tree.Call, args: list[Expr]
+) -> Expr:
     """`S(x)`: what the memory answers to a key."""
     for keyword in node.keywords:
         context.fail(UnknownArgument(keyword.name.span, keyword.name.text, memory.name, ()))
     if not memory.inputs:
-        context.fail(MemoryStructure(node.span, f"`{memory.name}` is a vector: write `{memory.name}` without arguments"))
+        context.fail(
+            MemoryStructure(
+                node.span, f"`{memory.name}` is a vector: write `{memory.name}` without arguments"
+            )
+        )
     if len(args) != 1:
         context.fail(ArgumentCount(node.span, memory.name, "one value", len(args)))
     for axis in memory.inputs:

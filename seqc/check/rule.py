@@ -42,7 +42,9 @@ InlineCall = Callable[[Elaborator, tree.Call, Axes | None], Expr]
 class RuleElaborator(Elaborator):
     """Goes through a rule's statements in order; a fault ends a statement, not the rule."""
 
-    def __init__(self, context: Context, inline: InlineCall, known: Callable[[], tuple[str, ...]], outer: Axes) -> None:
+    def __init__(
+        self, context: Context, inline: InlineCall, known: Callable[[], tuple[str, ...]], outer: Axes
+    ) -> None:
         super().__init__(context)
         self._inline = inline
         self._known = known
@@ -66,6 +68,7 @@ class RuleElaborator(Elaborator):
             try:
                 self._statement(statement)
             except Failed:
+                self.failed = True
                 self._break(statement)
             if index == last:
                 self._choices(rule)
@@ -73,7 +76,7 @@ class RuleElaborator(Elaborator):
         self._check_written()
         if not any(isinstance(s, tree.Return) for s in rule.body):
             self.context.bag.add(NoReturn(rule.name.span, self.context.owner))
-        if self.context.bag.has_errors:
+        if self.failed or self.context.bag.has_errors:
             return None
         return self._recurrence(rule, inputs)
 
@@ -119,7 +122,12 @@ class RuleElaborator(Elaborator):
         """What a failed statement would have defined is broken: its uses are not faults of their own."""
         names: Sequence[tree.Ident] = ()
         match node:
-            case tree.Memory(name=name) | tree.State(name=name) | tree.Store(name=name) | tree.ParamDecl(name=name):
+            case (
+                tree.Memory(name=name)
+                | tree.State(name=name)
+                | tree.Store(name=name)
+                | tree.ParamDecl(name=name)
+            ):
                 names = (name,)
             case tree.Let(targets=targets):
                 names = tuple(target.name for target in targets)
@@ -166,7 +174,9 @@ class RuleElaborator(Elaborator):
         store = Store(node.name.text, growing.text, axes, value, window, sinks)
         for other in self.stores.values():
             if other.axis == store.axis and (other.window, other.sinks) != (window, sinks):
-                self.context.fail(StoreOption(node.span, "stores along one axis have the same window and sinks"))
+                self.context.fail(
+                    StoreOption(node.span, "stores along one axis have the same window and sinks")
+                )
         self.context.define(node.name, store.leaf)
         self.stores[store.name] = store
 
@@ -181,7 +191,9 @@ class RuleElaborator(Elaborator):
                     number = self.number(option.value)
                     sinks = self.size(option.value) if number else 0
                 case other:
-                    self.context.fail(StoreOption(option.span, f"`{other}` is no option: there are `window` and `sinks`"))
+                    self.context.fail(
+                        StoreOption(option.span, f"`{other}` is no option: there are `window` and `sinks`")
+                    )
         return window, sinks
 
     def _let(self, node: tree.Let) -> None:
@@ -239,6 +251,7 @@ class RuleElaborator(Elaborator):
             objective = next((s for s in rule.body if isinstance(s, tree.Objective)), None)
             learning = Learning(self, objective)
         except Failed:
+            self.failed = True
             self._write_all(list(self.memories.values()))
             return
         for choices in chosen.values():
@@ -247,6 +260,7 @@ class RuleElaborator(Elaborator):
             try:
                 update = learning.lower(choices)
             except Failed:
+                self.failed = True
                 self._write_all([choices.memory])
                 continue
             self.states.update((state.name, state) for state in update.states)
@@ -281,13 +295,19 @@ class RuleElaborator(Elaborator):
                     continue
         return chosen
 
-    def _once(self, seen: dict[str, tree.RuleStatement], kind: str, memory: str, node: tree.RuleStatement) -> None:
+    def _once(
+        self, seen: dict[str, tree.RuleStatement], kind: str, memory: str, node: tree.RuleStatement
+    ) -> None:
         before = seen.setdefault(f"{kind} {memory}", node)
         if before is not node:
             self.context.fail(ChosenTwice(node.span, kind, before.span))
 
     def _meant(
-        self, chosen: dict[str, Choices], name: tree.Ident | None, expr: tree.Expr | None, node: tree.RuleStatement
+        self,
+        chosen: dict[str, Choices],
+        name: tree.Ident | None,
+        expr: tree.Expr | None,
+        node: tree.RuleStatement,
     ) -> list[Choices]:
         """The memories that a choice is about."""
         if name is not None:
@@ -334,7 +354,9 @@ class RuleElaborator(Elaborator):
         if store is not None:
             return store.next
         memory = self.memories.get(name)
-        state = memory.tensors[0] if memory is not None and len(memory.tensors) == 1 else self.states.get(name)
+        state = (
+            memory.tensors[0] if memory is not None and len(memory.tensors) == 1 else self.states.get(name)
+        )
         if state is not None and name in self.context.values:
             if name not in self.updates:
                 self.context.fail(NotWritten(node.span, name))

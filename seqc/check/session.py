@@ -6,7 +6,7 @@ settings and axes share one `Function`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from seqc.check.numbers import Arithmetic
 from seqc.diagnostics import Bag
 from seqc.diagnostics.blocks import Recursive
 from seqc.diagnostics.names import NameTaken
-from seqc.diagnostics.settings import MissingSetting, SizesDiffer, TooLarge
+from seqc.diagnostics.settings import MissingSetting, NoNumber, SizesDiffer, TooLarge
 from seqc.ir.expr import Axes, DType, Leaf, LeafKind
 from seqc.ir.program import Function
 from seqc.ir.recurrence import Recurrence
@@ -65,7 +65,7 @@ class Signature:
     sizes: tuple[tuple[str, int], ...]
     inputs: tuple[tuple[Axes, DType], ...]
     mapped: Axes = ()
-    provisional: bool = False
+    made_up: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -87,6 +87,7 @@ class Session:
         node = definition.node
         assert isinstance(node, tree.Rule)
         key = (definition, use)
+        self._refuse_recursion(definition, span)
         if key not in self.rules:
             self.rules[key] = None
             self._enter(definition, span)
@@ -112,9 +113,10 @@ class Session:
         node = definition.node
         assert not isinstance(node, tree.Rule)
         key = (definition, use)
+        self._refuse_recursion(definition, span)
         if key not in self.functions:
-            self._enter(definition, span)
             self.functions[key] = None
+            self._enter(definition, span)
             context, bag = self._context(definition, use)
             elaborator = BlockElaborator(context, self, definition.home)
             try:
@@ -151,18 +153,22 @@ class Session:
             sizes=dict(use.sizes),
             mapped=use.mapped if not isinstance(node, tree.Rule) else (),
             owner=definition.title,
-            provisional=use.provisional,
+            made_up=set(use.made_up),
             defaults={s.name.text: s.default for s in node.settings if s.default is not None},
         )
         return context, bag
 
-    def _enter(self, definition: Definition, span: Span) -> None:
+    def _refuse_recursion(self, definition: Definition, span: Span) -> None:
         if definition in self.stack:
             chain = tuple(d.name for d in self.stack[self.stack.index(definition) :])
             self.bag.add(Recursive(span, chain))
             raise Failed
+
+    def _enter(self, definition: Definition, span: Span) -> None:
         if len(self.stack) >= MAX_CALLS:
-            self.bag.add(TooLarge(span, "the number of blocks that call one another", str(len(self.stack)), MAX_CALLS))
+            self.bag.add(
+                TooLarge(span, "the number of blocks that call one another", str(len(self.stack)), MAX_CALLS)
+            )
             raise Failed
         self.stack.append(definition)
 
@@ -171,41 +177,58 @@ class Session:
         self.bag.extend(bag)
 
 
-def fix_settings(
-    bag: Bag,
-    definition: Definition,
-    given: Mapping[str, Number],
-    axes: Mapping[str, int],
-    span: Span,
-    provisional: bool,
-) -> dict[str, Number]:
-    """All numbers that an item sees: the lengths of the axes of its values, and its settings, in order.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The numbers that an item gets from outside: its settings, and the lengths that the arguments bring.
 
-    `given` are the settings that the caller passes, `axes` the lengths that the arguments bring.
+    `made_up` are those among them that stand for numbers nobody has given yet.
     """
-    known: dict[str, Number] = dict(axes)
+
+    settings: Mapping[str, Number]
+    axes: Mapping[str, int]
+    made_up: frozenset[str] = frozenset()
+
+
+def fix_settings(
+    bag: Bag, definition: Definition, given: Given, span: Span
+) -> tuple[dict[str, Number], tuple[str, ...]]:
+    """All numbers that an item sees, in order, and which of them follow from made-up ones."""
+    known: dict[str, Number] = dict(given.axes)
+    unsure = set(given.made_up)
     for setting in definition.node.settings:
-        name = setting.name.text
-        if name in given:
-            if name in axes and axes[name] != given[name] and not provisional:
-                bag.add(SizesDiffer(span, name, axes[name], name, int(given[name])))
+        name, default = setting.name.text, setting.default
+        if name in given.settings:
+            known[name] = given.settings[name]
+            if name in given.axes and given.axes[name] != known[name] and name not in unsure:
+                bag.add(SizesDiffer(span, name, given.axes[name], name, int(known[name])))
                 raise Failed
-            known[name] = given[name]
-        elif name in axes:
-            known[name] = axes[name]
-        elif setting.default is not None:
-            try:
-                known[name] = Arithmetic(bag, known)(setting.default)
-            except Failed:
-                if not provisional:
-                    raise
-                known[name] = MADE_UP
-        elif provisional:
-            known[name] = MADE_UP
-        else:
+        elif name in given.axes:
+            continue
+        elif default is None:
             bag.add(MissingSetting(span, name, definition.title))
             raise Failed
-    return known
+        elif mentions(default, unsure):
+            unsure.add(name)
+            known[name] = _guess(default, known, bag)
+        else:
+            known[name] = Arithmetic(bag, known)(default)
+    return known, tuple(sorted(unsure))
+
+
+def mentions(node: tree.Expr, names: Container[str]) -> bool:
+    return any(isinstance(n, tree.Name) and n.name in names for n in tree.walk(node))
+
+
+def _guess(node: tree.Expr, known: Mapping[str, Number], bag: Bag) -> Number:
+    """A number that follows from made-up ones: where it has no value, that is nobody's fault."""
+    scratch = Bag()
+    try:
+        return Arithmetic(scratch, known)(node)
+    except Failed:
+        bag.extend(d for d in scratch if not isinstance(d, NoNumber))
+        if any(not isinstance(d, NoNumber) for d in scratch):
+            raise
+        return MADE_UP
 
 
 def check_header(bag: Bag, node: Item) -> None:

@@ -286,22 +286,22 @@ class AmbiguousAxis(Diagnostic):
 
     Wrong:
 
-        rule total(x[d]) {
-            return sum[d](x)
+        rule weighed(x[d], w[d]) {
+            return sum[d](w * x)
         }
 
         block totals(x[a, b]) {
-            return total(x)
+            return weighed(x, x)
         }
 
     Right:
 
-        rule total(x[d]) {
-            return sum[d](x)
+        rule weighed(x[d], w[d]) {
+            return sum[d](w * x)
         }
 
         block totals(x[a, b]) {
-            return total(x[b -> d])
+            return weighed(x[b -> d], x[b -> d])
         }
     """
 

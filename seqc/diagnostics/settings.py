@@ -169,14 +169,14 @@ class NoNumber(Diagnostic):
 
     Wrong:
 
-        block wide(x[d]; w = d / 0) {
+        block wide(x[d]; w = 8 / 0) {
             let y[w] = linear(x)
             return linear(y) -> [d]
         }
 
     Right:
 
-        block wide(x[d]; w = d / 1) {
+        block wide(x[d]; w = 8 / 1) {
             let y[w] = linear(x)
             return linear(y) -> [d]
         }

@@ -1,0 +1,221 @@
+"""A spec as Python sees it: `load`, `loads`, and handles on its rules, blocks and models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqc.check import Checked, check_source
+from seqc.diagnostics import Diagnostic, SpecError
+from seqc.errors import UserError
+from seqc.ir.expr import Axes
+from seqc.ir.program import Function, Model
+from seqc.ir.recurrence import Recurrence
+from seqc.source import Source, Span
+from seqc.syntax import tree
+from seqc.syntax.lexer import MAX_CHARACTERS
+
+if TYPE_CHECKING:
+    from seqc.backend import Scheduled
+
+# All axes of an input of a rule, mapped ones first: "kv g n", or ("kv", "g", "n").
+AxesOf = Mapping[str, str | Axes]
+
+
+def load(path: str | Path) -> Spec:
+    """Read and check a `.seq` file and what it uses; raises `SpecError` with everything that is wrong in it."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            text = file.read(4 * MAX_CHARACTERS + 4).decode("utf-8", errors="strict")
+    except FileNotFoundError:
+        raise UserError(f"there is no file `{path}`") from None
+    except UnicodeDecodeError:
+        raise UserError(f"`{path}` is not a text in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"cannot read `{path}`: {error.strerror}") from error
+    return _checked(Source(text.removeprefix("\ufeff"), str(path), path))
+
+
+def loads(text: str, name: str = "<text>") -> Spec:
+    """Check a text; it can use the standard library and no files."""
+    return _checked(Source(text, name))
+
+
+def _checked(source: Source) -> Spec:
+    checked, diagnostics = check_source(source)
+    if any(diagnostic.is_error for diagnostic in diagnostics):
+        raise SpecError(diagnostics)
+    return Spec(checked, tuple(diagnostics))
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """A program without errors; `warnings` are what there is to say about it nevertheless."""
+
+    checked: Checked
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def source(self) -> Source:
+        return self.checked.source
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        return self.checked.rules
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return self.checked.blocks
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self.checked.models
+
+    def rule(self, name: str | None = None, **sizes: float) -> RuleHandle:
+        """A rule, by default the only one, with the lengths of its axes and its settings."""
+        return RuleHandle(self, self._name(tree.Rule, name), _numbers(sizes))
+
+    def block(self, name: str | None = None, **sizes: float) -> BlockHandle:
+        """A block, by default the only one, with the lengths of its axes and its settings."""
+        return BlockHandle(self, self._name(tree.Block, name), _numbers(sizes))
+
+    def model(self, name: str | None = None, **settings: float) -> ModelHandle:
+        """A model, by default the only one; settings that are not given take their defaults."""
+        handle = ModelHandle(self, self._name(tree.Model, name), _numbers(settings))
+        _ = handle.whole  # unknown settings and sizes that do not fit are said here, not later
+        return handle
+
+    def explain(self) -> str:
+        """What every model, or every rule of a spec without models, was understood to mean."""
+        handles: list[Handle] = [self.model(name) for name in self.models]
+        if not handles:
+            handles = [self.rule(name, **self.checked.default_sizes(name)) for name in self.rules]
+        return "\n\n".join(handle.explain() for handle in handles)
+
+    def _name(self, kind: type[tree.Rule] | type[tree.Block] | type[tree.Model], name: str | None) -> str:
+        return self.checked.definition(kind, name).name
+
+
+def _numbers(settings: Mapping[str, float]) -> dict[str, float]:
+    for name, value in settings.items():
+        if not isinstance(value, int | float):
+            raise UserError(f"the setting `{name}` must be a number, not {value!r}")
+    return dict(settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """One rule, block or model of a spec with its sizes; nothing is worked out before it is asked for."""
+
+    spec: Spec
+    name: str
+    settings: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @cached_property
+    def whole(self) -> Recurrence | Model:
+        raise NotImplementedError
+
+    @property
+    def place(self) -> Span:
+        found = self.spec.checked.module.lookup(self.name)
+        assert found is not None
+        return found.node.name.span
+
+    def program(self, mode: str | None = None, axes: AxesOf | None = None) -> Scheduled:
+        """What backends are handed; `mode` is the parallel form of every rule, by default the scheduler's choice."""
+        from seqc.backend import Scheduled
+        from seqc.passes.schedule import schedule
+
+        return Scheduled(self._mapped(axes), lambda rec: schedule(rec, mode), self.spec.source)
+
+    def _mapped(self, axes: AxesOf | None) -> Recurrence | Model:
+        if axes is not None:
+            raise UserError(f"`{self.name}` is no rule: only the inputs of rules take further axes")
+        return self.whole
+
+    def report(self) -> dict[str, Any]:
+        """What `seqc explain --json` prints."""
+        from seqc.explain import report
+        from seqc.passes.schedule import schedule
+
+        return report(self.whole, schedule, self.place)
+
+    def explain(self) -> str:
+        """The derived recurrence, its class and why, its schedule, parameters, states and costs."""
+        from seqc.explain import text
+
+        return text(self.report())
+
+    def torch(self, mode: str | None = None, axes: AxesOf | None = None, **options: Any) -> Any:
+        """A `torch.nn.Module`, made of the file that `seqc compile --target torch` writes."""
+        from seqc.backend import backend
+
+        module = getattr(backend("torch"), "module")  # noqa: B009  # no part of the protocol: only torch has modules
+        return module(self.program(mode, axes), **options)
+
+    def onnx(self, folder: str | Path, weights: Any = None, seed: int = 0, **options: str) -> None:
+        """Write `prefill.onnx`, `step.onnx` and `manifest.json` into a folder."""
+        self.write("onnx", folder, weights=weights, seed=seed, **options)
+
+    def write(
+        self, target: str, folder: str | Path, *, weights: Any = None, seed: int = 0, **options: str
+    ) -> None:
+        """Write what a backend makes of this into a folder, whole or not at all."""
+        from seqc.backend import backend
+        from seqc.output import new_folder
+
+        writer, program = backend(target), self.program()
+        with new_folder(Path(folder)) as staging:
+            writer.write(program, staging, weights=weights, seed=seed, options=options)
+
+
+class RuleHandle(Handle):
+    """A rule with the lengths of its axes."""
+
+    @cached_property
+    def recurrence(self) -> Recurrence:
+        return self.spec.checked.elaborate_rule(self.name, self.settings)
+
+    @cached_property
+    def whole(self) -> Recurrence:
+        return self.recurrence
+
+    def _mapped(self, axes: AxesOf | None) -> Recurrence:
+        return self.recurrence if axes is None else self.mapped(axes)
+
+    def mapped(self, axes: AxesOf) -> Recurrence:
+        """The rule over inputs with further axes: `mapped({"q": "kv g n", "k": "kv n"})`."""
+        given = {name: tuple(a.split()) if isinstance(a, str) else tuple(a) for name, a in axes.items()}
+        return self.spec.checked.elaborate_rule(self.name, self.settings, given)
+
+
+class BlockHandle(Handle):
+    """A block with its settings: a model whose inputs are its values."""
+
+    @cached_property
+    def function(self) -> Function:
+        return self.spec.checked.elaborate_block(self.name, self.settings)
+
+    @cached_property
+    def model(self) -> Model:
+        return self.spec.checked.as_model(self.function, self.settings)
+
+    @cached_property
+    def whole(self) -> Model:
+        return self.model
+
+
+class ModelHandle(Handle):
+    """A model with its settings."""
+
+    @cached_property
+    def model(self) -> Model:
+        return self.spec.checked.elaborate_model(self.name, self.settings)
+
+    @cached_property
+    def whole(self) -> Model:
+        return self.model
