@@ -166,7 +166,9 @@ class Appending:
         kept = self._compare("LessOrEqual", from_end, self.count)
         if self.kept:  # a sink that the window still holds is not counted twice
             outside = self._compare("Less", place, self._sub(self.count, self._scalar(self.past)))
-            kept = space.elementwise("Where", self._is_sink(), outside, kept, kind=DType.BOOL)
+            sink = self._is_sink()
+            others = self._and(space.elementwise("Not", sink), kept)
+            kept = space.elementwise("Or", self._and(sink, outside), others, kind=DType.BOOL)
         if self.documents is None:
             return kept
         order = (BATCH, self.axis)
