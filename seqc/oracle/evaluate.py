@@ -235,7 +235,7 @@ def spread(x: Tensor, axes: Axes, target: Axes, frame: Frame, lead: tuple[int, .
     """
     x = align(x, axes, target, frame)
     before = x.shape[: len(frame.lead)] if lead is None else lead
-    return x.expand(*before, *(frame.size(axis) for axis in target))
+    return x.expand((*before, *(frame.size(axis) for axis in target)))
 
 
 def _ones(frame: Frame) -> tuple[int, ...]:
@@ -346,6 +346,8 @@ def _scan(node: Scan, values: Mapping[Expr, Tensor], frame: Frame) -> Tensor:
     decay_axes = node.axes if read is None else (*node.axes, read)
     decay = _full(node.decay, values, decay_axes, frame)
     source = _full(node.source, values, node.axes, frame)
+    if read is None:
+        decay, source = torch.broadcast_tensors(decay, source)
     dim = _dim(node, node.axis, frame)
     positions = range(frame.size(node.axis))
     entries: dict[int, Tensor] = {}

@@ -90,7 +90,10 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 
 
 def _where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(truth(condition), number(x), number(y))
+    x, y = number(x), number(y)
+    if x.is_complex() != y.is_complex():
+        x, y = x.to(COMPLEX), y.to(COMPLEX)
+    return torch.where(truth(condition), x, y)
 
 
 def _complex(re: Tensor, im: Tensor) -> Tensor:
