@@ -1,6 +1,6 @@
 """The whole way through the compiler, on one page.
 
-    text ─ parse, check ─▶ program ─ derive, map ─▶ recurrences and functions ─ classify, schedule ─▶ plans ─ emit ─▶ files
+    text ─ parse, check ─▶ program ─ derive ─▶ recurrences and functions ─ classify, schedule ─▶ plans ─ emit ─▶ files
 
 `seqc.spec` and the command line go the same way, a stage at a time.
 """

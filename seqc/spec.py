@@ -167,10 +167,12 @@ class Handle:
         """Write what a backend makes of this into a folder, whole or not at all."""
         from seqc.backend import backend
         from seqc.output import new_folder
+        from seqc.readme import write_readme
 
         writer, program = backend(target), self.program()
         with new_folder(Path(folder)) as staging:
             writer.write(program, staging, weights=weights, seed=seed, options=options)
+            write_readme(program, target, staging, self.settings)
 
 
 class RuleHandle(Handle):

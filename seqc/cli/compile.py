@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from seqc.cli.common import Json, Name, Settings, Spec, chosen, find_spec, parse_settings, print_json
-from seqc.errors import UserError
 
 
 def complete_target(incomplete: str) -> list[str]:
@@ -44,6 +43,8 @@ def command(
       seqc compile griffin --target torch --set d=256 -o built
       seqc compile griffin --target onnx --weights w.safetensors -o graphs
     """
+    from seqc.weights import read_weights
+
     handle = chosen(find_spec(spec), name, parse_settings(settings))
     options = {} if profile is None else {"profile": profile}
     handle.write(
@@ -56,16 +57,3 @@ def command(
     print(f"wrote {out}/")
     for file in written:
         print(f"  {file['file']:<24} {file['bytes']:>12,} bytes")
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """The tensors of a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"there is no file `{path}`") from None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read `{path}` as safetensors: {error}") from error

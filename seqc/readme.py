@@ -1,0 +1,41 @@
+"""The short README that lies beside what a backend wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import seqc
+from seqc.ir.program import Model
+
+if TYPE_CHECKING:
+    from seqc.backend import Scheduled
+
+# What a file is, by name or by ending, for the files that backends write.
+_ABOUT = {
+    "prefill.onnx": "the graph for a whole sequence",
+    "step.onnx": "the graph for one token",
+    "init.safetensors": "the states before the first token, where they are not a number",
+    "weights.safetensors": "the parameters, by name",
+    "manifest.json": "inputs, outputs, states and their initial values, for programs",
+    ".py": "the module: `forward`, `step`, `init_state`; it imports only torch",
+    ".data": "weights that a graph refers to",
+}
+
+
+def write_readme(program: Scheduled, target: str, folder: Path, settings: Mapping[str, float]) -> None:
+    """Describe a folder as it stands; says the same for the same input."""
+    whole = program.whole
+    kind = "model" if isinstance(whole, Model) else "rule"
+    shown = ", ".join(f"{name} = {value:g}" for name, value in settings.items())
+    source = "" if program.source is None else f" from `{Path(program.source.name).name}`"
+    lines = [f"# {program.name} for {target}", ""]
+    lines += [f"The {kind} `{program.name}`{source}, compiled by seqc {seqc.__version__}"]
+    lines[-1] += f" with {shown}." if shown else "."
+    lines += ["", "| file | what it is |", "| --- | --- |"]
+    for path in sorted(folder.iterdir()):
+        lines.append(f"| `{path.name}` | {_ABOUT.get(path.name) or _ABOUT.get(path.suffix, '')} |")
+    if isinstance(whole, Model) and whole.kind == "tokens":
+        lines += ["", 'A model of bytes is continued with `seqc run <this folder> --prompt "def "`.']
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

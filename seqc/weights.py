@@ -1,0 +1,47 @@
+"""Weights from outside: read from safetensors, and held against what a model needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqc.diagnostics.words import by_nearness
+from seqc.errors import UserError
+from seqc.ir.paths import parameter_table
+from seqc.ir.program import Model
+from seqc.ir.recurrence import Recurrence
+
+
+def read_weights(path: Path, whole: Recurrence | Model) -> dict[str, Any]:
+    """The tensors of a safetensors file, if they are the parameters of `whole`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no file `{path}`") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read `{path}` as safetensors: {error}") from error
+    check_weights(weights, whole, str(path))
+    return weights
+
+
+def check_weights(weights: Mapping[str, Any], whole: Recurrence | Model, origin: str = "the weights") -> None:
+    """Every parameter is there, under its name and with its shape, and nothing else is."""
+    wanted = parameter_table(whole)
+    for name, parameter in wanted.items():
+        if name not in weights:
+            near = by_nearness(name, weights)[:3]
+            raise UserError(
+                f"`{origin}` lacks the parameter `{name}`", f"it has {', '.join(near)}" if near else None
+            )
+        shape = tuple(weights[name].shape)
+        if shape != parameter.shape:
+            raise UserError(
+                f"`{name}` is {list(shape)} in `{origin}`, but `{whole.name}` needs {list(parameter.shape)}"
+            )
+    extra = [name for name in weights if name not in wanted]
+    if extra:
+        raise UserError(f"`{origin}` has `{extra[0]}`, which `{whole.name}` does not know")
