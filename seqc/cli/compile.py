@@ -47,9 +47,8 @@ def command(
 
     handle = chosen(find_spec(spec), name, parse_settings(settings))
     options = {} if profile is None else {"profile": profile}
-    handle.write(
-        target, out, weights=None if weights is None else read_weights(weights), seed=seed, **options
-    )
+    tensors = None if weights is None else read_weights(weights, handle.whole)
+    handle.write(target, out, weights=tensors, seed=seed, **options)
     written = [{"file": path.name, "bytes": path.stat().st_size} for path in sorted(out.iterdir())]
     if json:
         print_json({"folder": str(out), "target": target, "files": written})
