@@ -7,10 +7,10 @@ overflow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
-from typing import TypeGuard, TypeVar, cast
+from typing import cast
 
 from lark import Token, Tree
 
@@ -30,6 +30,22 @@ from seqc.diagnostics.syntax import ReservedWord
 from seqc.source import Source, Span
 from seqc.syntax import tree as t
 from seqc.syntax.lexer import KEYWORD_TOKENS, MAX_DIGITS, span_of
+from seqc.syntax.parts import (
+    Child,
+    Part,
+    axes_of,
+    expr_of,
+    header_of,
+    ident_of,
+    idents_of,
+    is_complex,
+    is_expr,
+    memory_of,
+    nodes_of,
+    statements_of,
+    token_of,
+    value_of,
+)
 
 # Levels of expressions and blocks inside one another; low enough for the passes that recurse over the tree.
 MAX_DEPTH = 100
@@ -53,19 +69,6 @@ _STATEMENTS_OF_BLOCKS: dict[type[t.Node], tuple[str, str]] = {
     t.Repeat: ("`repeat`", "a rule says what one token does; repeat the rule in a block"),
     t.If: ("`if`", "choose between values with `where(condition, a, b)`"),
 }
-
-N = TypeVar("N", bound=t.Node)
-
-
-@dataclass(frozen=True, slots=True)
-class Part(t.Node):
-    """A piece of a node on the way up: a header, a list of names."""
-
-    kind: str
-    values: tuple[t.Node, ...]
-
-
-Child = Token | t.Node
 
 
 def build(source: Source, tree: Tree[Token], bag: Bag) -> t.File | None:
@@ -131,18 +134,18 @@ class Builder:
             version = 1
             if str(number) != "1":
                 self.bag.add(UnknownVersion(span_of(self.source, number), str(number)))
-        return t.File(version, tuple(_nodes(children, (t.Use, t.Rule, t.Block, t.Model))), span=span)
+        return t.File(version, tuple(nodes_of(children, (t.Use, t.Rule, t.Block, t.Model))), span=span)
 
     def on_use_library(self, children: list[Child], span: Span) -> t.Use:
-        name = _token(children[1])
+        name = token_of(children[1])
         return t.Use(str(name), True, span=span)
 
     def on_use_file(self, children: list[Child], span: Span) -> t.Use:
-        return t.Use(str(_token(children[1]))[1:-1], False, span=span)
+        return t.Use(str(token_of(children[1]))[1:-1], False, span=span)
 
     def on_rule(self, children: list[Child], span: Span) -> t.Rule:
-        values, settings = _header(children)
-        body = self.body("rule", _statements(children))
+        values, settings = header_of(children)
+        body = self.body("rule", statements_of(children))
         for statement in body:
             if type(statement) in _STATEMENTS_OF_BLOCKS:
                 what, advice = _STATEMENTS_OF_BLOCKS[type(statement)]
@@ -150,18 +153,18 @@ class Builder:
                     MisplacedStatement(self.head(statement), what, "rule", "block or a model", advice)
                 )
         return t.Rule(
-            _ident(children), values, settings, cast("tuple[t.RuleStatement, ...]", body), span=span
+            ident_of(children), values, settings, cast("tuple[t.RuleStatement, ...]", body), span=span
         )
 
     def on_block(self, children: list[Child], span: Span) -> t.Block:
-        values, settings = _header(children)
-        body = self.sequence_body("block", _statements(children))
-        return t.Block(_ident(children), values, settings, body, span=span)
+        values, settings = header_of(children)
+        body = self.sequence_body("block", statements_of(children))
+        return t.Block(ident_of(children), values, settings, body, span=span)
 
     def on_model(self, children: list[Child], span: Span) -> t.Model:
-        values, settings = _header(children)
-        body = self.sequence_body("model", _statements(children))
-        return t.Model(_ident(children), values, settings, body, span=span)
+        values, settings = header_of(children)
+        body = self.sequence_body("model", statements_of(children))
+        return t.Model(ident_of(children), values, settings, body, span=span)
 
     def sequence_body(self, where: str, statements: tuple[t.Node, ...]) -> tuple[t.BlockStatement, ...]:
         body = self.body(where, statements)
@@ -192,60 +195,60 @@ class Builder:
         return Span(self.source, statement.span.start, statement.span.start + length)
 
     def on_header(self, children: list[Child], span: Span) -> Part:
-        return Part("header", tuple(_nodes(children, (Part,))), span=span)
+        return Part("header", tuple(nodes_of(children, (Part,))), span=span)
 
     def on_value_params(self, children: list[Child], span: Span) -> Part:
-        return Part("values", tuple(_nodes(children, (t.ValueParam,))), span=span)
+        return Part("values", tuple(nodes_of(children, (t.ValueParam,))), span=span)
 
     def on_value_param(self, children: list[Child], span: Span) -> t.ValueParam:
-        return t.ValueParam(_ident(children), _axes(children) or (), span=span)
+        return t.ValueParam(ident_of(children), axes_of(children) or (), span=span)
 
     def on_settings(self, children: list[Child], span: Span) -> Part:
-        return Part("settings", tuple(_nodes(children, (t.Setting,))), span=span)
+        return Part("settings", tuple(nodes_of(children, (t.Setting,))), span=span)
 
     def on_setting(self, children: list[Child], span: Span) -> t.Setting:
-        return t.Setting(_ident(children), _expr(children), span=span)
+        return t.Setting(ident_of(children), expr_of(children), span=span)
 
     def on_name(self, children: list[Child], span: Span) -> t.Ident:
-        return t.Ident(str(_token(children[0])), span=span)
+        return t.Ident(str(token_of(children[0])), span=span)
 
     def on_names(self, children: list[Child], span: Span) -> Part:
-        return Part("names", tuple(_nodes(children, (t.Ident,))), span=span)
+        return Part("names", tuple(nodes_of(children, (t.Ident,))), span=span)
 
     def on_axes(self, children: list[Child], span: Span) -> Part:
-        (names,) = _nodes(children, (Part,))
+        (names,) = nodes_of(children, (Part,))
         return Part("names", names.values, span=span)
 
     def on_target(self, children: list[Child], span: Span) -> t.Target:
-        return t.Target(_ident(children), _axes(children), span=span)
+        return t.Target(ident_of(children), axes_of(children), span=span)
 
     def on_memory(self, children: list[Child], span: Span) -> t.Memory:
-        lists = [_idents(part) for part in _nodes(children, (Part,)) if part.kind == "names"]
+        lists = [idents_of(part) for part in nodes_of(children, (Part,)) if part.kind == "names"]
         inputs, outputs = (lists[0], lists[1]) if len(lists) == 2 else ((), lists[0])
         structure = self.required_call(
             children, "the structure of a memory", "mlp(hidden = 4 * n, activation = silu)"
         )
-        return t.Memory(_ident(children), inputs, outputs, _complex(children), structure, span=span)
+        return t.Memory(ident_of(children), inputs, outputs, is_complex(children), structure, span=span)
 
     def on_objective(self, children: list[Child], span: Span) -> t.Objective:
-        return t.Objective(_value(children), span=span)
+        return t.Objective(value_of(children), span=span)
 
     def on_retention(self, children: list[Child], span: Span) -> t.Retention:
-        return t.Retention(_of(children), _value(children), span=span)
+        return t.Retention(memory_of(children), value_of(children), span=span)
 
     def on_learner(self, children: list[Child], span: Span) -> t.Node:
         call = self.required_call(children, "a learner", "gd(rate = 0.1)")
-        return t.Learner(_of(children), call or self.no_call(span), span=span)
+        return t.Learner(memory_of(children), call or self.no_call(span), span=span)
 
     def on_proximal(self, children: list[Child], span: Span) -> t.Node:
         call = self.required_call(children, "a proximal operator", "soft_threshold(0.1)")
-        return t.Proximal(_of(children), call or self.no_call(span), span=span)
+        return t.Proximal(memory_of(children), call or self.no_call(span), span=span)
 
     def on_of(self, children: list[Child], span: Span) -> Part:
-        return Part("of", (_ident(children),), span=span)
+        return Part("of", (ident_of(children),), span=span)
 
     def required_call(self, children: list[Child], what: str, example: str) -> t.Call | None:
-        value = _expr(children)
+        value = expr_of(children)
         if value is None or isinstance(value, t.Call):
             return value
         self.bag.add(NotALearner(value.span, what, example))
@@ -257,19 +260,19 @@ class Builder:
 
     def on_state(self, children: list[Child], span: Span) -> t.State:
         return t.State(
-            _ident(children), _axes(children) or (), _complex(children), _expr(children), span=span
+            ident_of(children), axes_of(children) or (), is_complex(children), expr_of(children), span=span
         )
 
     def on_store(self, children: list[Child], span: Span) -> t.Store:
-        options = tuple(_nodes(children, (t.Keyword,)))
+        options = tuple(nodes_of(children, (t.Keyword,)))
         self.check_repeated(options)
-        return t.Store(_ident(children), _axes(children) or (), _value(children), options, span=span)
+        return t.Store(ident_of(children), axes_of(children) or (), value_of(children), options, span=span)
 
     def on_complex(self, children: list[Child], span: Span) -> Part:
         return Part("complex", (), span=span)
 
     def on_update(self, children: list[Child], span: Span) -> t.Update:
-        return t.Update(self.primed_ident(_token(children[0])), _value(children), span=span)
+        return t.Update(self.primed_ident(token_of(children[0])), value_of(children), span=span)
 
     def primed_ident(self, token: Token) -> t.Ident:
         whole = span_of(self.source, token)
@@ -279,30 +282,30 @@ class Builder:
         return t.Ident(name, span=Span(self.source, whole.start, whole.end - 1))
 
     def on_param(self, children: list[Child], span: Span) -> t.ParamDecl:
-        return t.ParamDecl(_ident(children), _axes(children) or (), _value(children), span=span)
+        return t.ParamDecl(ident_of(children), axes_of(children) or (), value_of(children), span=span)
 
     def on_let(self, children: list[Child], span: Span) -> t.Let:
-        return t.Let(tuple(_nodes(children, (t.Target,))), _value(children), span=span)
+        return t.Let(tuple(nodes_of(children, (t.Target,))), value_of(children), span=span)
 
     def on_assign(self, children: list[Child], span: Span) -> t.Assign:
-        (target,) = _nodes(children, (t.Target,))
-        return t.Assign(target, _value(children), span=span)
+        (target,) = nodes_of(children, (t.Target,))
+        return t.Assign(target, value_of(children), span=span)
 
     def on_return(self, children: list[Child], span: Span) -> t.Return:
-        return t.Return(tuple(child for child in children if _is_expr(child)), span=span)
+        return t.Return(tuple(child for child in children if is_expr(child)), span=span)
 
     def on_repeat(self, children: list[Child], span: Span) -> t.Repeat:
-        count, index = self.take_index(_value(children))
-        shared = next((part for part in _nodes(children, (Part,)) if part.kind == "shared"), None)
+        count, index = self.take_index(value_of(children))
+        shared = next((part for part in nodes_of(children, (Part,)) if part.kind == "shared"), None)
         if shared is not None and shared.values:
             if index is not None:
                 self.bag.add(NameWithoutCall(index.span))
             index = cast(t.Ident, shared.values[0])
-        body = self.sequence_body("`repeat`", _statements(children))
+        body = self.sequence_body("`repeat`", statements_of(children))
         return t.Repeat(count, shared is not None, index, body, span=span)
 
     def on_shared(self, children: list[Child], span: Span) -> Part:
-        return Part("shared", tuple(_nodes(children, (t.Ident,))), span=span)
+        return Part("shared", tuple(nodes_of(children, (t.Ident,))), span=span)
 
     def take_index(self, expr: t.Expr) -> tuple[t.Expr, t.Ident | None]:
         """Undo `as l` at the right end of a count: there it names the index of the repetition."""
@@ -329,23 +332,23 @@ class Builder:
         elif isinstance(last, t.If):
             orelse = (last,)
         has_else = any(isinstance(child, Token) and child.type == "ELSE" for child in children)
-        then = self.sequence_body("`if`", _statements(children[:-1] if has_else else children))
-        return t.If(_value(children), then, cast("tuple[t.BlockStatement, ...]", orelse), span=span)
+        then = self.sequence_body("`if`", statements_of(children[:-1] if has_else else children))
+        return t.If(value_of(children), then, cast("tuple[t.BlockStatement, ...]", orelse), span=span)
 
     def on_else_block(self, children: list[Child], span: Span) -> Part:
-        return Part("else", self.sequence_body("`else`", _statements(children)), span=span)
+        return Part("else", self.sequence_body("`else`", statements_of(children)), span=span)
 
     def on_number(self, children: list[Child], span: Span) -> t.Number:
-        text = str(_token(children[0]))
+        text = str(token_of(children[0]))
         # A number that is too long was reported with its token.
         text = text if len(text) <= MAX_DIGITS else "0"
         return t.Number(int(text) if text.isdecimal() else float(text), span=span)
 
     def on_value(self, children: list[Child], span: Span) -> t.Name:
-        return t.Name(str(_token(children[0])), span=span)
+        return t.Name(str(token_of(children[0])), span=span)
 
     def on_primed(self, children: list[Child], span: Span) -> t.Name:
-        return t.Name(self.primed_ident(_token(children[0])).text, True, span=span)
+        return t.Name(self.primed_ident(token_of(children[0])).text, True, span=span)
 
     def on_true(self, children: list[Child], span: Span) -> t.Bool:
         return t.Bool(True, span=span)
@@ -354,28 +357,28 @@ class Builder:
         return t.Bool(False, span=span)
 
     def on_group(self, children: list[Child], span: Span) -> t.Expr:
-        return replace(_value(children), span=span)
+        return replace(value_of(children), span=span)
 
     def on_unary(self, children: list[Child], span: Span) -> t.Unary:
-        return t.Unary(cast(t.UnaryOp, str(_token(children[0]))), _value(children), span=span)
+        return t.Unary(cast(t.UnaryOp, str(token_of(children[0]))), value_of(children), span=span)
 
     def on_binary(self, children: list[Child], span: Span) -> t.Binary:
         left, operator, right = children
-        assert _is_expr(left)
-        assert _is_expr(right)
+        assert is_expr(left)
+        assert is_expr(right)
         return t.Binary(
-            cast(t.BinaryOp, str(_token(operator))), left, right, span=span, op_span=self.span(operator)
+            cast(t.BinaryOp, str(token_of(operator))), left, right, span=span, op_span=self.span(operator)
         )
 
     def on_axis_item(self, children: list[Child], span: Span) -> t.AxisItem:
-        idents = tuple(_nodes(children, (t.Ident,)))
+        idents = tuple(nodes_of(children, (t.Ident,)))
         return t.AxisItem(idents[0], idents[1] if len(idents) > 1 else None, span=span)
 
     def on_bracket(self, children: list[Child], span: Span) -> t.Bracket:
-        return t.Bracket(_value(children), tuple(_nodes(children, (t.AxisItem,))), span=span)
+        return t.Bracket(value_of(children), tuple(nodes_of(children, (t.AxisItem,))), span=span)
 
     def on_keyword(self, children: list[Child], span: Span) -> t.Keyword:
-        return t.Keyword(_ident(children), _value(children), span=span)
+        return t.Keyword(ident_of(children), value_of(children), span=span)
 
     def on_arguments(self, children: list[Child], span: Span) -> Part:
         arguments = tuple(child for child in children if isinstance(child, t.Node))
@@ -395,7 +398,7 @@ class Builder:
                 self.bag.add(RepeatedArgument(keyword.name.span, keyword.name.text, first.name.span))
 
     def on_call(self, children: list[Child], span: Span) -> t.Expr:
-        callee = _value(children)
+        callee = value_of(children)
         over: tuple[t.Ident, ...] = ()
         if isinstance(callee, t.Bracket) and not self.in_parentheses(callee):
             over = self.over(callee)
@@ -409,12 +412,14 @@ class Builder:
 
     def on_complex_call(self, children: list[Child], span: Span) -> t.Expr:
         """`complex(re, im)`: the one reserved word that is also an operation."""
-        word = _token(children[0])
+        word = token_of(children[0])
         return self.call(t.Name(str(word), span=self.span(word)), (), children, span)
 
     def call(self, callee: t.Name, over: tuple[t.Ident, ...], children: list[Child], span: Span) -> t.Call:
-        arguments = next((part.values for part in _nodes(children, (Part,)) if part.kind == "arguments"), ())
-        args = tuple(argument for argument in arguments if _is_expr(argument))
+        arguments = next(
+            (part.values for part in nodes_of(children, (Part,)) if part.kind == "arguments"), ()
+        )
+        args = tuple(argument for argument in arguments if is_expr(argument))
         keywords = tuple(argument for argument in arguments if isinstance(argument, t.Keyword))
         return t.Call(callee, over, args, keywords, span=span)
 
@@ -425,14 +430,14 @@ class Builder:
         return tuple(item.axis for item in bracket.items)
 
     def on_result(self, children: list[Child], span: Span) -> t.Expr:
-        value = _value(children)
+        value = value_of(children)
         if not isinstance(value, t.Call) or value.result is not None or self.in_parentheses(value):
             return self.refuse(ResultWithoutCall(self.span(children[1]).to(span.at_end)), value)
-        return replace(value, result=_axes(children), span=span)
+        return replace(value, result=axes_of(children), span=span)
 
     def on_named(self, children: list[Child], span: Span) -> t.Expr:
-        value = _value(children)
-        name = _ident(children)
+        value = value_of(children)
+        name = ident_of(children)
         if isinstance(value, t.Call) and value.as_name is None and not self.in_parentheses(value):
             return replace(value, as_name=name, span=span)
         self.named.append((value, name))
@@ -444,61 +449,3 @@ class Builder:
     def refuse(self, diagnostic: Diagnostic, instead: t.Expr) -> t.Expr:
         self.bag.add(diagnostic)
         return instead
-
-
-def _nodes(children: Iterable[Child], kinds: tuple[type[N], ...]) -> list[N]:
-    return [child for child in children if isinstance(child, kinds)]
-
-
-def _is_expr(child: Child | None) -> TypeGuard[t.Expr]:
-    return isinstance(child, (t.Number, t.Bool, t.Name, t.Bracket, t.Unary, t.Binary, t.Call))
-
-
-def _expr(children: list[Child]) -> t.Expr | None:
-    return next((child for child in children if _is_expr(child)), None)
-
-
-def _value(children: list[Child]) -> t.Expr:
-    value = _expr(children)
-    assert value is not None
-    return value
-
-
-def _token(child: Child) -> Token:
-    assert isinstance(child, Token)
-    return child
-
-
-def _ident(children: list[Child]) -> t.Ident:
-    return _nodes(children, (t.Ident,))[0]
-
-
-def _idents(part: Part) -> tuple[t.Ident, ...]:
-    return tuple(_nodes(part.values, (t.Ident,)))
-
-
-def _axes(children: list[Child]) -> tuple[t.Ident, ...] | None:
-    return next((_idents(part) for part in _nodes(children, (Part,)) if part.kind == "names"), None)
-
-
-def _complex(children: list[Child]) -> bool:
-    return any(part.kind == "complex" for part in _nodes(children, (Part,)))
-
-
-def _of(children: list[Child]) -> t.Ident | None:
-    return next((_idents(part)[0] for part in _nodes(children, (Part,)) if part.kind == "of"), None)
-
-
-def _header(children: list[Child]) -> tuple[tuple[t.ValueParam, ...], tuple[t.Setting, ...]]:
-    header = next(part for part in _nodes(children, (Part,)) if part.kind == "header")
-    parts = {part.kind: part for part in _nodes(header.values, (Part,))}
-    values = _nodes(parts["values"].values, (t.ValueParam,)) if "values" in parts else []
-    settings = _nodes(parts["settings"].values, (t.Setting,)) if "settings" in parts else []
-    return tuple(values), tuple(settings)
-
-
-_STATEMENTS = (*_STATEMENTS_OF_RULES, *_STATEMENTS_OF_BLOCKS, t.ParamDecl, t.Let, t.Return)
-
-
-def _statements(children: list[Child]) -> tuple[t.Node, ...]:
-    return tuple(_nodes(children, _STATEMENTS))

@@ -23,30 +23,15 @@ from seqc.source import Source
 from seqc.syntax import tree as t
 from seqc.syntax.lexer import CALLABLE_ENDS, KEYWORD_TOKENS, OPERAND_ENDS, offsets, tokenize
 from seqc.syntax.parser import parse
+from seqc.syntax.parts import STATEMENTS
 
 INDENT = 4
 WIDTH = 110
-# A longer left side does not push the `=` of its neighbours away.
-WIDEST_LEFT = 20
+# Left sides that differ more than this in length are not aligned.
+WIDEST_STEP = 8
 
 _COMMENT = re.compile(r"#[^\r\n]*")
 _NEWLINE = re.compile(r"\r\n?|\n")
-_STATEMENTS = (
-    t.Memory,
-    t.Objective,
-    t.Retention,
-    t.Learner,
-    t.Proximal,
-    t.State,
-    t.Store,
-    t.ParamDecl,
-    t.Let,
-    t.Update,
-    t.Return,
-    t.Assign,
-    t.Repeat,
-    t.If,
-)
 _OPENERS = frozenset({"LPAR", "LSQB"})
 _CLOSERS = frozenset({"RPAR", "RSQB"})
 _TIGHT_BEFORE = frozenset({"COMMA", "SEMICOLON", "RPAR", "RSQB", "COLON", "POWER"})
@@ -122,7 +107,7 @@ class _Assembler:
     def __init__(self, source: Source, file: t.File) -> None:
         self.source = source
         self.tokens = tokenize(source, Bag())
-        self.starts = {node.span.start for node in t.walk(file) if isinstance(node, _STATEMENTS)}
+        self.starts = {node.span.start for node in t.walk(file) if isinstance(node, STATEMENTS)}
         self.rules = {item.span.start for item in file.items if isinstance(item, t.Rule)}
         self.items = {item.span.start for item in file.items}
         self.uses = {item.span.start for item in file.items if isinstance(item, t.Use)}
@@ -257,12 +242,12 @@ def _set_columns(lines: list[Line]) -> None:
         elif line.kind == "RBRACE" and body:
             _pad_words(body)
             body = []
-        if run and (line.blank or not _is_short_let(line)):
-            width = max(len(_left(member)) for member in run)
+        if run and (line.blank or not _is_plain_let(line)):
+            widths = [len(_left(member)) for member in run]
             for member in run:
-                member.left = width
+                member.left = max(widths) if max(widths) - min(widths) <= WIDEST_STEP else 0
             run = []
-        if _is_short_let(line):
+        if _is_plain_let(line):
             run.append(line)
 
 
@@ -272,10 +257,10 @@ def _pad_words(body: list[Line]) -> None:
         line.word = width
 
 
-def _is_short_let(line: Line) -> bool:
+def _is_plain_let(line: Line) -> bool:
     left = _left(line)
     several = "," in re.sub(r"\[[^\]]*\]", "", left)
-    return line.kind == "LET" and not line.in_rule and not several and len(left) <= WIDEST_LEFT
+    return line.kind == "LET" and not line.in_rule and not several
 
 
 def _left(line: Line) -> str:

@@ -82,7 +82,7 @@ def test_the_page_lists_the_reserved_words() -> None:
 def test_links_lead_somewhere() -> None:
     for page in GRAMMAR.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        for target in re.findall(r"\]\(([^)#:\s]+\.\w+)\)", text):
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
