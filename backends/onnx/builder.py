@@ -55,9 +55,11 @@ class Builder:
         self._made: dict[tuple[Any, ...], tuple[ir.Value, ...]] = {}
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
 
-    # --- Values that come from outside --------------------------------------------------------------------------
+    # --- Values that come from outside ----------------------------------------------------------------------
 
-    def input(self, name: str, dtype: str, shape: Sequence[int | str], default: Array | None = None) -> ir.Value:
+    def input(
+        self, name: str, dtype: str, shape: Sequence[int | str], default: Array | None = None
+    ) -> ir.Value:
         """A graph input; one with a default may be left out by whoever runs the graph."""
         value = ir.Value(
             name=self.names.claim(name), type=ir.TensorType(DTYPES[dtype]), shape=ir.Shape(list(shape))
@@ -96,7 +98,7 @@ class Builder:
     def ints(self, *values: int) -> ir.Value:
         return self.constant(values, "int64")
 
-    # --- Nodes ------------------------------------------------------------------------------------------------------
+    # --- Nodes ----------------------------------------------------------------------------------------------
 
     def op(
         self, op: str, *inputs: ir.Value | None, domain: str = "", name: str = "", **attributes: Attribute

@@ -80,7 +80,9 @@ def _sequence(
         return inner.op("Slice", value, inner.ints(start), end, inner.ints(1))
 
     def fast(inner: Space) -> list[Tensor]:
-        after = inner.builder.op("Slice", whole.value, space.length(TIME), space.length("%long"), inner.builder.ints(1))
+        after = inner.builder.op(
+            "Slice", whole.value, space.length(TIME), space.length("%long"), inner.builder.ints(1)
+        )
         return [plain(inner, node, whole, weight, width, cut), Tensor(after, (BATCH, TAP, *axes))]
 
     def careful(inner: Space) -> list[Tensor]:
@@ -153,7 +155,9 @@ def _with_resets(
     still = space.elementwise("Equal", long, documents.last, kind=DType.BOOL)
     cleared = space.elementwise("Where", still, whole, zero, kind=DType.REAL)
     order = (BATCH, "%long", *node.arg.axes)
-    last = b.op("Slice", space.transpose(cleared, order).value, space.length(TIME), space.length("%long"), b.ints(1))
+    last = b.op(
+        "Slice", space.transpose(cleared, order).value, space.length(TIME), space.length("%long"), b.ints(1)
+    )
     return [_sum(space, terms), Tensor(last, (BATCH, TAP, *node.arg.axes))]
 
 
@@ -174,7 +178,10 @@ def branch(
         results = make(space.inside(child))
         if not orders:
             orders = [leading_first(t.axes) for t in results]
-        outs = [child.op("Identity", space.inside(child).transpose(t, o).value) for t, o in zip(results, orders, strict=True)]
+        outs = [
+            child.op("Identity", space.inside(child).transpose(t, o).value)
+            for t, o in zip(results, orders, strict=True)
+        ]
         graphs.append(child.graph("branch", outs, {}))
     values = b.ops("If", flag, count=len(orders), else_branch=graphs[0], then_branch=graphs[1])
     return [Tensor(v, o) for v, o in zip(values, orders, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 from seqc.backend import Scheduled
@@ -16,7 +16,7 @@ from .scans import Unsupported
 
 
 @contextmanager
-def diagnosed(program: Scheduled) -> Iterator[Callable[[Mapping[str, str]], str]]:
+def diagnosed(program: Scheduled) -> Generator[Callable[[Mapping[str, str]], str]]:
     """Turns `Unsupported` into a `SpecError`; gives the function that reads the options."""
     try:
         yield _profile

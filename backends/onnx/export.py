@@ -62,7 +62,9 @@ class Emitter:
     planner: Planner
     profile: str = "portable"
     builder: Builder = field(default_factory=Builder)
-    states: dict[str, tuple[StateSlot, str, str]] = field(default_factory=dict[str, tuple[StateSlot, str, str]])
+    states: dict[str, tuple[StateSlot, str, str]] = field(
+        default_factory=dict[str, tuple[StateSlot, str, str]]
+    )
     finals: dict[str, ir.Value] = field(default_factory=dict[str, ir.Value])
     inputs: list[TensorInfo] = field(default_factory=list[TensorInfo])
     space: Space = field(init=False)
@@ -85,7 +87,7 @@ class Emitter:
     def lead(self) -> tuple[str, ...]:
         return (BATCH, TIME) if self.whole else (BATCH,)
 
-    # --- what comes in ------------------------------------------------------------------------------------------------------
+    # --- what comes in --------------------------------------------------------------------------------------
 
     def _input(self, leaf: Leaf) -> Number:
         complex_ = leaf.dtype is DType.COMPLEX
@@ -100,7 +102,9 @@ class Emitter:
     def _measure(self) -> None:
         first = self.builder.inputs[0]
         for place, axis in enumerate(self.lead):
-            self.space.dynamic[axis] = self.builder.op("Shape", first, start=place, end=place + 1, name=axis.strip("%"))
+            self.space.dynamic[axis] = self.builder.op(
+                "Shape", first, start=place, end=place + 1, name=axis.strip("%")
+            )
 
     def _reset(self) -> Tensor:
         """An input that may be left out: its default, one false, is expanded to the batch."""
@@ -118,7 +122,7 @@ class Emitter:
             result[name] = Tensor(self.builder.initializer(name, array), parameter.parameter.axes)
         return result
 
-    # --- states -------------------------------------------------------------------------------------------------------------
+    # --- states ---------------------------------------------------------------------------------------------
 
     def _enter(self, slot: StateSlot) -> Tensor:
         kind = KINDS[slot.dtype]
@@ -135,7 +139,7 @@ class Emitter:
         shape = ["batch", *(n if n >= 0 else f"total_{slot.name}" for n in slot.shape)]
         self.finals[slot.name] = self._named(whole.value, self.states[slot.name][2], slot.dtype, shape)
 
-    # --- what comes out -------------------------------------------------------------------------------------------------------
+    # --- what comes out -------------------------------------------------------------------------------------
 
     def _named(self, value: ir.Value, name: str, dtype: str, shape: Sequence[int | str]) -> ir.Value:
         """A graph output: the value itself under its name, or a copy where it already has one."""
@@ -180,14 +184,20 @@ class Emitter:
         graph = self.builder.graph(self.subject.name, outputs, opsets)
         return weights, ir.Model(graph, ir_version=IR_VERSION, producer_name="seqc")
 
-    def _tidy(self, moved: Mapping[str, tuple[str, tuple[int, ...]]], outputs: Sequence[ir.Value]) -> dict[str, WeightInfo]:
+    def _tidy(
+        self, moved: Mapping[str, tuple[str, tuple[int, ...]]], outputs: Sequence[ir.Value]
+    ) -> dict[str, WeightInfo]:
         """Drop initializers that nothing uses; a weight that is only used transposed is stored under its own name."""
         b = self.builder
         used = {v for node in _all_nodes(b.nodes) for v in node.inputs if v is not None} | set(outputs)
         inputs = set(b.inputs)
         kept = {n: v for n, v in b.initializers.items() if v in used or v in inputs}
         table = parameter_table(self.subject.owner)
-        weights = {n: WeightInfo(name=n, permutation=tuple(range(len(p.shape)))) for n, p in table.items() if n in kept}
+        weights = {
+            n: WeightInfo(name=n, permutation=tuple(range(len(p.shape))))
+            for n, p in table.items()
+            if n in kept
+        }
         b.initializers = {}
         for name, value in kept.items():
             origin, permutation = moved.get(name, ("", ()))

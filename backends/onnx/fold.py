@@ -13,7 +13,9 @@ from .builder import Array, Builder
 MAX_GROWTH = 1 << 16  # entries that a folded result may have beyond those of what it is made from
 
 
-def fold(builder: Builder, outputs: list[ir.Value], ir_version: int, opsets: dict[str, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
+def fold(
+    builder: Builder, outputs: list[ir.Value], ir_version: int, opsets: dict[str, int]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Replace constant nodes by initializers.
 
     Returns, by name, the initializers that are another one transposed: which, and the order of its axes.
@@ -78,13 +80,17 @@ def _evaluate(
     for node in nodes:
         for value in node.inputs:
             if value is not None and value not in copies:
-                copy = ir.Value(name=value.name, type=value.type, shape=value.shape, const_value=value.const_value)
+                copy = ir.Value(
+                    name=value.name, type=value.type, shape=value.shape, const_value=value.const_value
+                )
                 copies[value] = copy
                 initializers.append(copy)
         outputs = [ir.Value(name=v.name) for v in node.outputs]
         copies.update(zip(node.outputs, outputs, strict=True))
         inputs = [None if v is None else copies[v] for v in node.inputs]
-        made.append(ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=outputs))
+        made.append(
+            ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=outputs)
+        )
     outs = [copies[v] for v in wanted]
     graph = ir.Graph([], outs, nodes=made, initializers=initializers, opset_imports=opsets, name="fold")
     options = ort.SessionOptions()

@@ -115,7 +115,7 @@ class Lowering:
                 found.append(node)
         return tuple(found)
 
-    # --- one case a kind of node ----------------------------------------------------------------------------------------
+    # --- one case a kind of node ----------------------------------------------------------------------------
 
     def _emit(self, node: Expr) -> Number:
         if node in self.definitions:
@@ -166,7 +166,9 @@ class Lowering:
             case Scan():
                 source = self.env[node.source]
                 if node.decay is build.ONE and node.columns is None:
-                    return running_sum(self.space, spread(self.space, source, node.axis), node.axis, node.reverse)
+                    return running_sum(
+                        self.space, spread(self.space, source, node.axis), node.axis, node.reverse
+                    )
                 return linear_scan(
                     self.space, self.env[node.decay], source, node.axis, node.reverse, node.columns
                 )
@@ -183,7 +185,9 @@ class Lowering:
 
     def _reduce(self, node: Reduce) -> Number:
         if node.op == "sum":
-            factors = [both(self.env[f], lambda t: self.space.cast(t, DType.REAL)) for f in self._factors[node]]
+            factors = [
+                both(self.env[f], lambda t: self.space.cast(t, DType.REAL)) for f in self._factors[node]
+            ]
             for axis in node.over:
                 if axis in self.growing and not any(_vanishes(f, axis) for f in self._factors[node]):
                     factors.append(self.space.cast(self._mask(node.arg, axis), DType.REAL))
@@ -238,7 +242,8 @@ class Lowering:
                 return self._concat(node)
             case At():
                 return both(
-                    self.env[node.arg], lambda t: space.entry(t, node.axis, node.index) if node.axis in t.axes else t
+                    self.env[node.arg],
+                    lambda t: space.entry(t, node.axis, node.index) if node.axis in t.axes else t,
                 )
             case Shift():
                 moved = spread(space, self.env[node.arg], node.axis)
@@ -279,7 +284,9 @@ class Lowering:
         assert isinstance(table, Tensor)
         assert isinstance(index, Tensor)
         place = table.axes.index(node.axis)
-        value = self.space.builder.op("Gather", table.value, self.space.cast(index, DType.INT).value, axis=place)
+        value = self.space.builder.op(
+            "Gather", table.value, self.space.cast(index, DType.INT).value, axis=place
+        )
         return Tensor(value, (*table.axes[:place], *index.axes, *table.axes[place + 1 :]))
 
 

@@ -81,7 +81,11 @@ class Manifest(_Strict):
     outputs: tuple[TensorInfo, ...]
     states: tuple[StateInfo, ...]
     reset: ResetInfo | None
-    weights: dict[str, WeightInfo] = Field(description="the parameters that the graphs hold as they are, by full name")
-    folded: tuple[str, ...] = Field(description="the parameters of which the graphs hold only what follows from them")
+    weights: dict[str, WeightInfo] = Field(
+        description="the parameters that the graphs hold as they are, by full name"
+    )
+    folded: tuple[str, ...] = Field(
+        description="the parameters of which the graphs hold only what follows from them"
+    )
     lowerings: tuple[LoweringInfo, ...]
     external_data: str | None = None

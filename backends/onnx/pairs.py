@@ -123,6 +123,14 @@ def _complex(_: Space, re: Number, im: Number) -> Number:
     return Pair(re, im)
 
 
+def _real(s: Space, x: Number) -> Number:
+    return pair(s, x).re
+
+
+def _imag(s: Space, x: Number) -> Number:
+    return pair(s, x).im
+
+
 def _same(_: Space, x: Number) -> Number:
     return x
 
@@ -138,8 +146,8 @@ COMPLEX_PRIMITIVES: dict[str, Spelling] = {
     "where": _where,
     "complex": _complex,
     "polar": _polar,
-    "real": lambda s, x: pair(s, x).re,
-    "imag": lambda s, x: pair(s, x).im,
+    "real": _real,
+    "imag": _imag,
     "conj": _conj,
     "stop_gradient": _same,
 }

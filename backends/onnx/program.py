@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from seqc.ir.expr import Conv, DType, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
 from seqc.ir.paths import Instance, callees, count_name, join, window_name
 from seqc.ir.plan import RESET, Plan
-from seqc.ir.program import Function, Repeat
 from seqc.ir.recurrence import Recurrence, State, Store
 
 from .builder import Builder
@@ -95,7 +94,7 @@ def run_instance(
     return _FunctionLowering(call, instance, space, env).values(owner.outputs)
 
 
-# --- blocks and models -----------------------------------------------------------------------------------------------------
+# --- blocks and models --------------------------------------------------------------------------------------
 
 
 class _FunctionLowering(Lowering):
@@ -151,17 +150,26 @@ def convolve_in(call: Call, instance: Instance, lowering: Lowering, node: Conv) 
     assert width is not None
     axes = node.arg.axes
     shape = (width - 1, *(space.fixed(a) or 0 for a in axes))
-    slot = StateSlot(join(instance.path, window_name(node)), (BATCH, "%window", *axes), shape, "float32", node)
+    slot = StateSlot(
+        join(instance.path, window_name(node)), (BATCH, "%window", *axes), shape, "float32", node
+    )
     window = call.enter(slot)
     bias = None if node.bias is None else lowering.real(node.bias)
     y, after = convolve(
-        space, node, lowering.real(node.arg), lowering.real(node.weight), bias, window, call.documents, call.reset
+        space,
+        node,
+        lowering.real(node.arg),
+        lowering.real(node.weight),
+        bias,
+        window,
+        call.documents,
+        call.reset,
     )
     call.leave(slot, after)
     return y
 
 
-# --- recurrences -------------------------------------------------------------------------------------------------------------
+# --- recurrences --------------------------------------------------------------------------------------------
 
 
 def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lowering) -> list[Number]:
@@ -197,7 +205,9 @@ def _packed(space: Space, state: State, value: Number) -> Tensor:
         assert isinstance(value, Tensor)
         return value
     z = pair(space, value)
-    return pack(space, Pair(space.expand(z.re, (BATCH, *state.axes)), space.expand(z.im, (BATCH, *state.axes))))
+    return pack(
+        space, Pair(space.expand(z.re, (BATCH, *state.axes)), space.expand(z.im, (BATCH, *state.axes)))
+    )
 
 
 def _run_sequence(
@@ -255,7 +265,7 @@ def reset_to(token: Lowering, reset: Tensor, initial: Number, value: Number) -> 
     return token.space.elementwise("Where", reset, initial, value, kind=value.kind)
 
 
-# --- stores ------------------------------------------------------------------------------------------------------------------
+# --- stores -------------------------------------------------------------------------------------------------
 
 
 def _append(
@@ -313,7 +323,9 @@ def _store_slots(owner: Recurrence, path: str, store: Store) -> tuple[StateSlot,
     length = -1 if store.window is None else store.window - 1
     slots = [StateSlot(join(path, store.name), axes, (length, *sizes), "float32", store)]
     if store.window is not None and store.sinks:
-        slots.append(StateSlot(join(path, f"{store.name}.sinks"), axes, (store.sinks, *sizes), "float32", store))
+        slots.append(
+            StateSlot(join(path, f"{store.name}.sinks"), axes, (store.sinks, *sizes), "float32", store)
+        )
     return tuple(slots)
 
 

@@ -158,7 +158,9 @@ def loop(
     after = [inner.expand(t, s.axes) for t, s in zip(after, states, strict=True)]
     outs: list[Tensor] = []
     for tensor in (*after, *results):
-        outs.append(Tensor(child.op("Identity", tensor.value, name=f"out{len(outs)}"), tensor.axes, tensor.kind))
+        outs.append(
+            Tensor(child.op("Identity", tensor.value, name=f"out{len(outs)}"), tensor.axes, tensor.kind)
+        )
         child.forget()
     places = [int(bool(t.axes) and t.axes[0] == BATCH) for t in outs[len(states) :]]
     values = space.builder.ops(

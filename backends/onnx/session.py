@@ -19,14 +19,18 @@ State = dict[str, Array]
 class Session:
     """The two graphs of a folder; states are dictionaries by the manifest's names.
 
-        session = Session("build/")
-        outputs, state = session.prefill({"tokens": tokens})           # [batch, time, …]
-        outputs, state = session.step({"tokens": tokens[:, 0]}, state)  # [batch, …]
+    session = Session("build/")
+    outputs, state = session.prefill({"tokens": tokens})           # [batch, time, …]
+    outputs, state = session.step({"tokens": tokens[:, 0]}, state)  # [batch, …]
     """
 
-    def __init__(self, folder: str | Path, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
+    def __init__(
+        self, folder: str | Path, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    ) -> None:
         self.folder = Path(folder)
-        self.manifest = Manifest.model_validate_json((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        self.manifest = Manifest.model_validate_json(
+            (self.folder / "manifest.json").read_text(encoding="utf-8")
+        )
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.log_severity_level = 3

@@ -16,8 +16,6 @@ from .pairs import Number, Pair, both, pair
 from .scans import loop
 from .tensors import BATCH, BLOCKS, TIME, Space, Tensor, leading_first
 
-TINY = 4  # a stage whose reads would need this many times its inputs keeps them inside the loop
-
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
@@ -27,9 +25,7 @@ class Advanced:
     states: dict[str, Number]
 
 
-def run_plan(
-    token: Lowering, plan: Plan, states: Mapping[str, Number], outputs: Sequence[Expr]
-) -> Advanced:
+def run_plan(token: Lowering, plan: Plan, states: Mapping[str, Number], outputs: Sequence[Expr]) -> Advanced:
     """All stages of a plan; `token` knows inputs and parameters, `states` the states before the first token."""
     finals: dict[str, Number] = {}
     for stage in plan.stages:
@@ -42,11 +38,15 @@ def _run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict
     if stage.block == 0:
         return _one_block(token, stage, before)
     space = Space(token.space.builder, {**token.space.sizes, **stage.sizes}, token.space.dynamic)
-    space.dynamic[BLOCKS] = token.space.dynamic[TIME] if stage.block == 1 else _block_count(space, stage.block)
+    space.dynamic[BLOCKS] = (
+        token.space.dynamic[TIME] if stage.block == 1 else _block_count(space, stage.block)
+    )
     blocks = Lowering(space, {})
     for item in stage.inputs:
         value = token.value(item.value)
-        blocks.env[item.leaf] = value if item.constant else _to_blocks(space, value, stage.block, item.padding)
+        blocks.env[item.leaf] = (
+            value if item.constant else _to_blocks(space, value, stage.block, item.padding)
+        )
     for leaf, expr in stage.pre:
         blocks.env[leaf] = blocks.value(expr)
     inside = stage.block == 1
@@ -87,7 +87,7 @@ def _one_block(token: Lowering, stage: Stage, before: Sequence[Number]) -> dict[
     return {s.name: block.value(update) for s, update in zip(stage.carried, stage.updates, strict=True)}
 
 
-# --- blocks --------------------------------------------------------------------------------------------------------------
+# --- blocks -------------------------------------------------------------------------------------------------
 
 
 def _block_count(space: Space, block: int) -> ir.Value:
@@ -105,7 +105,9 @@ def _to_blocks(space: Space, value: Number, block: int, padding: float) -> Numbe
     if block == 1:
         return both(value, lambda t: space.rename(t, {TIME: BLOCKS}))
     b = space.builder
-    missing = b.op("Sub", b.op("Mul", space.length(BLOCKS), b.ints(block)), space.length(TIME), name="missing")
+    missing = b.op(
+        "Sub", b.op("Mul", space.length(BLOCKS), b.ints(block)), space.length(TIME), name="missing"
+    )
 
     def split(tensor: Tensor, fill: float) -> Tensor:
         tensor = _with_time(space, tensor)
@@ -136,7 +138,7 @@ def _to_tokens(space: Space, tensor: Tensor) -> Tensor:
     return Tensor(value, (*lead, TIME, *rest), tensor.kind)
 
 
-# --- the sequential part ---------------------------------------------------------------------------------------------------
+# --- the sequential part ------------------------------------------------------------------------------------
 
 
 def _parts(value: Number) -> list[Tensor]:
@@ -158,20 +160,27 @@ def _scan_blocks(
     """The states after the last block, and for each block its reads (`inside`) or the states that it began with."""
     wanted = [read.value for read in stage.reads] if inside else []
     used = [leaf for leaf in _in_order([*stage.updates, *wanted]) if leaf.kind is not LeafKind.STATE]
-    known = {leaf: blocks.env[leaf] for leaf in used if leaf in blocks.env}
+    known: dict[Expr, Number] = {leaf: blocks.env[leaf] for leaf in used if leaf in blocks.env}
     moving = {leaf: x for leaf, x in known.items() if BLOCKS in x.axes}
     shapes: list[Number] = []
 
     def body(space: Space, states: list[Tensor], entries: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         now = _again(before, states)
-        env: dict[Expr, Number] = {**known, **dict(zip(moving, _again(moving.values(), entries), strict=True))}
+        env: dict[Expr, Number] = {
+            **known,
+            **dict(zip(moving, _again(moving.values(), entries), strict=True)),
+        }
         env.update(zip((s.leaf for s in stage.carried), now, strict=True))
         lowering = Lowering(space, env)
         after = [_like(space, lowering.value(u), x) for u, x in zip(stage.updates, now, strict=True)]
         shapes.extend([lowering.value(w) for w in wanted] if inside else now)
         return [t for x in after for t in _parts(x)], [t for x in shapes for t in _parts(x)]
 
-    scanned = [t if BLOCKS in t.axes else blocks.space.expand(t, (BLOCKS, *t.axes)) for x in moving.values() for t in _parts(x)]
+    scanned = [
+        t if BLOCKS in t.axes else blocks.space.expand(t, (BLOCKS, *t.axes))
+        for x in moving.values()
+        for t in _parts(x)
+    ]
     carried = [t for x in before for t in _parts(x)]
     finals, stacked = loop(blocks.space, BLOCKS, carried, scanned, body)
     return _again(before, finals), _again(shapes, stacked)

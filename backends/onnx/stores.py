@@ -78,7 +78,9 @@ class Appending:
         now = self._visible(age)
         earlier = self._and(now, self._compare("Greater", age, 0))
         after = {s.name: self._keep(s, entries[s.name], before[s.name]) for s in self.stores}
-        return Appended(entries, space.cast(age, DType.REAL), Growing(now, earlier), after, self._next_count())
+        return Appended(
+            entries, space.cast(age, DType.REAL), Growing(now, earlier), after, self._next_count()
+        )
 
     def _new(self, store: Store, value: Tensor) -> Tensor:
         space = self.space
@@ -89,7 +91,7 @@ class Appending:
         full = space.expand(value, (BATCH, TIME, *store.axes))
         return space.rename(full, {TIME: self.axis})
 
-    # --- integers ---------------------------------------------------------------------------------------------------------
+    # --- integers -------------------------------------------------------------------------------------------
 
     def _number(self, value: int) -> Tensor:
         return Tensor(self.space.builder.constant(value, "int64"), (), DType.INT)
@@ -108,12 +110,14 @@ class Appending:
         b = self.space.builder
         return Tensor(b.op("Squeeze", tensor, b.ints(0)), (), DType.INT)  # type: ignore[arg-type]
 
-    # --- what is seen -----------------------------------------------------------------------------------------------------
+    # --- what is seen ---------------------------------------------------------------------------------------
 
     def _slot(self) -> Tensor:
         """The place of each token's own entry along the axis."""
         space, kept = self.space, self._number(self.kept)
-        before = space.elementwise("Add", self._scalar(self.past), kept) if self.kept else self._scalar(self.past)
+        before = (
+            space.elementwise("Add", self._scalar(self.past), kept) if self.kept else self._scalar(self.past)
+        )
         if self.documents is None:
             return before
         return space.elementwise("Add", space.positions(TIME), before, kind=DType.INT)
@@ -162,7 +166,9 @@ class Appending:
         """Entries of an earlier call belong to document 0 if this row has appended them since its last reset."""
         space = self.space
         place = space.positions(self.axis)
-        from_end = self._sub(space.elementwise("Add", self._scalar(self.past), self._number(self.kept)), place)
+        from_end = self._sub(
+            space.elementwise("Add", self._scalar(self.past), self._number(self.kept)), place
+        )
         kept = self._compare("LessOrEqual", from_end, self.count)
         if self.kept:  # a sink that the window still holds is not counted twice
             outside = self._compare("Less", place, self._sub(self.count, self._scalar(self.past)))
@@ -181,7 +187,7 @@ class Appending:
         document = Tensor(b.op("Concat", number.value, new.value, axis=1), order, DType.INT)
         return self._compare("Equal", document, self.documents.index)
 
-    # --- what is kept -----------------------------------------------------------------------------------------------------
+    # --- what is kept ---------------------------------------------------------------------------------------
 
     def _next_count(self) -> Tensor:
         space = self.space

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -62,7 +63,7 @@ class Space:
     def inside(self, builder: Builder) -> Space:
         return Space(builder, self.sizes, self.dynamic)
 
-    # --- lengths ----------------------------------------------------------------------------------------------------
+    # --- lengths --------------------------------------------------------------------------------------------
 
     def fixed(self, axis: str) -> int | None:
         """The length of an axis if it is known now."""
@@ -90,7 +91,7 @@ class Space:
         place = tensor.axes.index(axis)
         return self.builder.op("Shape", tensor.value, start=place, end=place + 1, name="length")
 
-    # --- constants ---------------------------------------------------------------------------------------------------
+    # --- constants ------------------------------------------------------------------------------------------
 
     def number(self, value: float) -> Tensor:
         return Tensor(self.builder.constant(value, "float32"), ())
@@ -109,7 +110,7 @@ class Space:
         end = self.builder.op("Squeeze", self.dynamic[axis], self.builder.ints(0))
         return Tensor(self.builder.op("Range", zero, end, one, name="positions"), (axis,), DType.INT)
 
-    # --- order and rank ------------------------------------------------------------------------------------------------
+    # --- order and rank -------------------------------------------------------------------------------------
 
     def transpose(self, tensor: Tensor, axes: Axes) -> Tensor:
         """The same entries with the axes in another order."""
@@ -129,7 +130,7 @@ class Space:
             return mine.value
         return self.builder.op("Unsqueeze", mine.value, self.builder.ints(*missing))
 
-    def elementwise(self, op: str, *tensors: Tensor, kind: DType | None = None, **attributes: int | str) -> Tensor:
+    def elementwise(self, op: str, *tensors: Tensor, kind: DType | None = None, **attributes: Any) -> Tensor:
         """A broadcasting node."""
         axes = merge_axes(tensors)
         values = [self.align(t, axes) for t in tensors]
@@ -184,16 +185,14 @@ class Space:
         return Tensor(self._reshape(tensor.value, target), axes, tensor.kind)
 
     def _reshape(self, value: ir.Value, target: Sequence[int | tuple[str, ...]]) -> ir.Value:
-        """Reshape to fixed lengths, 0 (as in the input) and products of axes; one product may be left to be inferred."""
+        """Reshape to fixed lengths, 0 (as in the input) and products of axes, of which one is left to be inferred."""
         open_places = [entry for entry in target if isinstance(entry, tuple)]
-        if len(open_places) <= 1 and all(self.inferable(a) for group in open_places for a in group):
-            return self.builder.op("Reshape", value, self.builder.ints(*(-1 if isinstance(e, tuple) else e for e in target)))
+        if len(open_places) <= 1:
+            return self.builder.op(
+                "Reshape", value, self.builder.ints(*(-1 if isinstance(e, tuple) else e for e in target))
+            )
         parts = [self._product(e) if isinstance(e, tuple) else self.builder.ints(e) for e in target]
         return self.builder.op("Reshape", value, self.builder.op("Concat", *parts, axis=0, name="shape"))
-
-    def inferable(self, axis: str) -> bool:
-        """Whether an axis is never empty, so that Reshape can infer its length."""
-        return True
 
     def _product(self, axes: Sequence[str]) -> ir.Value:
         result = self.length(axes[0])
@@ -201,7 +200,7 @@ class Space:
             result = self.builder.op("Mul", result, self.length(axis))
         return result
 
-    # --- moves along an axis ----------------------------------------------------------------------------------------------
+    # --- moves along an axis --------------------------------------------------------------------------------
 
     def cut(self, tensor: Tensor, axis: str, start: int, stop: int, new: str | None = None) -> Tensor:
         """The entries `start … stop - 1` of an axis."""
@@ -264,7 +263,7 @@ class Space:
         value = b.op("Slice", tensor.value, b.ints(-1), b.ints(low), b.ints(place), b.ints(-1))
         return Tensor(value, tensor.axes, tensor.kind)
 
-    # --- reductions and matrix products -----------------------------------------------------------------------------------
+    # --- reductions and matrix products ---------------------------------------------------------------------
 
     def reduce(self, op: str, tensor: Tensor, over: Iterable[str]) -> Tensor:
         """`sum` or `max` over axes that the tensor has."""
@@ -329,7 +328,9 @@ class Space:
         b = self.transpose(b, (*batch, *inner, *columns))
         one = [(x,) for x in batch]
         row_groups = [(x,) for x in rows] if not batch else ([rows] if rows else [])
-        a = self.regroup(a, [*one, *row_groups, inner], (*batch, *("%r" + str(i) for i, _ in enumerate(row_groups)), "%c"))
+        a = self.regroup(
+            a, [*one, *row_groups, inner], (*batch, *("%r" + str(i) for i, _ in enumerate(row_groups)), "%c")
+        )
         column_groups = [columns] if columns else []
         b = self.regroup(b, [*one, inner, *column_groups], (*batch, "%c", *("%n" for _ in column_groups)))
         left, right, place = a.value, b.value, self.builder
@@ -345,6 +346,3 @@ class Space:
         groups = [*one, *row_groups, *column_groups]
         names = tuple(group[0] if len(group) == 1 else "" for group in groups)
         return self.ungroup(Tensor(value, names, DType.REAL), groups)
-
-
-Unary = Callable[[Space, Tensor], Tensor]

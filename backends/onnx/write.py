@@ -57,12 +57,17 @@ def write(
     manifest = _manifest(subject, graphs, initial, profile, external)
     learned = {s.initial: initial[s.name] for s in manifest.states if isinstance(s.initial, str)}
     if learned:
-        save_file({name: np.asarray(a, np.float32, order="C") for name, a in learned.items()}, folder / "init.safetensors")
+        save_file(
+            {name: np.asarray(a, np.float32, order="C") for name, a in learned.items()},
+            folder / "init.safetensors",
+        )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
-def _arrays(whole: Recurrence | Function | Model, weights: Mapping[str, Any] | None, seed: int) -> dict[str, Array]:
+def _arrays(
+    whole: Recurrence | Function | Model, weights: Mapping[str, Any] | None, seed: int
+) -> dict[str, Array]:
     """Every parameter as a numpy array; initialised where none are given."""
     from seqc.oracle import initial_parameters
 
@@ -78,7 +83,9 @@ def _arrays(whole: Recurrence | Function | Model, weights: Mapping[str, Any] | N
 def _save(graphs: Mapping[str, Emitted], folder: Path) -> str | None:
     """Check and write the graphs; large weights go into one file that both graphs refer to."""
     size = sum(
-        v.const_value.nbytes for v in graphs["prefill"].model.graph.initializers.values() if v.const_value is not None
+        v.const_value.nbytes
+        for v in graphs["prefill"].model.graph.initializers.values()
+        if v.const_value is not None
     )
     external = EXTERNAL_FILE if size > EXTERNAL_BYTES else None
     for name, graph in graphs.items():
@@ -107,7 +114,11 @@ def _initial_states(whole: Recurrence | Function | Model, arrays: Mapping[str, A
 
 
 def _manifest(
-    subject: Subject, graphs: Mapping[str, Emitted], initial: Mapping[str, Array], profile: str, external: str | None
+    subject: Subject,
+    graphs: Mapping[str, Emitted],
+    initial: Mapping[str, Array],
+    profile: str,
+    external: str | None,
 ) -> Manifest:
     main = graphs["prefill"]
     table = parameter_table(subject.owner)
