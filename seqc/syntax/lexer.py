@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from typing import cast
 
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters
@@ -82,6 +84,13 @@ def grammar() -> Lark:
     )
 
 
+def lex(text: str, start: int = 0) -> Iterator[Token]:
+    """The tokens from an offset on; raises `UnexpectedCharacters`. (`Lark.lex` would build a lexer every time.)"""
+    parser = grammar().parse_interactive(TextSlice(text, start, len(text)))
+    read = cast("Callable[[object], Iterator[Token]]", parser.lexer_thread.lex)
+    return read(parser.parser_state)
+
+
 @dataclass(frozen=True, slots=True)
 class Offsets:
     """Start and end of a token in its text."""
@@ -112,7 +121,7 @@ def tokenize(source: Source, bag: Bag) -> list[Token]:
     start = 0
     while start < len(source.text) and len(bag) < MAX_FAULTS:
         try:
-            for token in grammar().lex(TextSlice(source.text, start, len(source.text))):
+            for token in lex(source.text, start):
                 tokens.append(token)
                 if len(tokens) > MAX_TOKENS:
                     bag.add(FileTooLong(span_of(source, token), len(tokens), MAX_TOKENS, "words"))

@@ -29,6 +29,7 @@ from seqc.syntax.lexer import (
     STATEMENT_STARTS,
     check_brackets,
     grammar,
+    lex,
     span_of,
 )
 
@@ -314,7 +315,7 @@ def _cases() -> dict[_Situation, type[SituationFault]]:
         if not (isinstance(kind, type) and issubclass(kind, SituationFault)):
             continue
         for case in _written_out(kind.cases):
-            tokens = list(grammar().lex(case))
+            tokens = list(lex(case))
             stop = _first_fault(tokens)
             assert stop is not None, f"{case!r} has no fault"
             assert stop[0] == len(tokens) - 1, f"the fault of {case!r} is not its last word"
