@@ -131,8 +131,7 @@ def _sources(sources: Mapping[str, Expr], group: Sequence[State]) -> dict[str, l
     """The sources as products of a factor with the last axis of the memory and one without it."""
     from seqc.passes.linear import separate_source
 
-    axes = group[0].axes
-    keys = axes[-1:] if len(axes) > 1 else axes
+    axes, keys = group[0].axes, _keys(group)
     result: dict[str, list[tuple[Expr, Expr]]] = {}
     for name, source in sources.items():
         pairs = separate_source(source, keys, tuple(a for a in axes if a not in keys and not _mapped(a, source, keys)))
@@ -140,6 +139,11 @@ def _sources(sources: Mapping[str, Expr], group: Sequence[State]) -> dict[str, l
             return None
         result[name] = pairs
     return result
+
+
+def _keys(group: Sequence[State]) -> tuple[str, ...]:
+    """The last axis of a matrix memory: what a layer contracts."""
+    return group[0].axes[-1:]
 
 
 def _mapped(axis: str, source: Expr, keys: Sequence[str]) -> bool:
@@ -234,7 +238,7 @@ class _Window:
         assert pairs is not None
         for target, products in pairs.items():
             for key, value in products:
-                sequences.write(target, key, value)
+                sequences.write(target, key, value, _keys(group))
         for read in reader.reads:
             answers: list[Expr] = []
             for query in read.queries:

@@ -142,12 +142,28 @@ def earlier(x: Expr, initial: Expr) -> Expr:
     return build.where(first(), initial, shifted)
 
 
+def scaled_key(key: Expr, keys: Axes) -> tuple[Expr, Expr]:
+    """A key side as `scale · core` with no key axis in the scale, where it is such a product (else scale 1).
+
+    Terms whose cores are equal then share their scores: for the delta rule, what is written and what is erased.
+    """
+    cores: dict[Expr, Expr] = {}
+    for monomial, factor in poly(key).items():
+        core = rebuild({tuple((a, p) for a, p in monomial if set(a.axes) & set(keys)): 1.0})
+        scale = rebuild({tuple((a, p) for a, p in monomial if not set(a.axes) & set(keys)): factor})
+        cores[core] = build.add(cores.get(core, ZERO), scale)
+    if len(cores) != 1:
+        return ONE, key
+    ((core, scale),) = cores.items()
+    return scale, core
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
-    """`key ⊗ value`, added to `target` by the token itself; both at block level, with `TOKEN`."""
+    """`core ⊗ value`, added to `target` by the token itself; both at block level, with `TOKEN`."""
 
     target: str
-    key: Expr
+    core: Expr
     value: Expr
 
 
@@ -170,9 +186,15 @@ class Sequences:
         self._decays = {name: self._decay(self.affine.decay(state)) for name, state in self.states.items()}
         self.writes: list[Write] = []
 
-    def write(self, target: str, key: Expr, value: Expr) -> None:
+    def write(self, target: str, key: Expr, value: Expr, keys: Axes) -> None:
         """Add a source: a product of a key part and a value part, at token level."""
-        self.writes.append(Write(target, self.lift(key, 0.0), self.lift(value, 0.0)))
+        scale, core = self._side(key, keys)
+        self.writes.append(Write(target, core, build.mul(scale, self.lift(value, 0.0))))
+
+    def _side(self, key: Expr, keys: Axes) -> tuple[Expr, Expr]:
+        """A key side at block level, as a scale and a core."""
+        scale, core = scaled_key(key, keys)
+        return (scale if isinstance(scale, Const) else self.lift(scale, 0.0)), self.lift(core, 0.0)
 
     def carry(self, name: str) -> Expr:
         return self.start.get(name, self.states[name].leaf)
@@ -250,42 +272,40 @@ class Sequences:
     # --- the values of the rank-one terms -------------------------------------------------------------------------
 
     @cached_property
-    def answers(self) -> list[tuple[RankOne, Expr, Expr]]:
-        """Each rank-one term with its write and its value `Y` at block level, both with `TOKEN`."""
+    def answers(self) -> list[Write]:
+        """What each rank-one term adds: its write, with the value that the old memory gives, at block level."""
         terms = self.affine.rank_ones
         if not terms:
             return []
         reads = [self.lift(term.read, 0.0) for term in terms]
-        writes = [self.lift(term.write, 0.0) for term in terms]
-        matrix = [[self._link(t, r, u, w) for u, w in zip(terms, writes, strict=True)]
+        sides = [self._side(term.write, term.keys) for term in terms]
+        matrix = [[self._link(t, r, u, side) for u, side in zip(terms, sides, strict=True)]
                   for t, r in zip(terms, reads, strict=True)]  # fmt: skip
-        free = self._solve(matrix, [self._known(t, r) for t, r in zip(terms, reads, strict=True)])
-        values = list(free)
+        values = self._solve(matrix, [self._known(t, r) for t, r in zip(terms, reads, strict=True)])
         for name in self.order:
-            sides = [build.mul(r, self.factor_before(t.source.name, name)) for t, r in zip(terms, reads, strict=True)]
-            if all(side is ZERO for side in sides):
+            starts = [build.mul(r, self.factor_before(t.source.name, name)) for t, r in zip(terms, reads, strict=True)]
+            if all(start is ZERO for start in starts):
                 continue
-            weights = self._solve(matrix, sides)
-            for k, (term, weight) in enumerate(zip(terms, weights, strict=True)):
-                part = contract([weight, self.carry(name)], term.keys, self.sizes)
-                values[k] = build.add(values[k], part)
-        return list(zip(terms, writes, values, strict=True))
+            for k, (term, weight) in enumerate(zip(terms, self._solve(matrix, starts), strict=True)):
+                values[k] = build.add(values[k], contract([weight, self.carry(name)], term.keys, self.sizes))
+        return [
+            Write(term.target.name, core, build.mul(scale, value))
+            for term, (scale, core), value in zip(terms, sides, values, strict=True)
+        ]
 
-    def _link(self, term: RankOne, read: Expr, other: RankOne, write: Expr) -> Expr:
+    def _link(self, term: RankOne, read: Expr, other: RankOne, side: tuple[Expr, Expr]) -> Expr:
         """What the value of `other` at an earlier token adds to the value of `term`."""
+        scale, core = side
         kernel = self.kernel_before(term.source.name, other.target.name)
-        return contract([read, kernel, _other(write)], term.keys, self.sizes)
+        return build.mul(contract([read, kernel, _other(core)], term.keys, self.sizes), _other(scale))
 
     def _known(self, term: RankOne, read: Expr) -> Expr:
         """What the sources of earlier tokens add to the value of a term."""
-        parts = [
-            contract(
-                [read, self.kernel_before(term.source.name, w.target), _other(w.key), _other(w.value)],
-                (*term.keys, OTHER),
-                self.sizes,
-            )
-            for w in self.writes
-        ]
+        parts: list[Expr] = []
+        for target, core, value in _shared(self.writes):
+            kernel = self.kernel_before(term.source.name, target)
+            factors = [read, kernel, _other(core), _other(value)]
+            parts.append(contract(factors, (*term.keys, OTHER), self.sizes))
         return build.total(parts)
 
     def _solve(self, matrix: list[list[Expr]], sides: list[Expr]) -> list[Expr]:
@@ -316,25 +336,34 @@ class Sequences:
         kernel = self.kernel if after else self.kernel_before
         parts = [contract([*query, factor(state, c), self.carry(c)], over, self.sizes) for c in self.order
                  if factor(state, c) is not ZERO]  # fmt: skip
-        for target, key, value in self._added():
+        for target, key, value in self._added:
             if kernel(state, target) is not ZERO:
                 factors = [*query, kernel(state, target), _other(key), _other(value)]
                 parts.append(contract(factors, (*over, OTHER), self.sizes))
         return build.total(parts)
 
+    @cached_property
     def _added(self) -> list[tuple[str, Expr, Expr]]:
-        known = [(w.target, w.key, w.value) for w in self.writes]
-        return known + [(t.target.name, write, value) for t, write, value in self.answers]
+        return _shared([*self.writes, *self.answers])
 
     def last(self, state: str) -> Expr:
         """The state after the block."""
         end = self.block - 1
         parts = [build.mul(build.at(self.factor(state, c), TOKEN, end), self.carry(c)) for c in self.order]
-        for target, key, value in self._added():
+        for target, key, value in self._added:
             kernel = build.at(self.kernel(state, target), TOKEN, end)
             if kernel is not ZERO:
                 parts.append(contract([kernel, _other(key), _other(value)], [OTHER], self.sizes))
         return build.total(parts)
+
+
+def _shared(writes: Sequence[Write]) -> list[tuple[str, Expr, Expr]]:
+    """Writes with one target and one core are one write."""
+    values: dict[tuple[str, Expr], Expr] = {}
+    for write in writes:
+        key = (write.target, write.core)
+        values[key] = build.add(values.get(key, ZERO), write.value)
+    return [(target, core, value) for (target, core), value in values.items()]
 
 
 class Written:

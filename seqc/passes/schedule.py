@@ -218,7 +218,7 @@ def _chunk_stage(
     sequences = Sequences(affine, builder.lift, shape.block, dict(builder.sizes))
     for target, pairs in shape.sources.items():
         for key, value in pairs:
-            sequences.write(target, key, value)
+            sequences.write(target, key, value, shape.keys)
     return _finish(builder, affine.states, sequences, reads)
 
 
