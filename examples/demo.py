@@ -14,6 +14,7 @@ import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 import seqc
 from seqc.bundled import folder
+from seqc.oracle import run_model
 from seqc.runtime import Runner, continued, load_runner, throughput
 
 PROMPT = b"import os\n\ndef main(argv):\n    "
@@ -64,16 +66,25 @@ def loss_of(model: nn.Module, tokens: Tensor) -> Tensor:
 def train(model: nn.Module, data: Tensor, options: Options) -> list[float]:
     """AdamW with warm-up and cosine decay over the time that was given; the losses in bits a byte."""
     generator = torch.Generator().manual_seed(options.seed)
-    optimiser = torch.optim.AdamW(model.parameter_groups(weight_decay=0.1), lr=options.rate, betas=(0.9, 0.95))
+    optimiser = torch.optim.AdamW(
+        model.parameter_groups(weight_decay=0.1), lr=options.rate, betas=(0.9, 0.95)
+    )
     losses: list[float] = []
-    columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("  training"),
+        BarColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=options.seconds, shown="")
         start = time.perf_counter()
         while (spent := time.perf_counter() - start) < options.seconds:
             done = spent / options.seconds
             for group in optimiser.param_groups:
-                group["lr"] = options.rate * min(1.0, (len(losses) + 1) / 20) * (0.55 + 0.45 * math.cos(math.pi * done))
+                group["lr"] = (
+                    options.rate * min(1.0, (len(losses) + 1) / 20) * (0.55 + 0.45 * math.cos(math.pi * done))
+                )
             loss = loss_of(model, batches(data, options, generator))
             optimiser.zero_grad()
             loss.backward()
@@ -94,55 +105,102 @@ def title(text: str) -> None:
     console.print(f"\n[bold]{text}[/bold]")
 
 
-def parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def continuation(runner: Runner, length: int) -> bytes:
     return bytes(continued(runner, PROMPT, length))
 
 
-def closing_table(rows: list[tuple[str, str, str]]) -> Table:
-    table = Table("", "PyTorch", "ONNX Runtime", title="griffin", title_justify="left")
-    for row in rows:
-        table.add_row(*row)
+def error_of(runner: Runner, reference: Tensor, tokens: Tensor) -> float:
+    """How far the logits of the last token are from the oracle's: a relative 2-norm."""
+    logits, _ = runner.prefill(tokens.numpy())
+    return float((torch.from_numpy(logits).double() - reference).norm() / reference.norm())
+
+
+def closing_table(columns: list[list[str]]) -> Table:
+    table = Table("", "PyTorch", "ONNX Runtime")
+    rows = (
+        "parameters",
+        "state, bytes a sequence",
+        "prefill of 512, tokens/s",
+        "decode, tokens/s",
+        "error against the oracle",
+    )
+    for name, *cells in zip(rows, *columns, strict=True):
+        table.add_row(name, *cells)
     return table
 
 
+def measured(runner: Runner, facts: dict[str, Any], error: float) -> list[str]:
+    prefill, decode = throughput(runner)
+    state = facts["states"]["bytes"]
+    return [
+        f"{facts['parameters']['count']:,}",
+        f"{state:,}",
+        f"{prefill:,.0f}",
+        f"{decode:,.0f}",
+        f"{error:.1e}",
+    ]
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long to train")
     parser.add_argument("--length", type=int, default=200, help="how many bytes to continue the prompt by")
     arguments = parser.parse_args()
     options = Options(seconds=arguments.seconds)
     torch.manual_seed(options.seed)
+    start = time.perf_counter()
 
     title("1. Compile specs/hybrid/griffin.seq to PyTorch")
     griffin = seqc.load(folder("specs") / "hybrid" / "griffin.seq").model()
+    facts = griffin.report()
     model = griffin.torch()
-    console.print(f"  {parameters(model):,} parameters; the emitted module is {OUT}/torch/griffin.py")
+    console.print(
+        f"  {facts['parameters']['count']:,} parameters; `seqc explain griffin` says what was understood"
+    )
 
-    title(f"2. Train it on Python's standard library for {options.seconds:.0f} seconds")
-    losses = train(model, corpus(), options)
-    console.print(f"  {len(losses)} steps: {mean(losses[:10]):.2f} bits a byte at first, {mean(losses[-10:]):.2f} now")
+    title(f"2. Train the emitted module on Python's standard library for {options.seconds:.0f} seconds")
+    data = corpus()
+    losses = train(model, data, options)
+    console.print(
+        f"  {len(losses)} steps: {mean(losses[:10]):.2f} bits a byte at first, {mean(losses[-10:]):.2f} now"
+    )
     if mean(losses[-10:]) >= mean(losses[:10]):
-        console.print("[red]  the loss did not fall[/red]")
+        console.print("  [red]the loss did not fall[/red]")
         return 1
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    OUT.mkdir(exist_ok=True)
+    save_file(weights, OUT / "griffin.safetensors")
 
-    title("3. Write both forms, with the trained weights")
+    title("3. Write it for PyTorch and for ONNX Runtime, with the trained weights")
     for target in ("torch", "onnx"):
         griffin.write(target, OUT / target, weights=weights)
-        console.print(f"  {OUT / target}: {', '.join(sorted(path.name for path in (OUT / target).iterdir()))}")
-    save_file(weights, OUT / "griffin.safetensors")
+        console.print(
+            f"  {OUT / target}: {', '.join(sorted(path.name for path in (OUT / target).iterdir()))}"
+        )
 
     title("4. Prove that both compute what the spec says")
     report = seqc.conform(griffin, backends=["torch", "onnx"], weights=weights, fast=True)
-    console.print(f"  {report.summary()}")
+    console.print(report.table())
 
     title("5. Continue a prompt, greedily")
-    in_torch, in_onnx = load_runner(OUT / "torch"), load_runner(OUT / "onnx")
-    made = continuation(in_onnx, arguments.length)
-    same = continuation(in_torch, arguments.length) == made
-    console.print((PROMPT + made).decode(errors="replace"), markup=False, style="dim")
-    console.print(f"  ONNX Runtime and PyTorch {'agree on all' if same else 'DIFFER in some of the'} {len(made)} bytes")
+    runners = {"PyTorch": load_runner(OUT / "torch"), "ONNX Runtime": load_runner(OUT / "onnx")}
+    made = {name: continuation(runner, arguments.length) for name, runner in runners.items()}
+    same = made["PyTorch"] == made["ONNX Runtime"]
+    console.print((PROMPT + made["ONNX Runtime"]).decode(errors="replace"), markup=False, style="dim")
+    console.print(
+        f"  PyTorch and ONNX Runtime {'give the same' if same else 'DIFFER in their'} {arguments.length} bytes"
+    )
+
+    title("6. What came of it")
+    tokens = data[: 2 * options.length].long()[None]
+    reference = run_model(griffin.whole, tokens, weights)[0][0][:, -1]
+    columns = [measured(runner, facts, error_of(runner, reference, tokens)) for runner in runners.values()]
+    console.print(closing_table(columns))
+    console.print(f"  {time.perf_counter() - start:.0f} seconds in all; everything is in {OUT}/")
+    return 0 if same and report.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -37,7 +37,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the program and leave with its exit code."""
     _fit_streams()
     try:
-        application()(None if args is None else list(args), prog_name="seqc")
+        # Not list(args): the command `list` is a name of this package once it has been imported.
+        application()(None if args is None else [*args], prog_name="seqc")
         code = 0
     except SpecError as error:
         print_spec_error(error)

@@ -67,6 +67,8 @@ def _check(path: Path, settings: dict[str, float]) -> tuple[tuple[Diagnostic, ..
         spec = load(path)
         for name in spec.models:
             spec.model(name, **settings)
+        for name in () if spec.models or not settings else spec.rules:
+            _ = spec.rule(name, **{**spec.checked.default_sizes(name), **settings}).whole
     except SpecError as error:
         errors = sum(diagnostic.is_error for diagnostic in error.diagnostics)
         return error.diagnostics, plural(errors, "error")

@@ -95,3 +95,19 @@ def test_completion_is_written_for_the_shells(shell: str) -> None:
 def test_specs_are_completed_by_name() -> None:
     done = seqc(_SEQC_COMPLETE="complete_bash", COMP_WORDS="seqc explain grif", COMP_CWORD="2")
     assert done.stdout.split() == ["griffin"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["check", "griffin"], ["fmt", "--check", "griffin"], ["explain", "griffin"], ["list"]]
+)
+def test_what_needs_no_tensors_does_not_import_torch(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from seqc.cli import main
+try:
+    main({arguments!r})
+finally:
+    assert not {{"torch", "onnx", "onnxruntime", "numpy"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,210 @@
+"""Each command does what its help says, and leaves with the documented exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from seqc.cli import main
+
+KEEP = "rule keep(x[d]; rate = 0.5) {\n    state  h[d] = 0\n    h'     = rate * h + x\n    return h'\n}\n"
+BROKEN = "rule keep(x[d]) {\n    return y\n}\n"
+# 0 / 0 at the first token.
+NAN = "rule lost(x[d]) {\n    state  h[d] = 0\n    let    r = h / (x - x)\n    h'     = h + r\n    return h'\n}\n"
+SMALL = ("--set", "d=8", "--set", "w=12", "--set", "h=1", "--set", "n=8", "--set", "layers=1")
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Seqc(Protocol):
+    def __call__(self, *arguments: str | Path) -> Done: ...
+
+
+@pytest.fixture
+def seqc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Seqc:
+    """The program, in this process and an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Done:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Done(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def keep(seqc: Seqc) -> Path:
+    Path("keep.seq").write_text(KEEP)
+    return Path("keep.seq")
+
+
+# --- new, check, fmt -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("like", [(), ("--like", "griffin")])
+def test_a_new_spec_is_right_and_laid_out(seqc: Seqc, like: tuple[str, ...]) -> None:
+    assert seqc("new", "mine", *like).code == 0
+    assert "model mine(" in Path("mine.seq").read_text()
+    done = seqc("check", "mine.seq")
+    assert (done.code, done.err) == (0, "")
+    assert seqc("fmt", "--check", "mine.seq") == Done(0, "", "")
+
+
+def test_new_does_not_overwrite(seqc: Seqc, keep: Path) -> None:
+    done = seqc("new", "keep")
+    assert done.code == 1
+    assert "`keep.seq` is there already" in done.err
+    assert keep.read_text() == KEEP
+
+
+@pytest.mark.parametrize("name", ["../escape", "a b", "1st", "", "x" * 61, "naïve"])
+def test_new_takes_names_only(seqc: Seqc, name: str) -> None:
+    assert seqc("new", name).code == 2
+    assert list(Path().iterdir()) == []
+
+
+def test_check_says_what_is_wrong(seqc: Seqc) -> None:
+    Path("broken.seq").write_text(BROKEN)
+    done = seqc("check", "broken.seq")
+    assert done.code == 1
+    assert "--> broken.seq:2:12" in done.err
+    (diagnostic,) = seqc("check", "broken.seq", "--json").json
+    assert (diagnostic["file"], diagnostic["line"], diagnostic["column"]) == ("broken.seq", 2, 12)
+    assert diagnostic["severity"] == "error"
+
+
+def test_check_of_a_right_spec_is_an_empty_list(seqc: Seqc, keep: Path) -> None:
+    assert seqc("check", keep, "--format", "json").json == []
+
+
+def test_check_knows_the_settings(seqc: Seqc) -> None:
+    assert seqc("check", "griffin", "--set", "d=64").code == 0
+    done = seqc("check", "griffin", "--set", "dd=64")
+    assert done.code == 1
+    assert "`dd`" in done.err
+
+
+def test_fmt_rewrites_in_place(seqc: Seqc, keep: Path) -> None:
+    keep.write_text(KEEP.replace("    ", "  ").replace("state  h", "state h"))
+    assert seqc("fmt", "--check", keep).code == 1
+    assert keep.read_text() != KEEP
+    assert seqc("fmt", keep) == Done(0, "formatted keep.seq\n", "")
+    assert keep.read_text() == KEEP
+
+
+# --- explain, trace ------------------------------------------------------------------------------------------------
+
+
+def test_explain_a_rule(seqc: Seqc, keep: Path) -> None:
+    done = seqc("explain", keep, "--set", "d=8")
+    assert done.code == 0
+    for line in ("with d = 8", "h'         = rate * h + x", "class     K1", "32 bytes in 1 tensor"):
+        assert line in done.out.replace("0.5 * h", "rate * h"), done.out
+
+
+def test_explain_as_json(seqc: Seqc) -> None:
+    facts = seqc("explain", "griffin", "--json").json
+    assert facts["kind"] == "model"
+    assert {rule["name"] for rule in facts["rules"]} >= {"rg_lru"}
+    assert facts["states"]["growth"] == "constant"
+    assert facts["parameters"]["count"] == sum(
+        _product(tensor["shape"]) for tensor in facts["parameters"]["tensors"]
+    )
+    assert facts["cost"]["decode"]["flops_per_token"] > 2 * 0.9 * facts["parameters"]["count"]
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for length in shape:
+        total *= length
+    return total
+
+
+def test_explain_a_code(seqc: Seqc) -> None:
+    done = seqc("explain", "e0101")
+    assert done.code == 0
+    assert "E0101" in done.out
+    assert "Wrong" in done.out
+    assert seqc("explain", "E9999").code == 1
+
+
+def test_trace_shows_names_and_states(seqc: Seqc) -> None:
+    done = seqc("trace", "griffin", "--name", "rg_lru", "--set", "d=3", "--at", "2", "--json")
+    assert done.code == 0
+    assert {entry["name"] for entry in done.json["entries"]} >= {"x", "log_a", "h", "return"}
+    assert all(entry["token"] == 2 for entry in done.json["entries"])
+
+
+def test_trace_finds_the_first_value_that_is_not_a_number(seqc: Seqc) -> None:
+    Path("lost.seq").write_text(NAN)
+    done = seqc("trace", "lost.seq", "--set", "d=2")
+    assert done.code == 1
+    assert "the first value that is not a number is at token 0" in done.out
+    assert "lost.seq:3" in done.out
+
+
+# --- compile, run --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["torch", "onnx"])
+def test_compile_and_run(seqc: Seqc, target: str) -> None:
+    done = seqc("compile", "griffin", "--target", target, "-o", "built", *SMALL, "--json")
+    assert done.code == 0
+    names = {file["file"] for file in done.json["files"]}
+    assert names >= {"manifest.json", "README.md"}
+    assert {path.name for path in Path().iterdir()} == {"built"}
+    done = seqc("run", "built", "--prompt", "def ", "--length", "5", "--json")
+    assert done.code == 0
+    assert len(done.json["bytes"]) == 5
+
+
+def test_both_targets_continue_alike(seqc: Seqc) -> None:
+    for target in ("torch", "onnx"):
+        weights = () if target == "torch" else ("--weights", "torch/weights.safetensors")
+        assert seqc("compile", "griffin", "-t", target, "-o", target, *SMALL, *weights).code == 0
+    runs = [seqc("run", target, "-p", "import", "-l", "20", "--json").json["bytes"] for target in ("torch", "onnx")]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--target", "fortran"),
+        ("--set", "layers=0.5"),
+        ("--set", "nothing=1"),
+        ("--target", "onnx", "--profile", "slow"),
+        ("--weights", "missing.safetensors"),
+    ],
+)
+def test_nothing_is_written_on_error(seqc: Seqc, wrong: tuple[str, ...]) -> None:
+    done = seqc("compile", "griffin", "-o", "built", *wrong)
+    assert done.code == 1, done.err
+    assert list(Path().iterdir()) == []
+
+
+def test_run_wants_a_compiled_folder(seqc: Seqc, keep: Path) -> None:
+    assert seqc("run", ".", "--prompt", "x").code == 1
+    assert seqc("run", "nowhere", "--prompt", "x").code == 1
+
+
+# --- list ----------------------------------------------------------------------------------------------------------
+
+
+def test_list(seqc: Seqc) -> None:
+    names = {spec["name"] for spec in seqc("list", "--json").json}
+    assert "griffin" in names
+    assert {target["target"] for target in seqc("list", "targets", "--json").json} >= {"torch", "onnx"}
+    assert "E0101" in {code["code"] for code in seqc("list", "codes", "--json").json}
