@@ -102,7 +102,7 @@ class Spec:
 
 def _numbers(settings: Mapping[str, float]) -> dict[str, float]:
     for name, value in settings.items():
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may err
             raise UserError(f"the setting `{name}` must be a number, not {value!r}")
     return dict(settings)
 

@@ -8,22 +8,24 @@ from seqc.ir import build
 from seqc.ir.build import ZERO
 from seqc.ir.expr import Axes, Const, Expr
 
+_UNARY = (
+    *("exp", "log", "log1p", "expm1", "sqrt", "abs", "sign", "floor", "sin", "cos", "erf"),
+    *("tanh", "sigmoid", "log_sigmoid", "softplus", "inv_softplus", "relu", "silu", "gelu", "gelu_tanh"),
+    *("stop_gradient", "real", "imag", "conj"),
+)
+
 # Elementwise functions: name -> (operation of the IR, number of arguments).
 ELEMENTWISE: dict[str, tuple[str, int]] = {
-    **{
-        name: (name, 1)
-        for name in (
-            "exp log log1p expm1 sqrt abs sign floor sin cos erf tanh sigmoid log_sigmoid softplus inv_softplus "
-            "relu silu gelu gelu_tanh stop_gradient real imag conj"
-        ).split()
-    },
+    **{name: (name, 1) for name in _UNARY},
     **{name: (name, 2) for name in ("sqrt_bounded", "mod", "complex", "polar")},
     **{name: (name, 2) for name in ("uniform", "normal", "truncated_normal")},
     "where": ("where", 3),
 }
 
 # Operations that are defined for complex numbers; all others want real ones.
-ON_COMPLEX = frozenset("add sub mul div neg exp abs real imag conj where stop_gradient".split())
+ON_COMPLEX = frozenset(
+    ("add", "sub", "mul", "div", "neg", "exp", "abs", "real", "imag", "conj", "where", "stop_gradient")
+)
 
 OPERATORS: dict[str, str] = {
     "+": "add",

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
-from seqc.check.calls import is_tokens, made_up
 from seqc.check.context import Budget, Context, Failed, Number
 from seqc.check.files import Module, read_program
 from seqc.check.session import Definition, Given, Session, Signature, fix_settings
+from seqc.check.uses import is_tokens, made_up
 from seqc.diagnostics import Bag, Diagnostic, SpecError
 from seqc.diagnostics.files import NoSuchItem
 from seqc.diagnostics.settings import MissingSetting, UnknownSetting
@@ -70,8 +70,8 @@ class Checked:
     ) -> Recurrence:
         """A rule as a recurrence.
 
-        `sizes` are the lengths of its axes and its settings.  `axes` gives, for inputs that have more axes than the rule
-        declares, all their axes, the declared ones last; the lengths of the extra ones may stay open.
+        `sizes` are the lengths of its axes and its settings.  `axes` gives, for inputs that have more axes than
+        the rule declares, all their axes; the lengths of the further ones may stay open.
         """
         definition = self.definition(tree.Rule, name)
         bag = Bag()

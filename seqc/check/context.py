@@ -115,10 +115,24 @@ class Context:
             return int(value)
         formula = self.defaults.get(name)
         because = ""
-        if isinstance(formula, tree.Binary) and formula.op == "/" and value > 0:
+        if (
+            isinstance(formula, tree.Binary)
+            and formula.op == "/"
+            and value > 0
+            and self._follows(formula, value)
+        ):
             span = formula.span
             because = f"`{formula.right.span.text}` does not divide `{formula.left.span.text}`"
         self.fail(NotAWholeSize(span, name or span.text, f"{value:g}", because))
+
+    def _follows(self, formula: tree.Expr, value: Number) -> bool:
+        """Whether a setting has its default value, rather than one that was passed."""
+        from seqc.check.numbers import Arithmetic
+
+        try:
+            return Arithmetic(Bag(), self.settings)(formula) == value
+        except Failed:
+            return False
 
     def unsure(self, *nodes: tree.Expr) -> bool:
         """Whether an expression mentions a number that nobody has given yet."""

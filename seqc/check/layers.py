@@ -1,4 +1,4 @@
-"""Operations with parameters of their own, and those of whole sequences: what is built in besides token-level functions.
+"""Operations with parameters of their own, and those of whole sequences.
 
 A linear map is always `Reduce(sum, in, Apply(mul, (x, W)))` with the axes of `W` in the order (*out, *in), and
 `Apply(add, (…, bias))` around it if there is a bias.  An axis on both sides is called `<axis>.in` on the input.

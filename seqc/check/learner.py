@@ -122,17 +122,7 @@ class Learning:
     def _learn(
         self, choices: Choices, call: tree.Call, memory: Memory, retained: list[Expr], update: Update
     ) -> list[Expr]:
-        kind = call.callee.name
-        if kind not in _ARGUMENTS:
-            self.context.fail(UnknownLearner(call.callee.span, kind, builtins.LEARNERS))
-        if self.objective is None:
-            self.context.fail(
-                MissingChoice(memory.span, memory.name, "objective", "objective 0.5 * sumsq(S(k) - v)")
-            )
-        self.elaborator.arguments(call, 0, _ARGUMENTS[kind])
-        for later in ("window", "weights"):
-            if (keyword := call.keyword(later)) is not None:
-                self.context.fail(NotYetSupported(keyword.span, f"`{later}`"))
+        kind = self._kind(call, memory)
         rate = self._argument(call, "rate")
         for tensor in memory.tensors:
             self._within(rate, tensor, self._span(call, "rate"))
@@ -153,6 +143,20 @@ class Learning:
         return self._descend(
             call, memory, retained, slopes, first, rate, at_retained or choices.retention is None
         )
+
+    def _kind(self, call: tree.Call, memory: Memory) -> str:
+        """The learner's word, after a look at what is written with it."""
+        kind = call.callee.name
+        if kind not in _ARGUMENTS:
+            self.context.fail(UnknownLearner(call.callee.span, kind, builtins.LEARNERS))
+        if self.objective is None:
+            example = "objective 0.5 * sumsq(S(k) - v)"
+            self.context.fail(MissingChoice(memory.span, memory.name, "objective", example))
+        self.elaborator.arguments(call, 0, _ARGUMENTS[kind])
+        for later in ("window", "weights"):
+            if (keyword := call.keyword(later)) is not None:
+                self.context.fail(NotYetSupported(keyword.span, f"`{later}`"))
+        return kind
 
     def _descend(
         self,

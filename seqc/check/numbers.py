@@ -45,19 +45,16 @@ _BINARY: dict[str, Callable[[Number, Number], Number]] = {
     "or": lambda x, y: bool(x) or bool(y),
 }
 
-_CALLS: dict[str, tuple[int, Callable[..., Number]]] = {
-    "min": (2, min),
-    "max": (2, max),
-    "ceil": (1, math.ceil),
-    "floor": (1, math.floor),
-    "round": (1, round),
-    "sqrt": (1, math.sqrt),
-    "exp": (1, math.exp),
-    "log": (1, math.log),
-    "abs": (1, abs),
+_UNARY: dict[str, Callable[[Number], Number]] = {
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "round": round,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "log": math.log,
+    "abs": abs,
 }
-
-FUNCTIONS = tuple(_CALLS)
+_CHOICES: dict[str, Callable[[Number, Number], Number]] = {"min": min, "max": max}
 
 
 @dataclass(slots=True)
@@ -94,17 +91,20 @@ class Arithmetic:
         self._fail(UnknownSettingName(node.span, name, tuple(self.settings)))
 
     def _call(self, node: tree.Call) -> Number:
-        row = _CALLS.get(node.callee.name)
-        plain = not (node.over or node.keywords or node.result or node.as_name)
-        if row is None or not plain or len(node.args) != row[0]:
-            self._fail(NotSettingsArithmetic(node.span))
-        args = [self(arg) for arg in node.args]
-        return self._compute(node, lambda: row[1](*args))
+        name, args = node.callee.name, node.args
+        if not (node.over or node.keywords or node.result or node.as_name or node.callee.primed):
+            if name in _UNARY and len(args) == 1:
+                x = self(args[0])
+                return self._compute(node, lambda: _UNARY[name](x))
+            if name in _CHOICES and len(args) == 2:
+                x, y = self(args[0]), self(args[1])
+                return self._compute(node, lambda: _CHOICES[name](x, y))
+        self._fail(NotSettingsArithmetic(node.span))
 
     def _compute(self, node: tree.Expr, work: Callable[[], Number]) -> Number:
         try:
             value = work()
-            sound = isinstance(value, bool | int | float) and math.isfinite(value) and abs(value) < 1e300
+            sound = not isinstance(value, complex) and math.isfinite(value) and abs(value) < 1e300
         except (ArithmeticError, ValueError, TypeError):
             sound, value = False, 0
         if not sound:

@@ -162,7 +162,7 @@ class RuleElaborator(Elaborator):
             self.context.note(state.leaf, node.span)
 
     def _store(self, node: tree.Store) -> None:
-        growing, *rest = node.axes
+        growing, rest = node.axes[0], node.axes[1:]
         if growing.text in self.context.sizes or growing.text in self.context.settings:
             self.context.fail(NameTaken(growing.span, growing.text, growing.span))
         self.context.growing.setdefault(growing.text, growing.span)
@@ -197,14 +197,16 @@ class RuleElaborator(Elaborator):
         return window, sinks
 
     def _let(self, node: tree.Let) -> None:
-        self.binding = node.targets[0].name.text
-        if len(node.targets) > 1:
-            values = self._several(node)
-        else:
-            target = node.targets[0]
-            expected = None if target.axes is None else self.context.axes(target.axes)
-            values = [self.value(node.value, expected)]
-        self.binding = ""
+        first = node.targets[0]
+        self.binding = first.name.text
+        try:
+            if len(node.targets) > 1:
+                values = self._several(node)
+            else:
+                expected = None if first.axes is None else self.context.axes(first.axes)
+                values = [self.value(node.value, expected)]
+        finally:
+            self.binding = ""
         for target, value in zip(node.targets, values, strict=True):
             self.check_declared(target, value, node.value.span)
             self.context.define(target.name, value)
