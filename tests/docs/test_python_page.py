@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 import seqc
+from seqc.passes.canonical import same
 
 ROOT = Path(seqc.__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SEQ = re.compile(r"^```seq\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "docs/python.md"]
 
 
 def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,8 +29,15 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         exec(compile("\n" * before + block[1], str(page), "exec"), names)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/README.md", "docs/python.md"])
+def test_the_specs_of_the_readme_are_right_and_mean_the_same() -> None:
+    chosen, written = SEQ.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    one = seqc.loads(chosen).rule("gated_delta", n=4, m=3).recurrence
+    other = seqc.loads(written).rule("gated_delta_eq", n=4, m=3).recurrence
+    assert same(one.updates[0], other.updates[0])
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), target
