@@ -227,11 +227,19 @@ class Scope:
         value = self.value(node.arg)
         dims = [value.axes.index(a) - len(value.axes) for a in node.over]
         if len(dims) == 1:
-            return replace(value, code=Code(f"torch.softmax({value.code.text}, {dims[0]})"))
+            function = "safe_softmax" if self._may_be_empty(node) else "torch.softmax"
+            return replace(value, code=Code(f"{function}({value.code.text}, {dims[0]})"))
         value = self.arranged(value, (*(a for a in value.axes if a not in node.over), *node.over))
         count = len(dims)
         text = f"torch.softmax({value.atom}.flatten(-{count}), -1).view_as({value.code.text})"
         return replace(value, code=Code(text))
+
+    def _may_be_empty(self, node: Softmax) -> bool:
+        """Whether a row can be nothing but -inf; the present token, where it counts, is always visible."""
+        below = list(walk([node.arg]))
+        if any(isinstance(n, Leaf) and n.name == "%visible" for n in below):
+            return False
+        return any(isinstance(n, Const) and n.value == float("-inf") for n in below)
 
     def _scan(self, node: Scan) -> Value:
         decay, source = self.value(node.decay), self.value(node.source)

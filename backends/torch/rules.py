@@ -10,7 +10,7 @@ from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, leaves
 from seqc.ir.plan import RESET, Plan
 from seqc.ir.recurrence import Parameter, Recurrence, State
 
-from .attention import print_attention, print_store_token
+from .attention import PrintedAttention, print_attention, print_store_token
 from .expressions import Scope, Value, all_axes, merged_order
 from .layout import split_statement
 from .names import RESERVED, Names, identifier
@@ -57,6 +57,11 @@ def print_rule(
             key = f"{operator}_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
             operators.append(operator)
             lines += [*text, "", "", f'{operator} = operator({class_text}, "{key}")', "", ""]
+        if rec.stores:
+            operator = names.fresh(f"{identifier(rec.name)}_attention")
+            class_text = names.fresh_class(f"{rec.name}_attention")
+            printer.attention = print_attention(rec, plan.outputs[: len(rec.outputs)], class_text, operator)
+            lines += printer.attention.text
     if place:
         lines.append(f"# {place}")
     lines += printer.header()
@@ -90,6 +95,7 @@ class _RulePrinter:
     plan: Plan | None
     name: str
     given: tuple[str, ...]
+    attention: PrintedAttention | None = None
 
     def header(self) -> list[str]:
         rec = self.rec
@@ -166,7 +172,8 @@ class _RulePrinter:
         rows = [f'"{s.name}": {self._initial(scope, s, v)}' for s, v in zip(rec.states, values, strict=True)]
         for store in rec.stores:
             sizes = "".join(f", {rec.sizes[a]}" for a in store.axes)
-            rows.append(f'"{store.name}": self.zeros(batch, {store.sinks}{sizes})')
+            entries = store.sinks + store.window - 1 if store.window is not None else 0
+            rows.append(f'"{store.name}": self.zeros(batch, {entries}{sizes})')
             rows.append(f'"{store.name}.count": self.counts(batch)')
         arguments = "".join(f", {name}: Tensor" for name in self.given_locals)
         return [
@@ -200,9 +207,11 @@ class _RulePrinter:
                 scope.lines.append(f'{name} = state["{state.name}"]')
                 scope.bind(state.leaf, name)
         results = [f'"{s.name}": {text}' for s, text in self._updates(scope)]
+        exprs = rec.outputs
         if rec.stores:
-            results += print_store_token(rec, scope)
-        values = scope.emit(list(rec.outputs))
+            more, exprs = print_store_token(rec, scope)
+            results += more
+        values = scope.emit(list(exprs))
         outputs = [
             self._full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)
         ]
@@ -273,11 +282,37 @@ class _RulePrinter:
             self._stage_call(scope, stage, operator, finals)
         results = [f'"{s.name}": {finals.get(s.name, _state_text(s))}' for s in rec.states]
         if rec.stores:
-            outputs, more = print_attention(rec, plan, scope, self)
+            outputs, more = self._attention_call(plan, scope)
             return self._method("sequence", ", reset: Tensor | None", scope, outputs, [*results, *more])
         values = scope.emit(list(plan.outputs))
         outputs = [self._sequence_full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)]
         return self._method("sequence", ", reset: Tensor | None", scope, outputs, results)
+
+    def _attention_call(self, plan: Plan, scope: Scope) -> tuple[list[str], list[str]]:
+        """Append to the stores and read them; texts of the outputs and of the stores' states."""
+        rec, printed = self.rec, self.attention
+        assert printed is not None
+        count = len(rec.outputs)
+        values = scope.emit([*plan.outputs[count:], *printed.queries])
+        lines, names, results = scope.lines, list[str](), list[str]()
+        first, window, sinks = rec.stores[0], rec.stores[0].window, rec.stores[0].sinks
+        cached = f'state["{first.name}"].shape[1]' + (f" - {sinks}" if sinks else "")
+        lines.append(f'start, count = begins(state["{first.name}.count"], reset, lead[1], {cached})')
+        for store, value in zip(rec.stores, values, strict=False):
+            name = scope.names.fresh(store.name)
+            entry = self._sequence_full(scope, value, store.axes)
+            lines += split_statement(f'{name} = torch.cat([state["{store.name}"], {entry}], 1)', WIDTH - 8)
+            kept = name if window is None else f"kept({name}, count, {window}, {sinks})"
+            results += [f'"{store.name}": {kept}', f'"{store.name}.count": count']
+            names.append(name)
+        texts = [
+            self._sequence_full(scope, v, expr.axes)
+            for v, expr in zip(values[len(rec.stores) :], printed.queries, strict=True)
+        ]
+        outs = [scope.names.fresh("out" if count == 1 else f"out{k}") for k in range(count)]
+        text = f"{', '.join(outs)}{',' if count == 1 else ''} = {printed.operator}([{', '.join(texts)}], [{', '.join(names)}], start)"
+        lines += split_statement(text, WIDTH - 8)
+        return outs, results
 
     def _sequence_full(self, scope: Scope, value: Value, axes: Axes) -> str:
         if value.lead and set(value.axes) == set(axes):
