@@ -58,12 +58,12 @@ def batches(data: Tensor, options: Options, generator: torch.Generator) -> Tenso
     return data[starts + torch.arange(options.length + 1)].long()
 
 
-def loss_of(model: nn.Module, tokens: Tensor) -> Tensor:
+def loss_of(model: Any, tokens: Tensor) -> Tensor:
     logits, _ = model(tokens[:, :-1])
     return nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
-def train(model: nn.Module, data: Tensor, options: Options) -> list[float]:
+def train(model: Any, data: Tensor, options: Options) -> list[float]:
     """AdamW with warm-up and cosine decay over the time that was given; the losses in bits a byte."""
     generator = torch.Generator().manual_seed(options.seed)
     optimiser = torch.optim.AdamW(

@@ -73,9 +73,9 @@ def backends() -> dict[str, Backend]:
     ours = import_module(GROUP)
     found: dict[str, Backend] = {}
     for info in iter_modules(ours.__path__):
-        own = import_module(f"{GROUP}.{info.name}") if info.ispkg else None
-        if hasattr(own, "BACKEND"):
-            found[info.name] = own.BACKEND
+        own = vars(import_module(f"{GROUP}.{info.name}")) if info.ispkg else {}
+        if "BACKEND" in own:
+            found[info.name] = own["BACKEND"]
     for entry in entry_points(group=GROUP):
         found.setdefault(entry.name, entry.load())
     return found

@@ -55,20 +55,16 @@ def write_file(target: Path, text: str) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder that `seqc compile` wrote."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: Any = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"`{folder}` has no {MANIFEST}", "write such a folder with `seqc compile SPEC -o DIR`"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read `{folder / MANIFEST}`: {error}") from error
-    if not is_ours(manifest):
+    if not isinstance(manifest, dict) or not str(manifest.get("generator", "")).startswith("seqc "):
         raise UserError(f"`{folder / MANIFEST}` was not written by seqc")
-    return manifest
-
-
-def is_ours(manifest: object) -> bool:
-    return isinstance(manifest, dict) and str(manifest.get("generator", "")).startswith("seqc ")
+    return dict(manifest)
 
 
 def _refuse_foreign(target: Path) -> None:

@@ -135,13 +135,10 @@ def chosen(path: Path, name: str | None, settings: dict[str, float], *, made_up:
 
     spec = load(path)
     print_diagnostics(spec.warnings)
-    kind = spec.model
+    if name in spec.blocks:
+        return spec.block(name, **settings)
     if name in spec.rules or (name is None and not spec.models):
-        kind = spec.rule
-    elif name in spec.blocks:
-        kind = spec.block
-    if made_up and kind == spec.rule:
-        given = name or (spec.rules[0] if len(spec.rules) == 1 else "")
-        defaults = spec.checked.default_sizes(given) if given else {}
-        settings = {**defaults, **settings}
-    return kind(name, **settings)
+        only = name or (spec.rules[0] if len(spec.rules) == 1 else None)
+        defaults = spec.checked.default_sizes(only) if made_up and only else {}
+        return spec.rule(name, **{**defaults, **settings})
+    return spec.model(name, **settings)

@@ -11,6 +11,7 @@ from seqc.cli.common import Json, Name, Settings, Spec, chosen, console, find_sp
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from seqc.ir.expr import Leaf
     from seqc.ir.program import Model
     from seqc.ir.recurrence import Recurrence
     from seqc.oracle.trace import Entry, NotANumber, Trace
@@ -75,7 +76,7 @@ def _inputs(whole: Recurrence | Model, length: int, prompt: str | None, seed: in
             if prompt is not None:
                 return {leaf.name: torch.tensor([list(prompt.encode())])}
             return {leaf.name: torch.randint(vocabulary, (1, length), generator=generator)}
-        leaves = (leaf,)
+        leaves: tuple[Leaf, ...] = (leaf,)
     else:
         leaves, sizes = whole.inputs, whole.sizes
     made: dict[str, Tensor] = {}
