@@ -268,9 +268,54 @@ def _components(
     return [(group, [a for a in bound if a in axes]) for group, axes in groups]
 
 
+def terms(expr: Expr) -> list[Expr]:
+    """The terms of a sum as it is written, signs included; nothing is multiplied out."""
+    found: list[Expr] = []
+    stack = [(expr, False)]
+    while stack:
+        node, negative = stack.pop()
+        match node:
+            case Apply(op="add", args=(x, y)):
+                stack += [(y, negative), (x, negative)]
+            case Apply(op="sub", args=(x, y)):
+                stack += [(y, not negative), (x, negative)]
+            case Apply(op="neg", args=(x,)):
+                stack.append((x, not negative))
+            case _:
+                found.append(build.neg(node) if negative else node)
+    return found
+
+
+def factors(expr: Expr) -> list[Expr]:
+    """The factors of a product as it is written; a sum is one factor, so that `1 - f` stays exact near 0."""
+    found: list[Expr] = []
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        match node:
+            case Apply(op="mul", args=(x, y)):
+                stack += [y, x]
+            case Apply(op="div", args=(x, y)) if not isinstance(x, Const):
+                stack += [build.div(build.ONE, y), x]
+            case Apply(op="neg", args=(x,)):
+                stack += [x, Const(-1)]
+            case _:
+                found.append(node)
+    return found
+
+
+def products(expr: Expr) -> list[list[Expr]]:
+    """The same as a sum of products of atoms, everything multiplied out."""
+    return [
+        [Const(c), *(_power(a, p) if p > 0 else build.div(build.ONE, _power(a, -p)) for a, p in monomial)]
+        for monomial, c in poly(expr).items()
+    ]
+
+
 def same(x: Expr, y: Expr) -> bool:
     """Whether two expressions have the same canonical form."""
     return canonical(x) is canonical(y)
 
 
-__all__ = ["Leaf", "Monomial", "Poly", "canonical", "digest", "fresh", "poly", "rebuild", "renamed", "same"]
+__all__ = ["Leaf", "Monomial", "Poly", "canonical", "digest", "factors", "fresh", "poly", "products", "rebuild",
+           "renamed", "same", "terms"]  # fmt: skip

@@ -20,11 +20,11 @@ from functools import cached_property
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Scan, Shift, Size, Solve
+from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Index, Scan, Shift, Size, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN
 from seqc.ir.recurrence import State
 from seqc.passes.canonical import poly, rebuild
-from seqc.passes.linear import Affine, NotAffine, RankOne
+from seqc.passes.linear import Affine, NotAffine, RankOne, scaled
 
 MINUS_INFINITY = Const(float("-inf"))
 
@@ -142,22 +142,6 @@ def earlier(x: Expr, initial: Expr) -> Expr:
     return build.where(first(), initial, shifted)
 
 
-def scaled_key(key: Expr, keys: Axes) -> tuple[Expr, Expr]:
-    """A key side as `scale · core` with no key axis in the scale, where it is such a product (else scale 1).
-
-    Terms whose cores are equal then share their scores: for the delta rule, what is written and what is erased.
-    """
-    cores: dict[Expr, Expr] = {}
-    for monomial, factor in poly(key).items():
-        core = rebuild({tuple((a, p) for a, p in monomial if set(a.axes) & set(keys)): 1.0})
-        scale = rebuild({tuple((a, p) for a, p in monomial if not set(a.axes) & set(keys)): factor})
-        cores[core] = build.add(cores.get(core, ZERO), scale)
-    if len(cores) != 1:
-        return ONE, key
-    ((core, scale),) = cores.items()
-    return scale, core
-
-
 @dataclass(frozen=True, slots=True)
 class Write:
     """`core ⊗ value`, added to `target` by the token itself; both at block level, with `TOKEN`."""
@@ -193,7 +177,7 @@ class Sequences:
 
     def _side(self, key: Expr, keys: Axes) -> tuple[Expr, Expr]:
         """A key side at block level, as a scale and a core."""
-        scale, core = scaled_key(key, keys)
+        scale, core = scaled(key, keys)
         return (scale if isinstance(scale, Const) else self.lift(scale, 0.0)), self.lift(core, 0.0)
 
     def carry(self, name: str) -> Expr:
@@ -346,10 +330,30 @@ class Sequences:
     def _added(self) -> list[tuple[str, Expr, Expr]]:
         return _shared([*self.writes, *self.answers])
 
+    def kept(self, state: str, carried: str) -> Expr:
+        """What the block keeps of a state before it.
+
+        A product of gates close to 1 is no number of its own in single precision: rounded alike in every block, it
+        drifts.  There the state is kept whole and what is lost, `1 - Π gates`, is taken from it, which is a sum of
+        positive numbers and exact to the last place.
+        """
+        factor = build.at(self.factor(state, carried), TOKEN, self.block - 1)
+        start = self.carry(carried)
+        decay, log = self._decays[state]
+        if state != carried or decay is ZERO or decay is ONE or decay.dtype is DType.COMPLEX:
+            return build.mul(factor, start)
+        if log is not None:
+            lost = build.neg(build.apply("expm1", build.at(Scan(ONE, log, TOKEN), TOKEN, self.block - 1)))
+        else:
+            lost = build.at(Scan(decay, build.sub(ONE, decay), TOKEN), TOKEN, self.block - 1)
+        whole = build.apply("gt", factor, Const(0.5))
+        share = build.where(whole, build.neg(lost), factor)
+        return build.add(build.mul(build.where(whole, ONE, ZERO), start), build.mul(share, start))
+
     def last(self, state: str) -> Expr:
         """The state after the block."""
         end = self.block - 1
-        parts = [build.mul(build.at(self.factor(state, c), TOKEN, end), self.carry(c)) for c in self.order]
+        parts = [self.kept(state, c) for c in self.order]
         for target, key, value in self._added:
             kernel = build.at(self.kernel(state, target), TOKEN, end)
             if kernel is not ZERO:
@@ -373,7 +377,7 @@ class Written:
         self.sequences = Sequences(affine, lift, block, sizes)
         self.block = block
         self._values: dict[str, Expr] = {}
-        local: dict[str, Expr] = {}
+        local = self._local = dict[str, Expr]()
         for name in self.sequences.order:
             source = lift(affine.sources[name], 0.0) if name in affine.sources else ZERO
             for s in self.sequences._feeders(name):  # pyright: ignore[reportPrivateUsage]  # the same module
@@ -392,7 +396,8 @@ class Written:
         return earlier(self._values[state], self.sequences.carry(state))
 
     def last(self, state: str) -> Expr:
-        return build.at(self._values[state], TOKEN, self.block - 1)
+        kept = [self.sequences.kept(state, c) for c in self.sequences.order]
+        return build.total([*kept, build.at(self._local[state], TOKEN, self.block - 1)])
 
 
 def _solve(matrix: Expr, side: Expr) -> Expr:

@@ -12,14 +12,14 @@ Nothing here knows which axis is a "key": the axes that a rank-one term sums ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
 from seqc.ir.expr import Apply, Axes, Const, Expr, Leaf, Reduce, Rename, Size, children, depends_on, walk
 from seqc.ir.recurrence import State
-from seqc.passes.canonical import canonical, digest, fresh, poly, rebuild, renamed
+from seqc.passes.canonical import canonical, digest, factors, fresh, products, renamed, terms
 
 
 class NotAffine(Exception):
@@ -159,7 +159,8 @@ def read_affine(states: Sequence[State], updates: Sequence[Expr]) -> Affine:
     for target, update in zip(states, updates, strict=True):
         for term in linear_form(update, by_leaf):
             if term.leaf is None:
-                result.sources[target.name] = canonical(term.coefficient)
+                if canonical(term.coefficient) is not ZERO:
+                    result.sources[target.name] = term.coefficient
                 continue
             source = by_leaf[term.leaf]
             if not term.bound:
@@ -181,8 +182,12 @@ def _add_diagonal(result: Affine, target: State, source: State, term: Term, upda
     if set(source.axes) != set(target.axes):
         raise NotAffine(update, "mixes states of different axes, in")
     key = (target.name, source.name)
-    total = canonical(build.add(result.diagonal.get(key, ZERO), term.coefficient))
-    result.diagonal[key] = total
+    total = build.add(result.diagonal.get(key, ZERO), term.coefficient)
+    plain = canonical(total)
+    if plain is ZERO:
+        result.diagonal.pop(key, None)
+    else:
+        result.diagonal[key] = plain if isinstance(plain, Const) else total
 
 
 def _keys(term: Term, source: State, update: Expr) -> Axes:
@@ -199,44 +204,67 @@ def _separate(term: Term, source: State, keys: Axes, update: Expr) -> list[tuple
     """The coefficient as a sum of products `write · read`, where only `read` has the summed axes."""
     back = {name: own for name, own in zip(term.axes, source.axes, strict=True) if name in term.bound}
     pairs: list[tuple[Expr, Expr]] = []
-    for monomial, factor in poly(term.coefficient).items():
-        inner = [(a, p) for a, p in monomial if set(a.axes) & set(term.bound)]
-        outer = [(a, p) for a, p in monomial if not set(a.axes) & set(term.bound)]
-        for atom, _ in inner:
-            if set(atom.axes) & set(keys):
-                raise NotAffine(update, "multiplies the state by a whole matrix, in")
-        read = renamed(rebuild({tuple(inner): 1.0}), back)
-        pairs.append((rebuild({tuple(outer): factor}), canonical(read)))
+    for product in _split(term.coefficient, lambda f: not (_has(f, term.bound) and _has(f, keys))):
+        if any(_has(f, term.bound) and _has(f, keys) for f in product):
+            raise NotAffine(update, "multiplies the state by a whole matrix, in")
+        read = build.product(f for f in product if _has(f, term.bound))
+        pairs.append((build.product(f for f in product if not _has(f, term.bound)), renamed(read, back)))
     return pairs
+
+
+def _has(expr: Expr, axes: Iterable[str]) -> bool:
+    return bool(set(expr.axes) & set(axes))
+
+
+def _split(expr: Expr, pure: Callable[[Expr], bool]) -> list[list[Expr]]:
+    """A sum of products of `pure` factors: as it is written where that is one, else multiplied out."""
+    found: list[list[Expr]] = []
+    for term in terms(expr):
+        written = factors(term)
+        found.extend([written] if all(pure(f) for f in written) else products(term))
+    return found
+
+
+def _gather(pairs: Iterable[tuple[Expr, Expr]]) -> list[tuple[Expr, Expr]]:
+    """Pairs (x, y) with equal y as one, the x added up."""
+    found: dict[Expr, tuple[Expr, Expr]] = {}
+    for x, y in pairs:
+        key = canonical(y)
+        before = found.get(key)
+        found[key] = (x, y) if before is None else (build.add(before[0], x), before[1])
+    return [(x, y) for x, y in found.values() if canonical(x) is not ZERO]
 
 
 def _group(pairs: list[tuple[Expr, Expr]]) -> list[tuple[Expr, Expr]]:
     """As few products as gathering equal reads, then equal writes, gives."""
-    by_read: dict[Expr, Expr] = {}
-    for write, read in pairs:
-        by_read[read] = build.add(by_read[read], write) if read in by_read else write
-    by_write: dict[Expr, Expr] = {}
-    for read, write in by_read.items():
-        write = canonical(write)
-        if write is not ZERO:
-            by_write[write] = build.add(by_write[write], read) if write in by_write else read
-    ordered = sorted(by_write.items(), key=lambda item: (digest(item[1]), digest(item[0])))
-    return [(write, canonical(read)) for write, read in ordered]
+    by_read = _gather(pairs)
+    by_write = _gather((read, write) for write, read in by_read)
+    ordered = [(write, read) for read, write in by_write]
+    return sorted(ordered, key=lambda pair: (digest(canonical(pair[1])), digest(canonical(pair[0]))))
 
 
 def separate_source(source: Expr, keys: Axes, columns: Axes) -> list[tuple[Expr, Expr]] | None:
     """A source as a sum of products (factor with no `columns`, factor with no `keys`); None if it is not one."""
-    by_column: dict[Expr, Expr] = {}
-    for monomial, factor in poly(source).items():
-        if any(set(a.axes) & set(keys) and set(a.axes) & set(columns) for a, _ in monomial):
+    pairs: list[tuple[Expr, Expr]] = []
+    for product in _split(source, lambda f: not (_has(f, keys) and _has(f, columns))):
+        if any(_has(f, keys) and _has(f, columns) for f in product):
             return None
-        left = [(a, p) for a, p in monomial if not set(a.axes) & set(columns)]
-        right = [(a, p) for a, p in monomial if set(a.axes) & set(columns)]
-        value = rebuild({tuple(right): 1.0})
-        key = rebuild({tuple(left): factor})
-        by_column[value] = build.add(by_column[value], key) if value in by_column else key
-    by_key: dict[Expr, Expr] = {}
-    for value, key in by_column.items():
-        key = canonical(key)
-        by_key[key] = build.add(by_key[key], value) if key in by_key else value
-    return list(by_key.items())
+        left = build.product(f for f in product if not _has(f, columns))
+        pairs.append((left, build.product(f for f in product if _has(f, columns))))
+    by_value = _gather(pairs)
+    return [(key, value) for value, key in _gather((value, key) for key, value in by_value)]
+
+
+def scaled(key: Expr, keys: Axes) -> tuple[Expr, Expr]:
+    """A key side as `scale · core` with no key axis in the scale, where it is such a product (else scale 1).
+
+    Terms whose cores are equal then share their scores: for the delta rule, what is written and what is erased.
+    """
+    pairs = _gather(
+        (build.product(f for f in product if not _has(f, keys)), build.product(f for f in product if _has(f, keys)))
+        for product in map(factors, terms(key))
+    )
+    if len(pairs) != 1:
+        return ONE, key
+    scale, core = pairs[0]
+    return scale, canonical(core)
