@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seqc.cli.common import Json, Name, Settings, Spec, chosen, console, find_spec, parse_settings
-from seqc.output import write_file
+from seqc.cli.common import Json, Name, Settings, Spec
 
 
 def command(

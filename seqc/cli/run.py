@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -35,9 +36,9 @@ def command(
     runner = load_runner(folder, threads)
     start = time.perf_counter()
     made = bytearray()
-    for byte in continued(runner, prompt.encode(), length):
+    for byte in continued(runner, os.fsencode(prompt), length):
         if not made and not json:
-            _write(prompt.encode())
+            _write(os.fsencode(prompt))
         made.append(byte)
         if not json:
             _write(bytes([byte]))

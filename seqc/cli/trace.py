@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,7 +75,7 @@ def _inputs(whole: Recurrence | Model, length: int, prompt: str | None, seed: in
         if whole.kind == "tokens":
             vocabulary = int(whole.settings.get("vocab", 2))
             if prompt is not None:
-                return {leaf.name: torch.tensor([list(prompt.encode())])}
+                return {leaf.name: torch.tensor([list(os.fsencode(prompt))])}
             return {leaf.name: torch.randint(vocabulary, (1, length), generator=generator)}
         leaves: tuple[Leaf, ...] = (leaf,)
     else:
