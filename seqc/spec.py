@@ -75,15 +75,15 @@ class Spec:
     def models(self) -> tuple[str, ...]:
         return self.checked.models
 
-    def rule(self, name: str | None = None, **sizes: float) -> RuleHandle:
+    def rule(self, name: str | None = None, /, **sizes: float) -> RuleHandle:
         """A rule, by default the only one, with the lengths of its axes and its settings."""
         return RuleHandle(self, self._name(tree.Rule, name), _numbers(sizes))
 
-    def block(self, name: str | None = None, **sizes: float) -> BlockHandle:
+    def block(self, name: str | None = None, /, **sizes: float) -> BlockHandle:
         """A block, by default the only one, with the lengths of its axes and its settings."""
         return BlockHandle(self, self._name(tree.Block, name), _numbers(sizes))
 
-    def model(self, name: str | None = None, **settings: float) -> ModelHandle:
+    def model(self, name: str | None = None, /, **settings: float) -> ModelHandle:
         """A model, by default the only one; settings that are not given take their defaults."""
         handle = ModelHandle(self, self._name(tree.Model, name), _numbers(settings))
         _ = handle.whole  # unknown settings and sizes that do not fit are said here, not later

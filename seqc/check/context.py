@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -32,10 +32,11 @@ class Budget:
 
     left: int = MAX_WORK
 
-    def spend(self, bag: Bag, span: Span) -> None:
-        self.left -= 1
-        if self.left < 0:
+    def spend(self, bag: Bag, span: Span, amount: int = 1) -> None:
+        if self.left >= 0 > self.left - amount:
             bag.add(TooMuchWork(span, MAX_WORK))
+        self.left -= amount
+        if self.left < 0:
             raise Failed
 
 
@@ -65,6 +66,7 @@ class Context:
     origins: dict[Expr, Span] = field(default_factory=dict[Expr, Span])
     defaults: dict[str, tree.Expr] = field(default_factory=dict[str, tree.Expr])
     instances: set[str] = field(default_factory=set[str])
+    prefixes: set[str] = field(default_factory=set[str])  # the bindings that instances begin with
 
     def fail(self, diagnostic: Diagnostic) -> NoReturn:
         self.bag.add(diagnostic)
@@ -155,13 +157,15 @@ class Context:
     # --- parameters and instances ---
 
     def instance(self, name: str) -> str:
-        """A name that no other operation of this body has: `name`, `name_1`, …"""
-        candidate, count = name, 0
-        while candidate in self.instances:
-            count += 1
-            candidate = f"{name}_{count}"
-        self.instances.add(candidate)
-        return candidate
+        """A path for an operation that no other of this body has, nor begins with: `u.linear`, `u.linear_1`, …"""
+        binding, dot, word = name.rpartition(".")
+        taken = self.instances
+        if dot:
+            binding = _unused(binding, taken)
+        found = _unused(f"{binding}{dot}{word}", taken, self.prefixes)
+        taken.add(found)
+        self.prefixes.add(binding)
+        return found
 
     def parameter(self, parameter: Parameter, span: Span) -> Expr:
         elements = 1
@@ -178,5 +182,9 @@ class Context:
         return expr
 
 
-def lengths(sizes: Mapping[str, int], axes: Axes) -> dict[str, int]:
-    return {axis: sizes[axis] for axis in axes if axis in sizes}
+def _unused(name: str, *taken: Container[str]) -> str:
+    candidate, count = name, 0
+    while any(candidate in names for names in taken):
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate

@@ -188,7 +188,10 @@ class Elaborator:
     def elementwise(self, op: str, args: list[Expr], spans: list[Span]) -> Expr:
         for index, (arg, span) in enumerate(zip(args, spans, strict=True)):
             self._check_kind(op, index, arg, span)
-        return build.apply(op, *args)
+        result = build.apply(op, *args)
+        plain = Apply(op, tuple(args))
+        # `0 * x` still has the axes of `x`: what a text declares does not depend on what can be simplified.
+        return result if len(result.axes) == len(plain.axes) else plain
 
     def _check_kind(self, op: str, index: int, arg: Expr, span: Span) -> None:
         condition = op in builtins.LOGICAL or (op == "where" and index == 0)
@@ -411,8 +414,3 @@ class Elaborator:
         wanted = self.context.axes(target.axes)
         if set(wanted) != set(self.declared(value.axes)):
             self.context.fail(AxesDiffer(span, f"`{target.name.text}`", wanted, self.declared(value.axes)))
-
-
-def plain_apply(op: str, *args: Expr) -> Expr:
-    """An application that is not simplified, where the shape of an expression is a promise."""
-    return Apply(op, args)

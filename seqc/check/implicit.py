@@ -67,7 +67,8 @@ def _curvature(outer: Expr, answer: Expr) -> Expr | str:
     direction = build.leaf(LeafKind.COTANGENT, "direction", answer.axes, answer.dtype)
     try:
         (slope,) = gradient(outer, [answer])
-        (along,) = gradient(slope, [answer], direction)
+        turned = build.sum_over(answer.axes, build.mul(slope, direction))
+        (along,) = gradient(turned, [answer])
     except NotDifferentiable:
         return "the objective has no second derivative"
     steps = [node for node in depends_on([slope], [answer]) if isinstance(node, Apply)]

@@ -9,7 +9,7 @@ MAX_DEPTH = 16  # layers of an MLP memory, steps of a learner
 MAX_USES = 16  # files that use one another, one inside the other
 MAX_FILES = 64
 MAX_CALLS = 64  # blocks that call one another, one inside the other
-MAX_WORK = 200_000  # expressions looked at in one run
+MAX_WORK = 60_000  # expressions looked at in one run
 
 # The length of an axis that has none, where a rule or a block is only checked.
 MADE_UP = 8

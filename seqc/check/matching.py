@@ -34,6 +34,7 @@ from seqc.ir.expr import (
     DType,
     Expr,
     substitute,
+    walk,
 )
 from seqc.ir.program import Function
 from seqc.passes.relabel import relabel
@@ -93,9 +94,9 @@ class Caller:
         self._evaluate(matching, early, None)
         self._unify(matching)
         if late:
-            self._from_result(matching, late, expected)
+            beyond = self._from_result(matching, late, expected)
             for name in late:
-                self._evaluate(matching, [name], self._wanted(matching, name))
+                self._evaluate(matching, [name], self._wanted(matching, name, beyond))
             self._unify(matching)
         self._check(matching)
         return matching
@@ -200,13 +201,16 @@ class Caller:
             candidates = set(left) if candidates is None else candidates & set(left)
         return candidates.pop() if candidates is not None and len(candidates) == 1 else None
 
-    def _from_result(self, matching: Matching, late: Sequence[str], expected: Axes | None) -> None:
-        """What the caller expects of the result says which axes are meant, where the result has them."""
+    def _from_result(self, matching: Matching, late: Sequence[str], expected: Axes | None) -> Axes:
+        """What the caller expects of the result says which axes are meant, where the result has them.
+
+        Gives the axes expected beyond those of the result: where there is one value, they are its mapped axes.
+        """
+        wanted = _texts(matching.node.result) if matching.node.result is not None else expected
+        if wanted is None:
+            return ()
         declared = matching.definition.declared
         free = {axis for name in late for axis in declared[name] if axis not in matching.axes}
-        wanted = _texts(matching.node.result) if matching.node.result is not None else expected
-        if not free or wanted is None:
-            return
         returned = self._returned(matching.definition)
         theirs = [axis for axis in returned if axis not in matching.axes and axis in free]
         ours = [axis for axis in wanted if axis not in matching.axes.values()]
@@ -216,6 +220,10 @@ class Caller:
             ours.remove(axis)
         if len(theirs) == len(ours) == 1:
             matching.axes[theirs[0]] = ours[0]
+        if len(declared) != 1:
+            return ()
+        found = {matching.axes.get(axis) for axis in returned}
+        return tuple(axis for axis in wanted if axis not in found)
 
     def _returned(self, definition: Definition) -> Axes:
         """The axes of the first result, as the callee calls them."""
@@ -224,7 +232,7 @@ class Caller:
             return self.session.rule(definition, use, definition.node.name.span).returns[0]
         return self.session.function(definition, use, definition.node.name.span).returns[0]
 
-    def _wanted(self, matching: Matching, name: str) -> Axes | None:
+    def _wanted(self, matching: Matching, name: str, beyond: Axes) -> Axes | None:
         wanted: list[str] = []
         for axis in matching.definition.declared[name]:
             if axis not in matching.axes and (axis in self.context.sizes or axis in self.context.settings):
@@ -232,7 +240,7 @@ class Caller:
             if axis not in matching.axes:
                 return None
             wanted.append(matching.axes[axis])
-        return tuple(wanted)
+        return (*beyond, *wanted) if beyond or wanted else None
 
     def _check(self, matching: Matching) -> None:
         for name, arg in matching.args.items():
@@ -352,6 +360,9 @@ class Caller:
                 self.context.sizes[axis] = size
         for axes in function.returns:
             self._distinct(matching, [names.get(axis, axis) for axis in axes])
+        self.context.budget.spend(
+            self.context.bag, matching.node.span, sum(1 for _ in walk(function.outputs))
+        )
         outputs = relabel(function.outputs, names)
         leaves = relabel(function.inputs, names)
         args = [matching.args[name] for name in matching.definition.declared]
