@@ -142,3 +142,14 @@ def chosen(path: Path, name: str | None, settings: dict[str, float], *, made_up:
         defaults = spec.checked.default_sizes(only) if made_up and only else {}
         return spec.rule(name, **{**defaults, **settings})
     return spec.model(name, **settings)
+
+
+def everything(path: Path, name: str | None, settings: dict[str, float]) -> list[Handle]:
+    """What a command shows that takes a whole file: the named item, else all models, else all rules."""
+    from seqc.spec import load
+
+    spec = load(path)
+    names = [name] if name is not None else [*spec.models] or [*spec.rules]
+    if len(names) < 2:
+        return [chosen(path, name, settings, made_up=True)]
+    return [chosen(path, each, settings, made_up=True) for each in names]

@@ -11,9 +11,9 @@ from seqc.cli.common import (
     Json,
     Name,
     Settings,
-    chosen,
     complete_spec,
     console,
+    everything,
     find_spec,
     parse_settings,
     print_json,
@@ -37,7 +37,8 @@ def command(
     """Show what a spec was understood to mean, or what a diagnostic's code means.
 
     For a spec: the derived recurrence, its class and why, the schedule, the parameters, the state and its growth,
-    and the cost of a token. For a code: its page, with a wrong and a right example.
+    and the cost of a token; of all models if no --name is given, of all rules if there is no model. For a code: its
+    page, with a wrong and a right example.
 
     Example:
 
@@ -50,11 +51,12 @@ def command(
         return
     from seqc.explain import text
 
-    facts = chosen(find_spec(what), name, parse_settings(settings), made_up=True).report()
+    handles = everything(find_spec(what), name, parse_settings(settings))
+    facts = [handle.report() for handle in handles]
     if json:
-        print_json(facts)
+        print_json(facts[0] if len(facts) == 1 else facts)
     else:
-        console().print(text(facts), markup=False, soft_wrap=True)
+        console().print("\n\n\n".join(map(text, facts)), markup=False, soft_wrap=True)
 
 
 def _explain_code(code: str) -> None:

@@ -27,6 +27,8 @@ def command(
 ) -> None:
     """List the specs that come with seqc, the targets, or the codes of all diagnostics.
 
+    The JSON of a spec has the names of its models and rules too.
+
     Example:
 
       seqc list
@@ -38,11 +40,14 @@ def command(
         return
     from rich.table import Table
 
+    shown = [{key: value for key, value in row.items() if isinstance(value, str)} for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in rows[0]:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(", ".join(value) if isinstance(value, list) else value for value in row.values()))
+    *first, last = shown[0]
+    for heading in first:
+        table.add_column(heading, no_wrap=True, min_width=max(len(row[heading]) for row in shown))
+    table.add_column(last, no_wrap=True, overflow="ellipsis")
+    for row in shown:
+        table.add_row(*row.values())
     console().print(table)
 
 
@@ -52,15 +57,25 @@ def _specs() -> list[dict[str, str | list[str]]]:
 
 def _describe(path: Path) -> dict[str, str | list[str]]:
     text = path.read_text(encoding="utf-8")
-    first = text.partition("\n")[0]
     items = _ITEM.findall(text)
     return {
         "name": path.stem,
         "family": path.parent.name,
         "models": [name for kind, name in items if kind == "model"],
         "rules": [name for kind, name in items if kind == "rule"],
-        "about": first.lstrip("# ").rstrip(".") if first.startswith("#") else "",
+        "about": _first_sentence(text),
     }
+
+
+def _first_sentence(text: str) -> str:
+    """Of the header: the comment that the file begins with, up to an empty line of it."""
+    header: list[str] = []
+    for line in text.splitlines():
+        words = line.removeprefix("#").strip()
+        if not line.startswith("#") or not words:
+            break
+        header.append(words)
+    return " ".join(header).split(". ")[0].rstrip(".")
 
 
 def _targets() -> list[dict[str, str | list[str]]]:
