@@ -191,7 +191,9 @@ class Elaborator:
         result = build.apply(op, *args)
         plain = Apply(op, tuple(args))
         # `0 * x` still has the axes of `x`: what a text declares does not depend on what can be simplified.
-        return result if len(result.axes) == len(plain.axes) else plain
+        if len(result.axes) == len(plain.axes):
+            return result
+        return _over(plain.axes, result) if op == "where" and isinstance(args[0], Const) else plain
 
     def _check_kind(self, op: str, index: int, arg: Expr, span: Span) -> None:
         condition = op in builtins.LOGICAL or (op == "where" and index == 0)
@@ -414,3 +416,11 @@ class Elaborator:
         wanted = self.context.axes(target.axes)
         if set(wanted) != set(self.declared(value.axes)):
             self.context.fail(AxesDiffer(span, f"`{target.name.text}`", wanted, self.declared(value.axes)))
+
+
+def _over(axes: Axes, x: Expr) -> Expr:
+    """What a setting has chosen, with the axes of what it might have been."""
+    for axis in axes:
+        if axis not in x.axes:
+            x = Apply("where", (build.apply("ge", Index(axis), build.ZERO), x, x))
+    return x
