@@ -12,7 +12,7 @@ nothing. Nodes carry no source positions; a `Recurrence` or a `Function` keeps t
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar, cast
@@ -460,14 +460,14 @@ def with_children(node: Expr, new: tuple[Expr, ...]) -> Expr:
             return node
 
 
-def walk(roots: Iterable[Expr]) -> Iterator[Expr]:
-    """Every node below `roots` once, children before parents, without recursion."""
+def walk(roots: Iterable[Expr], known: Container[Expr] = ()) -> Iterator[Expr]:
+    """Every node below `roots` once, children before parents, without recursion; `known` nodes are left out."""
     seen: set[Expr] = set()
     for root in roots:
         stack: list[tuple[Expr, bool]] = [(root, False)]
         while stack:
             node, ready = stack.pop()
-            if node in seen:
+            if node in seen or node in known:
                 continue
             if ready:
                 seen.add(node)

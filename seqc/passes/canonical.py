@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Iterable, Mapping
+from functools import cache
 from functools import reduce as fold_left
 
 from seqc.ir import build
@@ -33,6 +34,7 @@ Monomial = tuple[tuple[Expr, int], ...]
 Poly = dict[Monomial, float]
 
 MAX_MONOMIALS = 256
+MAX_REMEMBERED = 100_000
 
 _digests: weakref.WeakKeyDictionary[Expr, str] = weakref.WeakKeyDictionary()
 
@@ -90,14 +92,21 @@ def fresh(axis: str, taken: Iterable[str]) -> str:
     return f"{base}~{count}"
 
 
+_polys: dict[Expr, Poly] = {}
+
+
 def poly(root: Expr) -> Poly:
-    """The polynomial of an expression."""
-    done: dict[Expr, Poly] = {}
-    for node in walk([root]):
-        done[node] = _poly(node, done)
-    return done[root]
+    """The polynomial of an expression; what was read lately is remembered."""
+    if root not in _polys:
+        if len(_polys) > MAX_REMEMBERED:
+            _polys.clear()
+            canonical.cache_clear()
+        for node in walk([root], _polys):
+            _polys[node] = _poly(node, _polys)
+    return _polys[root]
 
 
+@cache
 def canonical(expr: Expr) -> Expr:
     """The expression in canonical form."""
     return rebuild(poly(expr))

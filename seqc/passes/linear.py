@@ -159,8 +159,7 @@ def read_affine(states: Sequence[State], updates: Sequence[Expr]) -> Affine:
     for target, update in zip(states, updates, strict=True):
         for term in linear_form(update, by_leaf):
             if term.leaf is None:
-                if canonical(term.coefficient) is not ZERO:
-                    result.sources[target.name] = term.coefficient
+                result.sources[target.name] = term.coefficient
                 continue
             source = by_leaf[term.leaf]
             if not term.bound:
@@ -227,6 +226,9 @@ def _split(expr: Expr, pure: Callable[[Expr], bool]) -> list[list[Expr]]:
 
 def _gather(pairs: Iterable[tuple[Expr, Expr]]) -> list[tuple[Expr, Expr]]:
     """Pairs (x, y) with equal y as one, the x added up."""
+    pairs = list(pairs)
+    if len(pairs) == 1:
+        return pairs
     found: dict[Expr, tuple[Expr, Expr]] = {}
     for x, y in pairs:
         key = canonical(y)
