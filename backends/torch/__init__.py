@@ -1,7 +1,10 @@
 """The PyTorch backend: a self-contained, readable module that imports only torch.
 
+    from seqc.backends.torch import emit_rule, emit_model, rule, model
+
     module = rule(recurrence)                 # torch.nn.Module: forward, step, init_state
     module = rule(recurrence, mode="step")    # "reference", "step", or a mode of the scheduler: "scan", "chunk", "loop"
+    module = model(program)
     text = emit_rule(recurrence)              # what runs is exactly this text
 
 Importing this package does not import torch; making a module does.
@@ -9,40 +12,106 @@ Importing this package does not import torch; making a module does.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqc.ir.plan import Plan
+from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
-
-from .load import load_module
 
 if TYPE_CHECKING:
     import torch
 
+    from seqc.backend import Scheduled, Weights
+
 LOOPS = ("reference", "step")
+PlanOf = Callable[[Recurrence], Plan | None]
 
 
 def emit_rule(recurrence: Recurrence, plan: Plan | None = None, mode: str | None = None) -> str:
     """The text of a module for a rule."""
-    return _rule_text(recurrence, plan, mode)[0]
+    return _text(recurrence, _plans(plan, mode))[0]
+
+
+def emit_model(model: Model, mode: str | None = None) -> str:
+    """The text of a module for a model."""
+    return _text(model, _plans(None, mode))[0]
 
 
 def rule(
     recurrence: Recurrence, plan: Plan | None = None, mode: str | None = None, seed: int = 0
 ) -> torch.nn.Module:
     """A rule as a module, loaded from its emitted text."""
-    text, name = _rule_text(recurrence, plan, mode)
-    made: Any = getattr(load_module(text, name), name)(seed)
-    return made  # type: ignore[no-any-return]
+    return _loaded(recurrence, _plans(plan, mode), seed)
 
 
-def _rule_text(recurrence: Recurrence, plan: Plan | None, mode: str | None) -> tuple[str, str]:
-    from .module import emit_rule as emit
+def model(model: Model, mode: str | None = None, seed: int = 0) -> torch.nn.Module:
+    """A model as a module, loaded from its emitted text."""
+    return _loaded(model, _plans(None, mode), seed)
 
+
+def _plans(plan: Plan | None, mode: str | None) -> PlanOf:
     if mode in LOOPS:
-        return emit(recurrence, None)
-    if plan is None:
-        from seqc.passes.schedule import schedule
+        return lambda _: None
+    if plan is not None:
+        return lambda _: plan
+    from seqc.passes.schedule import schedule
 
-        plan = schedule(recurrence, mode)
-    return emit(recurrence, plan)
+    return lambda recurrence: schedule(recurrence, mode)
+
+
+def _text(whole: Recurrence | Model, plans: PlanOf, origin: str = "") -> tuple[str, str]:
+    from . import module
+
+    if isinstance(whole, Model):
+        return module.emit_model(whole, plans, origin)
+    return module.emit_rule(whole, plans(whole), origin)
+
+
+def _loaded(whole: Recurrence | Model, plans: PlanOf, seed: int, origin: str = "") -> torch.nn.Module:
+    from .load import load_module
+
+    text, name = _text(whole, plans, origin)
+    made: torch.nn.Module = getattr(load_module(text, name), name)(seed)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBackend:
+    """Writes a module; makes one."""
+
+    about: str = "a self-contained PyTorch module, with its weights"
+
+    def write(
+        self,
+        program: Scheduled,
+        folder: Path,
+        *,
+        weights: Weights | None,
+        seed: int,
+        options: Mapping[str, str],
+    ) -> None:
+        """Write `<name>.py`, `weights.safetensors` and `manifest.json`."""
+        from .write import write
+
+        write(program, folder, weights, seed, options)
+
+    def text(self, program: Scheduled) -> str:
+        """What `write` puts into the module's file."""
+        from .write import origin_of
+
+        return _text(program.whole, program.plan, origin_of(program))[0]
+
+    def module(self, program: Scheduled, mode: str | None = None, seed: int = 0) -> torch.nn.Module:
+        """A module, made of exactly the text that `write` writes; `mode` may be "reference" or "step"."""
+        from .diagnose import diagnosed
+        from .write import origin_of
+
+        with diagnosed(program):
+            plans: PlanOf = (lambda _: None) if mode in LOOPS else program.plan
+            return _loaded(program.whole, plans, seed, origin_of(program))
+
+
+BACKEND = TorchBackend()

@@ -11,7 +11,8 @@ from seqc.ir.recurrence import Parameter
 
 from .expressions import Scope, Value, all_axes, merged_order
 from .layout import split_statement
-from .names import Names
+from .names import RESERVED, Names
+from .splice import pieces
 from .primitives import Code
 
 WIDTH = 110
@@ -25,7 +26,7 @@ def print_constructor(parameters: Sequence[Parameter], sizes: Mapping[str, int],
         "        super().__init__()",
         "        draw = generator(seed)",
     ]
-    names = Names({"self", "draw"})
+    names = Names({*RESERVED, *pieces(), "self", "draw"})
     for parameter in parameters:
         lines += [f"        {line}" for line in _parameter(parameter, parameters, sizes, names)]
     return [*lines, *(f"        {line}" for line in more)]
@@ -45,7 +46,7 @@ def _parameter(parameter: Parameter, known: Sequence[Parameter], sizes: Mapping[
 
     scope.special = special
     for other in known:
-        scope.bind(other.leaf, f'self.weight("{other.name}", torch.empty(0)).detach()', lead=False)
+        scope.bind(other.leaf, f'self.exact("{other.name}", torch.empty(0)).detach()', lead=False)
     (value,) = scope.emit([parameter.initial])
     if value.code.number:
         text = f"torch.full({shape}, {value.code.text})"

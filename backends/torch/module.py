@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from seqc.ir.plan import Plan
+from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 
-from .names import Names, RESERVED
+from .functions import Classes, PlanOf
+from .names import RESERVED, Names
 from .rules import print_rule
 from .splice import imports, pieces, used
 
@@ -16,6 +18,16 @@ def emit_rule(rec: Recurrence, plan: Plan | None, origin: str = "", place: str =
     rule = print_rule(rec, plan, names, public=True, place=place)
     about = f"The rule `{rec.name}` as a module: forward, step, init_state."
     return assemble(rule.text, origin or f"rule {rec.name}", about, glossary(rec)), rule.name
+
+
+def emit_model(model: Model, plan: PlanOf, origin: str = "") -> tuple[str, str]:
+    """The text of a module with one model, and the name of its class."""
+    classes = Classes(plan)
+    name = classes.model(model)
+    about = f"The model `{model.name}`: forward, step, init_state."
+    sizes = {axis: size for axis, size in model.body.sizes.items() if "." not in axis}
+    body = "\n\n\n".join(text.strip("\n") for text in classes.texts)
+    return assemble(body, origin or f"model {model.name}", about, [f"{a}: {n}" for a, n in sizes.items()]), name
 
 
 def glossary(rec: Recurrence) -> list[str]:

@@ -28,6 +28,31 @@ def class_name(name: str) -> str:
     return "".join(part[0].upper() + part[1:] for part in parts) or "Rule"
 
 
+# What a module of ours has as attributes already: parameters of these names are looked up as items.
+TAKEN = frozenset({
+    "T_destination", "add_module", "again", "along", "apply", "begin", "bfloat16", "body", "buffers", "call_super_init",
+    "checkpoint", "children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "exactly", "extra_repr",
+    "float", "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "init_state",
+    "initial", "ipu", "like", "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules",
+    "named_parameters", "parameter_groups", "parameters", "place", "pooled", "ranks", "register_backward_hook",
+    "register_buffer", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook",
+    "register_module", "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook",
+    "requires_grad_", "sequence", "set_extra_state", "set_submodule", "share_memory", "single", "state_dict", "states",
+    "step", "to", "to_empty", "token", "train", "training", "type", "exact", "whole", "xpu", "zero_grad", "zeros",
+})  # fmt: skip
+
+
+def path_text(path: str) -> str:
+    """`.u.linear.weight`, as it follows `self`."""
+    text = ""
+    for part in path.split("."):
+        plain = part.isidentifier() and part.isascii() and not keyword.iskeyword(part) and part[0] != "_"
+        free = part not in TAKEN
+        text += f".{part}" if plain and free else f'["{part}"]'
+    return text
+
+
 class Names:
     """Gives out identifiers, each once."""
 

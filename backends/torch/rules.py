@@ -99,8 +99,8 @@ class _RulePrinter:
 
     def header(self) -> list[str]:
         rec = self.rec
-        ranks = ", ".join(str(len(leaf.axes)) for leaf in rec.inputs)
-        comma = "," if len(rec.inputs) == 1 else ""
+        ranks = ", ".join(str(len(leaf.axes)) for leaf in rec.inputs) or "0"
+        comma = "," if len(rec.inputs) <= 1 else ""
         lines = [f"class {self.name}(Rule):", f'    """{signature(rec)}"""', "", f"    ranks = ({ranks}{comma})"]
         states = [f'"{s.name}"' for s in rec.states] + [f'"{s.name}"' for s in rec.stores]
         states += [f'"{s.name}.count"' for s in rec.stores]
@@ -130,7 +130,7 @@ class _RulePrinter:
     def locals(self) -> list[str]:
         """The inputs' names inside methods."""
         names = Names({*BASE, "state", "reset"})
-        return [names.fresh(leaf.name) for leaf in self.rec.inputs]
+        return [names.fresh(leaf.name) for leaf in self.rec.inputs] or ["clock"]
 
     @property
     def given_locals(self) -> list[str]:
@@ -139,7 +139,7 @@ class _RulePrinter:
 
     def bind(self, scope: Scope, roots: Sequence[Expr]) -> None:
         """Inputs, and the parameters that `roots` use, under names of their own."""
-        for leaf, name in zip(self.rec.inputs, self.locals, strict=True):
+        for leaf, name in zip(self.rec.inputs, self.locals, strict=False):
             scope.bind(leaf, name)
         self.bind_parameters(scope, roots)
 
@@ -153,7 +153,7 @@ class _RulePrinter:
                 scope.bind(parameter.leaf, given[parameter.name], lead=False)
                 continue
             name = scope.names.fresh(parameter.name.split(".")[-1] if len(self.rec.parameters) < 9 else parameter.name)
-            scope.lines.append(f'{name} = self.weight("{parameter.name}", {like or scope.like})')
+            scope.lines.append(f'{name} = self.exact("{parameter.name}", {like or scope.like})')
             scope.bind(parameter.leaf, name, lead=False)
 
     def arguments(self) -> str:
@@ -247,9 +247,8 @@ class _RulePrinter:
         return scope.arranged(Value(Code(text), scope.sorted(axes), True, value.dtype), axes).code.text
 
     def _lead(self, scope: Scope) -> str:
-        for leaf, name in zip(self.rec.inputs, self.locals, strict=True):
-            return f"*{name}.shape[:-{len(leaf.axes)}], " if leaf.axes else f"*{name}.shape, "
-        return ""
+        rank = len(self.rec.inputs[0].axes) if self.rec.inputs else 0
+        return f"*{self.locals[0]}.shape[:-{rank}], " if rank else f"*{self.locals[0]}.shape, "
 
     def _method(
         self, name: str, more: str, scope: Scope, outputs: Sequence[str], results: Sequence[str]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -39,7 +40,7 @@ class Weights(nn.Module):
             parameter.decays = decays  # type: ignore[attr-defined]
             owner._parameters[last] = parameter
 
-    def weight(self, name: str, like: Tensor) -> Tensor:
+    def exact(self, name: str, like: Tensor) -> Tensor:
         """A parameter in the precision of `like`."""
         owner: Any = self
         for part in name.split("."):
@@ -52,6 +53,7 @@ class Rule(Weights):
     """A recurrence.  States are kept and advanced in single precision, or in double where module or inputs are."""
 
     ranks: ClassVar[tuple[int, ...]]  # how many axes each input has
+    states: ClassVar[tuple[str, ...]] = ()
     like: Tensor
 
     def __init__(self, seed: int | torch.Generator = 0) -> None:
@@ -109,7 +111,10 @@ class Rule(Weights):
             run.write(name, value)
         return tuple(x[:, None] for x in outputs) if run.single else outputs
 
-    states: ClassVar[tuple[str, ...]] = ()
+    def begin(self, run: Run, batch: int, *given: Tensor) -> None:
+        """Leave the states before the first token in `run`."""
+        for name, value in self.initial(batch, *given).items():
+            run.write(name, value)
 
     def zeros(self, batch: int, *shape: int, complex: bool = False) -> Tensor:
         """States of zeros."""
@@ -156,18 +161,39 @@ class Run:
     """One pass over some tokens: the states found, the states left, and the names of both."""
 
     def __init__(
-        self, state: States | None, reset: Tensor | None, single: bool, path: str = "", new: States | None = None
+        self,
+        clock: Tensor,
+        state: States | None,
+        reset: Tensor | None,
+        single: bool,
+        again: bool,
+        path: str = "",
+        new: States | None = None,
     ) -> None:
-        self.state, self.reset, self.single, self.path = state, reset, single, path
+        self.clock = clock  # zeros [batch, time]
+        self.state, self.reset, self.single, self.again, self.path = state, reset, single, again, path
         self.new: States = {} if new is None else new
 
     def at(self, name: str) -> Run:
         """The same pass, inside the part called `name`."""
-        return Run(self.state, self.reset, self.single, f"{self.path}{name}.", self.new)
+        path = f"{self.path}{name}."
+        return Run(self.clock, self.state, self.reset, self.single, self.again, path, self.new)
 
-    def apart(self) -> Run:
-        """The same pass, leaving its states in a place of its own."""
-        return Run(self.state, self.reset, self.single, self.path, {})
+    def through(self, part: nn.Module, *inputs: Tensor) -> Any:
+        """`part` applied; if asked for, computed again in the backward pass instead of kept."""
+        if not (self.again and part.training and torch.is_grad_enabled()):
+            return part(self, *inputs)
+
+        def body(*inputs: Tensor) -> tuple[Any, States]:
+            inner = Run(self.clock, self.state, self.reset, self.single, self.again, self.path)
+            return part(inner, *inputs), inner.new
+
+        out, new = checkpoint(body, *inputs, use_reentrant=False)
+        self.new.update(new)
+        return out
+
+    def zeros(self, *shape: int) -> Tensor:
+        return self.clock.new_zeros(shape)
 
     def read(self, name: str) -> Tensor | None:
         return None if self.state is None else self.state[self.path + name]
@@ -182,48 +208,48 @@ class Run:
 class Block(Weights):
     """A part of a model."""
 
-    def initial(self, run: Run, batch: int) -> None:
+    def initial(self, run: Run, batch: int, *given: Tensor) -> None:
         """Leave the states before the first token in `run`."""
-
-    def again(self, run: Run, function: Callable[..., Any], *inputs: Tensor, active: bool) -> Any:
-        """`function(run, *inputs)`, computed again in the backward pass instead of kept, when `active`."""
-        if not (active and self.training and torch.is_grad_enabled()):
-            return function(run, *inputs)
-
-        def body(*inputs: Tensor) -> tuple[Any, States]:
-            inner = run.apart()
-            return function(inner, *inputs), inner.new
-
-        out, new = checkpoint(body, *inputs, use_reentrant=False)
-        run.new.update(new)
-        return out
 
 
 class Network(Block):
-    """A whole model.  `state` is a flat dict of named tensors [batch, …]; set `checkpoint` to save memory in training."""
+    """A whole model.  `state` is a flat dict of named tensors [batch, …].
+
+    Set `checkpoint` to compute repeated blocks again in the backward pass instead of keeping what they made.
+    """
 
     checkpoint = False
     pooled: ClassVar[bool] = False
+    like: Tensor
+
+    def __init__(self, seed: int | torch.Generator = 0) -> None:
+        super().__init__()
+        self.register_buffer("like", torch.zeros(0), persistent=False)
 
     def body(self, run: Run, tokens: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def run(self, batch: int, time: int, state: States | None, reset: Tensor | None, single: bool) -> Run:
+        dtype = torch.float64 if self.like.dtype == torch.float64 else torch.float32
+        clock = torch.zeros(batch, time, dtype=dtype, device=self.like.device)
+        return Run(clock, state, reset, single, self.checkpoint)
 
     def forward(
         self, tokens: Tensor, state: States | None = None, reset: Tensor | None = None
     ) -> tuple[Tensor, States]:
         """Outputs [batch, time, …] and the states after the last token; `reset` [batch, time] begins anew."""
-        run = Run(state, reset, False)
+        run = self.run(tokens.shape[0], tokens.shape[1], state, reset, False)
         out = self.body(run, tokens)
         return out[:, 0] if self.pooled else out, run.new
 
     def step(self, token: Tensor, state: States) -> tuple[Tensor, States]:
         """One token a row, [batch, …]."""
-        run = Run(state, None, True)
+        run = self.run(token.shape[0], 1, state, None, True)
         return self.body(run, token[:, None])[:, 0], run.new
 
     def init_state(self, batch: int) -> States:
         """The states before the first token."""
-        run = Run(None, None, False)
+        run = self.run(batch, 0, None, None, False)
         self.initial(run, batch)
         return run.new
 
@@ -237,6 +263,16 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     kept = [p for p in module.parameters() if getattr(p, "decays", True)]
     free = [p for p in module.parameters() if not getattr(p, "decays", True)]
     return [{"params": kept}, {"params": free, "weight_decay": 0.0}]
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in single precision at least."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """`weight` [out, in] applied to `x` […, in]."""
+    return F.linear(x if x.dtype == weight.dtype else x.to(weight.dtype), weight)
 
 
 def restarted(state: States, initial: States, reset: Tensor) -> States:

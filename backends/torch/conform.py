@@ -1,0 +1,81 @@
+"""The forms of an emitted module that conformance examines."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqc.conformance.subject import Request, Tensors
+from seqc.ir.program import Model
+
+from . import BACKEND, LOOPS
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+
+
+def subjects(request: Request) -> Iterator[Form]:
+    """Token by token, then every parallel form that the rules allow; the scheduler's choice comes first."""
+    modes: dict[str, str | None] = {"default": None}
+    modes.update({mode: mode for mode in (LOOPS[0], *request.modes)})
+    for name, mode in modes.items():
+        made: Any = BACKEND.module(request.scheduled(mode))
+        made.load_state_dict({key: x.float() for key, x in request.weights.items()})
+        yield Form(name, made, isinstance(request.whole, Model), request.weights)
+
+
+@dataclass(eq=False)
+class Form:
+    """A module in one mode, in each of the widths."""
+
+    mode: str
+    module: Any
+    is_model: bool
+    weights: Tensors
+    backend: str = "torch"
+    differentiable: bool = True
+    resets: bool = True
+    made: dict[torch.dtype, Any] = field(default_factory=dict[torch.dtype, Any])
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        return DTYPES[:2] if self.is_model else DTYPES
+
+    @property
+    def maps(self) -> bool:
+        return not self.is_model
+
+    def at(self, dtype: torch.dtype) -> Any:
+        """The module in that width, with the weights rounded to it."""
+        if dtype not in self.made:
+            made = copy.deepcopy(self.module).to(dtype).eval()
+            made.load_state_dict({name: x.to(dtype) for name, x in self.weights.items()})
+            self.made[dtype] = made
+        return self.made[dtype]
+
+    def run(
+        self, inputs: Tensors, dtype: torch.dtype, state: Any = None, reset: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        given: dict[str, Any] = {} if reset is None else {"reset": reset}
+        return self._call(self.at(dtype), inputs, state=state, **given)
+
+    def step(self, inputs: Tensors, dtype: torch.dtype, state: Any = None) -> tuple[tuple[Tensor, ...], Any]:
+        return self._call(self.at(dtype).step, inputs, state=state)
+
+    def _call(self, call: Any, inputs: Tensors, **given: Any) -> tuple[tuple[Tensor, ...], Any]:
+        result = call(*inputs.values(), **given) if self.is_model else call(**inputs, **given)
+        outputs, state = result
+        return (outputs if isinstance(outputs, tuple) else (outputs,)), state
+
+    def states(self, state: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        return dict(state or {})
+
+    def bytes_of(self, state: Mapping[str, Tensor]) -> int:
+        return sum(x.numel() * x.element_size() for x in state.values())
+
+    def parameters(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        return {name: x for name, x in self.at(dtype).named_parameters() if name in self.weights}
