@@ -193,7 +193,7 @@ class Checked:
     def check(self, bag: Bag) -> None:
         """Everything that can be said without settings: every rule and block alone, and every model by its defaults."""
         session = Session(bag)
-        for definition in self.module.own:
+        for definition in self.module.items.values():
             node = definition.node
             try:
                 use = self._defaults_of(definition, bag) if isinstance(node, tree.Model) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seqc.bundled import folder
 from seqc.check import builtins
 from seqc.check.library import Library, standard
 from seqc.check.limits import MAX_FILES, MAX_USES
@@ -36,7 +37,10 @@ class Module:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads a text and the files that it uses, each once."""
+    """Reads a text and the files that it uses, each once.
+
+    What the text itself defines is the program's own; what used files define is there to be called.
+    """
 
     bag: Bag
     root: Path | None
@@ -51,9 +55,9 @@ class Reader:
             if isinstance(item, tree.Use):
                 self._use(item, source, depth)
             else:
-                self._define(item)
+                self._define(item, own=depth == 0)
 
-    def _define(self, item: tree.Rule | tree.Block | tree.Model) -> None:
+    def _define(self, item: tree.Rule | tree.Block | tree.Model, own: bool) -> None:
         name = item.name
         before = self.module.items.get(name.text)
         if before is not None:
@@ -64,14 +68,19 @@ class Reader:
         check_header(self.bag, item)
         definition = Definition(item, self.module)
         self.module.items[name.text] = definition
-        self.module.own.append(definition)
+        if own:
+            self.module.own.append(definition)
 
     def _use(self, use: tree.Use, source: Source, depth: int) -> None:
         if use.library:
             if use.path != "std":
                 self.bag.add(UnknownLibrary(use.span, use.path))
             return
-        path = self._inside(use, source)
+        try:
+            path = self._find(use, source)
+        except (OSError, RuntimeError, ValueError):  # a name that no file can have, links in a circle
+            path = None
+            self.bag.add(FileNotFound(use.span, use.path))
         if path is None or path in self.seen:
             return
         if depth >= MAX_USES or len(self.seen) >= MAX_FILES:
@@ -85,27 +94,49 @@ class Reader:
         else:
             self.bag.add(found(use))
 
-    def _inside(self, use: tree.Use, source: Source) -> Path | None:
-        """The file that a `use` means; it never lies outside the folder of the spec."""
+    def _find(self, use: tree.Use, source: Source) -> Path | None:
+        """The file that a `use` means: beside the file that says it, or, as `std/...`, one that comes with seqc."""
         written = use.path
-        absolute = written.startswith(("/", "\\")) or ":" in written or "\0" in written
-        if absolute or self.root is None:
-            missing = not absolute and ".." not in Path(written).parts
-            fault: Diagnostic = FileNotFound(use.span, written) if missing else PathOutside(use.span, written)
-            self.bag.add(fault)
-            return None
-        folder = self.root if source.path is None else source.path.resolve().parent
-        path = (folder / written).resolve()
-        if not path.is_relative_to(self.root):
+        if written.startswith(("/", "\\")) or ":" in written or "\0" in written:
             self.bag.add(PathOutside(use.span, written))
             return None
-        if not path.is_file():
-            nearby = (
-                tuple(sorted(p.name for p in path.parent.glob("*.seq")))[:50] if path.parent.is_dir() else ()
-            )
-            self.bag.add(FileNotFound(use.span, written, nearby))
-            return None
-        return path
+        if source.path is not None:
+            root = self._root(source.path)
+            path = (source.path.resolve().parent / written).resolve()
+            if not path.is_relative_to(root):
+                self.bag.add(PathOutside(use.span, written))
+                return None
+            if path.is_file():
+                return path
+        shipped = _shipped(written)
+        if shipped is None:
+            outside = source.path is None and ".." in Path(written).parts
+            nearby = () if source.path is None else _beside(source.path, written)
+            fault = PathOutside(use.span, written) if outside else FileNotFound(use.span, written, nearby)
+            self.bag.add(fault)
+        return shipped
+
+    def _root(self, path: Path) -> Path:
+        """The folder that `use` in this file must not leave."""
+        library = folder("specs").resolve()
+        inside = path.resolve().is_relative_to(library)
+        return library if inside or self.root is None else self.root
+
+
+def _beside(path: Path, written: str) -> tuple[str, ...]:
+    """The files that may have been meant, as they would be written."""
+    names = sorted(other.relative_to(path.parent).as_posix() for other in path.parent.glob("*.seq"))
+    names += sorted(other.relative_to(path.parent).as_posix() for other in path.parent.glob("*/*.seq"))
+    return tuple(name for name in names[:100] if name != written)
+
+
+def _shipped(written: str) -> Path | None:
+    """`std/gated/mamba.seq` is the spec of that name that comes with seqc."""
+    if not written.startswith("std/"):
+        return None
+    library = folder("specs").resolve()
+    path = (library / written.removeprefix("std/")).resolve()
+    return path if path.is_relative_to(library) and path.suffix == ".seq" and path.is_file() else None
 
 
 class Unreadable:

@@ -29,12 +29,13 @@ def test_a_file_brings_its_items(tmp_path: Path) -> None:
         lib__b_seq="",
     )
     spec = seqc.load(tmp_path / "main.seq")
-    assert (spec.rules, spec.blocks) == (("keep",), ("b",))
+    assert (spec.rules, spec.blocks) == ((), ("b",))
+    assert spec.rule("keep", d=2).recurrence.name == "keep"
 
 
 def test_a_file_is_read_once(tmp_path: Path) -> None:
     write(tmp_path, main_seq='use "a.seq"\nuse "./a.seq"', a_seq=RULE)
-    assert seqc.load(tmp_path / "main.seq").rules == ("keep",)
+    assert seqc.load(tmp_path / "main.seq").rule("keep", d=2).name == "keep"
 
 
 @pytest.mark.parametrize("path", ["../a.seq", "/etc/passwd", "lib/../../a.seq", "C:/a.seq", "\\a.seq"])
@@ -65,3 +66,21 @@ def test_what_is_no_text_is_said(tmp_path: Path) -> None:
         seqc.load(tmp_path / "main.seq")
     with pytest.raises(UserError, match="there is no file"):
         seqc.load(tmp_path / "other.seq")
+
+
+@pytest.mark.parametrize(
+    "path", ["x" * 300 + ".seq", "x/" * 3000 + "a.seq", "loop.seq", "", ".", "std/", "std/../../x"]
+)
+def test_names_that_no_file_has(tmp_path: Path, path: str) -> None:
+    write(tmp_path, main_seq=f'use "{path}"\n{RULE}')
+    (tmp_path / "loop.seq").symlink_to(tmp_path / "loop.seq")
+    with pytest.raises(seqc.SpecError) as caught:
+        seqc.load(tmp_path / "main.seq")
+    assert caught.value.codes[0] in ("E0701", "E0702")
+
+
+def test_specs_that_come_with_seqc_can_be_used() -> None:
+    spec = seqc.loads('use "std/hybrid/griffin.seq"\nblock b(x[d]) { return recurrent(x, 8) }')
+    assert spec.blocks == ("b",)
+    assert spec.models == ()
+    assert spec.block(d=4).function.outputs
