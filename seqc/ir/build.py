@@ -65,6 +65,8 @@ def _sub(x: Expr, y: Expr) -> Expr | None:
         return neg(y)
     if isinstance(y, Apply) and y.op == "neg":
         return add(x, y.args[0])
+    if is_const(x, 1) and isinstance(y, Apply) and y.op == "exp" and y.dtype is DType.REAL:
+        return neg(apply("expm1", y.args[0]))  # 1 - exp(x) loses every digit where exp(x) is near 1
     return ZERO if x is y else None
 
 
