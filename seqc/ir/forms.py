@@ -292,6 +292,7 @@ class RecurrenceForm(OwnerForm):
     states: tuple[StateForm, ...]
     stores: tuple[StoreForm, ...]
     updates: tuple[Ref, ...]
+    mapped: Axes = ()
 
 
 class FunctionForm(OwnerForm):

@@ -168,7 +168,7 @@ def _callable_form(
         for s in callee.stores
     )
     updates = tuple(at[update] for update in callee.updates)
-    return RecurrenceForm(**common, states=states, stores=stores, updates=updates)
+    return RecurrenceForm(**common, states=states, stores=stores, updates=updates, mapped=callee.mapped)
 
 
 def _roots(owner: Recurrence | Function) -> list[Expr]:
@@ -282,4 +282,5 @@ def _read_owner(
         sizes,
         names,
         origins,
+        form.mapped,
     )
