@@ -122,7 +122,7 @@ TOKEN = re.compile(r"#[^\n]*|\"[^\"]*\"|[A-Za-z_]\w*'?|[0-9][0-9.e-]*|[<>=!]=|->
 SPACES = ["", " ", "  ", "\n", "\n\n", "\n\n\n", "\t", "\r\n", " # note\n", "\n# note\n", "\n\n  # a # b\n\n"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_formatting_is_idempotent_and_keeps_the_tree_and_the_comments(data: st.DataObject) -> None:
     words = TOKEN.findall(data.draw(st.sampled_from([FIVE, OTHER])))
