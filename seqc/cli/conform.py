@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqc.cli.common import Json, Name, Settings, Spec
+from seqc.cli.common import (
+    Json,
+    Settings,
+    Spec,
+    chosen,
+    console,
+    find_spec,
+    parse_settings,
+    print_diagnostics,
+)
+from seqc.output import write_file
+
+if TYPE_CHECKING:
+    from seqc.conformance import Report
 
 
 def command(
     spec: Spec,
-    name: Name = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", "-n", help="Only this model or rule; may be repeated.")
+    ] = None,
     settings: Settings = None,
-    target: Annotated[list[str] | None, typer.Option(help="Only this backend; may be repeated.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="The checks that matter most, in seconds.")] = False,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", "-t", help="Only this backend; may be repeated.")
+    ] = None,
+    check: Annotated[
+        list[str] | None, typer.Option("--check", help="Only this check; may be repeated.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Trained weights, as safetensors.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer lengths and dtypes: seconds a rule.")] = False,
     json: Json = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a JUnit report.")] = None,
 ) -> None:
@@ -29,3 +55,45 @@ def command(
       seqc conform gated_delta --fast
       seqc conform mine.seq --target torch --junit report.xml
     """
+    report = _examined(find_spec(spec), name, parse_settings(settings), target, check, weights, fast)
+    if junit is not None:
+        write_file(junit, report.to_junit())
+    if json:
+        print(report.to_json())
+    else:
+        report.print(console())
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def _examined(
+    path: Path,
+    names: list[str] | None,
+    settings: dict[str, float],
+    targets: list[str] | None,
+    checks: list[str] | None,
+    weights: Path | None,
+    fast: bool,
+) -> Report:
+    from seqc.conformance import conform
+    from seqc.spec import load
+    from seqc.weights import read_weights
+
+    spec = load(path)
+    print_diagnostics(spec.warnings)
+    tensors = None
+    if weights is not None:
+        tensors = read_weights(weights, chosen(path, names[0] if names else None, settings).whole)
+    with _progress() as show:
+        return conform(
+            spec, targets, names, fast=fast, weights=tensors, only=checks, progress=show, settings=settings
+        )
+
+
+@contextmanager
+def _progress() -> Generator[Callable[[str], None]]:
+    """A line on the terminal that says what is being examined; nothing where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with console(sys.stderr).status("reading the spec") as status:
+        yield status.update

@@ -200,6 +200,32 @@ def test_run_wants_a_compiled_folder(seqc: Seqc, keep: Path) -> None:
     assert seqc("run", "nowhere", "--prompt", "x").code == 1
 
 
+# --- conform -------------------------------------------------------------------------------------------------------
+
+
+def test_conform_reports(seqc: Seqc, keep: Path) -> None:
+    done = seqc("conform", keep, "--fast", "--check", "values", "--check", "steps", "--junit", "report.xml", "--json")
+    assert done.code == 0
+    assert done.json["passed"] is True
+    assert {outcome["backend"] for outcome in done.json["outcomes"]} >= {"torch", "onnx"}
+    assert Path("report.xml").read_text().startswith("<?xml")
+
+
+def test_conform_fails_loudly(seqc: Seqc, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqc import oracle
+
+    right = oracle.run_recurrence
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        outputs, state = right(*arguments, **options)
+        return tuple(1.001 * output for output in outputs), state
+
+    monkeypatch.setattr("seqc.conformance.case.run_recurrence", wrong)
+    done = seqc("conform", keep, "--fast", "--target", "onnx", "--check", "values")
+    assert done.code == 1
+    assert "failed" in done.out
+
+
 # --- list ----------------------------------------------------------------------------------------------------------
 
 
