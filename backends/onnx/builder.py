@@ -131,9 +131,11 @@ class Builder:
             builder = builder.parent
         return builder
 
-    def forget(self) -> None:
-        """Let the next node be made anew even if an equal one exists (a graph's outputs have to differ)."""
-        self._made.clear()
+    def result(self, value: ir.Value, taken: set[ir.Value]) -> ir.Value:
+        """A value as an output of this graph: itself if it is made here and no output yet, else a copy."""
+        if self.home[value] is self and value.producer() is not None and value not in taken:
+            return value
+        return self._make("Identity", (value,), 1, "", "same", {})[0]
 
     def _find(self, key: tuple[Any, ...]) -> tuple[ir.Value, ...] | None:
         builder: Builder | None = self

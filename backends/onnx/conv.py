@@ -10,8 +10,9 @@ import onnx_ir as ir
 from seqc.ir.expr import Conv, DType
 
 from .builder import Builder
+from .control import branch
 from .stores import Documents
-from .tensors import BATCH, TIME, Space, Tensor, leading_first
+from .tensors import BATCH, TIME, Space, Tensor
 
 TAP = "%window"
 
@@ -159,29 +160,3 @@ def _with_resets(
         "Slice", space.transpose(cleared, order).value, space.length(TIME), space.length("%long"), b.ints(1)
     )
     return [_sum(space, terms), Tensor(last, (BATCH, TAP, *node.arg.axes))]
-
-
-def branch(
-    space: Space,
-    condition: Tensor,
-    then: Callable[[Space], list[Tensor]],
-    otherwise: Callable[[Space], list[Tensor]],
-) -> list[Tensor]:
-    """An ONNX `If` on whether any entry of `condition` holds; both branches give tensors with the same axes."""
-    b = space.builder
-    flag = b.op("ReduceMax", space.cast(condition, DType.INT).value, keepdims=0)
-    flag = b.op("Cast", flag, to=9)
-    graphs: list[ir.Graph] = []
-    orders: list[tuple[str, ...]] = []
-    for make in (otherwise, then):
-        child = Builder(b, hoist=False)
-        results = make(space.inside(child))
-        if not orders:
-            orders = [leading_first(t.axes) for t in results]
-        outs = [
-            child.op("Identity", space.inside(child).transpose(t, o).value)
-            for t, o in zip(results, orders, strict=True)
-        ]
-        graphs.append(child.graph("branch", outs, {}))
-    values = b.ops("If", flag, count=len(orders), else_branch=graphs[0], then_branch=graphs[1])
-    return [Tensor(v, o) for v, o in zip(values, orders, strict=True)]

@@ -11,8 +11,8 @@ from seqc.diagnostics.targets import NotSupported
 from seqc.errors import UserError
 from seqc.source import Source
 
+from .control import Unsupported
 from .export import PROFILES
-from .scans import Unsupported
 
 
 @contextmanager

@@ -32,9 +32,11 @@ from seqc.ir.expr import (
     leaves,
 )
 
+from .control import Unsupported
 from .pairs import COMPLEX_PRIMITIVES, Number, Pair, both
 from .primitives import LOGICAL, PRIMITIVES
-from .scans import Unsupported, contract, linear_scan, running_sum, solve_lower, spread
+from .scans import contract, linear_scan, product_kernel, running_product, running_sum, spread
+from .solve import solve_lower
 from .tensors import Space, Tensor
 
 LOWEST = -3.0e38  # stands for minus infinity in a softmax, where some entry of every row is finite
@@ -164,19 +166,24 @@ class Lowering:
             case Softmax():
                 return self._softmax(node)
             case Scan():
-                source = self.env[node.source]
-                if node.decay is build.ONE and node.columns is None:
-                    return running_sum(
-                        self.space, spread(self.space, source, node.axis), node.axis, node.reverse
-                    )
-                return linear_scan(
-                    self.space, self.env[node.decay], source, node.axis, node.reverse, node.columns
-                )
+                return self._scan(node)
             case Solve():
                 matrix, rhs = self.env[node.matrix], self.env[node.rhs]
                 if isinstance(matrix, Pair) or isinstance(rhs, Pair):
                     raise Unsupported("solve a complex triangular system")
                 return solve_lower(self.space, matrix, rhs, node.rows, node.columns, node.upper)
+
+    def _scan(self, node: Scan) -> Number:
+        space, axis, source = self.space, node.axis, self.env[node.source]
+        if node.columns is None and node.decay is build.ONE:
+            return running_sum(space, spread(space, source, axis), axis, node.reverse)
+        decay = self.env[node.decay]
+        if node.columns is None and not node.reverse and isinstance(decay, Tensor) and axis in decay.axes:
+            if (other := _identity_over(node)) is not None:
+                return product_kernel(space, decay, axis, other)
+            if node.source is build.where(_first(axis), node.decay, build.ZERO):
+                return running_product(space, decay, axis)
+        return linear_scan(space, decay, source, axis, node.reverse, node.columns)
 
     def _mask(self, node: Expr, axis: str) -> Tensor:
         """Which entries of a growing axis count for a reduction of `node`."""
@@ -288,6 +295,19 @@ class Lowering:
             "Gather", table.value, self.space.cast(index, DType.INT).value, axis=place
         )
         return Tensor(value, (*table.axes[:place], *index.axes, *table.axes[place + 1 :]))
+
+
+def _first(axis: str) -> Expr:
+    return build.apply("eq", Index(axis), build.ZERO)
+
+
+def _identity_over(node: Scan) -> str | None:
+    """The other axis, if the source of a scan is 1 where both are equal and 0 elsewhere."""
+    for other in node.source.axes:
+        same = build.apply("eq", Index(node.axis), Index(other))
+        if other not in node.decay.axes and node.source is build.where(same, build.ONE, build.ZERO):
+            return other
+    return None
 
 
 def _vanishes(factor: Expr, axis: str) -> bool:

@@ -1,30 +1,75 @@
-"""Linear recurrences and triangular systems along an axis of fixed length, in a fixed number of nodes."""
+"""Linear recurrences along an axis of fixed length in a fixed number of nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-import onnx_ir as ir
 
 from seqc.ir.expr import Axes, DType
 
-from .builder import Builder
+from .control import Unsupported, branch
 from .pairs import Number, Pair, add, both, mul, pair
-from .tensors import BATCH, Space, Tensor
+from .tensors import Space, Tensor
 
 
-class Unsupported(Exception):
-    """What this backend cannot express; the text completes the sentence "the ONNX backend cannot …"."""
+def product_kernel(space: Space, gate: Tensor, axis: str, other: str) -> Tensor:
+    """`Π gate[l]` over `other < l <= axis`, 0 where `axis < other`: the influence of one token on a later one.
+
+    Logarithms are summed over masks, so that no difference of long sums is taken; a gate of 0 gives minus infinity and
+    then exactly 0, and signs are multiplied apart.
+    """
+    here, there = space.positions(axis), space.positions(other)
+    after = space.elementwise("Greater", here, there, kind=DType.BOOL)
+    upto = space.cast(space.elementwise("GreaterOrEqual", here, there, kind=DType.BOOL), DType.REAL)
+    logs, signs = _logs(space, gate, axis)
+    masked = space.elementwise("Where", after, logs, space.number(0), kind=DType.REAL)
+    total = running_sum(space, masked, axis)
+    assert isinstance(total, Tensor)
+    signed = space.mul(space.mul(upto, signs), space.rename(signs, {axis: other}))
+    return space.mul(space.elementwise("Exp", total), signed)
+
+
+def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
+    """`Π gate[l]` over `l <= axis`."""
+    logs, signs = _logs(space, gate, axis)
+    total = running_sum(space, logs, axis)
+    assert isinstance(total, Tensor)
+    return space.mul(space.elementwise("Exp", total), signs)
+
+
+def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
+    """The logarithms of the magnitudes, and 1 or -1 for the sign of the running product.
+
+    Gates are seldom negative: where none is, the signs are a single 1.
+    """
+    negative = space.elementwise("Less", gate, space.number(0), kind=DType.BOOL)
+
+    def changing(inner: Space) -> list[Tensor]:
+        count = running_sum(inner, inner.cast(negative, DType.REAL), axis)
+        assert isinstance(count, Tensor)
+        pairs = inner.elementwise("Floor", inner.mul(count, inner.number(0.5)))
+        odd = inner.elementwise("Sub", count, inner.mul(pairs, inner.number(2)))
+        return [inner.elementwise("Sub", inner.number(1), inner.mul(odd, inner.number(2)))]
+
+    def positive(inner: Space) -> list[Tensor]:
+        return [Tensor(inner.builder.constant(np.ones([1] * len(gate.axes)), "float32"), gate.axes)]
+
+    (signs,) = branch(space, negative, changing, positive)
+    return space.elementwise("Log", space.elementwise("Abs", gate)), signs
 
 
 def shift(space: Space, x: Number, axis: str, by: int) -> Number:
     return both(x, lambda t: space.shift(t, axis, by))
 
 
-def running_sum(space: Space, x: Number, axis: str, reverse: bool) -> Number:
+def running_sum(space: Space, x: Number, axis: str, reverse: bool = False) -> Number:
+    """`CumSum`, which is slow along the last dimension: the axis trades places with the one before it."""
+
     def total(tensor: Tensor) -> Tensor:
+        if tensor.axes[-1] == axis and len(tensor.axes) > 1:
+            tensor = space.transpose(tensor, (*tensor.axes[:-2], axis, tensor.axes[-2]))
         place = space.builder.constant(tensor.axes.index(axis), "int64")
         value = space.builder.op("CumSum", tensor.value, place, reverse=int(reverse))
         return Tensor(value, tensor.axes, tensor.kind)
@@ -100,91 +145,3 @@ def _sum_product(space: Space, factors: Sequence[Tensor], over: Sequence[str], a
     lacking = tuple(a for a in over if a not in present and a in axes)
     ones = [space.filled(1.0, lacking)] if lacking else []
     return space.contract([*factors, *ones], over)
-
-
-def solve_lower(space: Space, matrix: Tensor, rhs: Tensor, rows: str, columns: str, upper: bool) -> Tensor:
-    """The x with `x = rhs + matrix · x` for a strictly triangular matrix, through its inverse.
-
-    The inverse of a block-triangular matrix is built from the inverses of its two diagonal blocks, from blocks of one
-    entry up: as stable as substitution, unlike the product of the matrix's powers, whose entries can be binomials.
-    """
-    size = space.fixed(rows)
-    if size is None:
-        raise Unsupported("solve a triangular system of unknown size")
-    if upper:
-        matrix = space.rename(matrix, {rows: columns, columns: rows})
-    others = tuple(a for a in matrix.axes if a not in (rows, columns))
-    matrix = space.transpose(matrix, (*others, rows, columns))
-    inverse = Tensor(_inverse(space.builder, matrix, size), matrix.axes)
-    if upper:
-        inverse = space.rename(inverse, {rows: columns, columns: rows})
-    return space.matmul(inverse, space.rename(rhs, {rows: columns}), [columns])
-
-
-def _inverse(b: Builder, matrix: Tensor, size: int) -> ir.Value:
-    """(I - matrix)^-1 over the last two dimensions."""
-    place = np.arange(size)
-    result: ir.Value | None = None
-    half = 1
-    while half < size:
-        block, later = place // (2 * half), (place // half) % 2
-        mask = (block[:, None] == block[None, :]) & (later[:, None] == 1) & (later[None, :] == 0)
-        below = b.op("Mul", matrix.value, b.constant(mask, "float32"))
-        if result is None:
-            result = b.op("Add", below, b.constant(np.eye(size), "float32"))
-        else:
-            result = b.op("Add", result, b.op("MatMul", b.op("MatMul", result, below), result))
-        half *= 2
-    return result if result is not None else b.op("Add", matrix.value, b.constant(np.eye(size), "float32"))
-
-
-Body = Callable[[Space, list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]
-
-
-def loop(
-    space: Space, axis: str, states: Sequence[Tensor], scanned: Sequence[Tensor], body: Body
-) -> tuple[list[Tensor], list[Tensor]]:
-    """An ONNX `Scan` over `axis`: the states after the last entry, and what `body` returns, stacked along `axis`.
-
-    `body(space, states, entries)` gets the tensors without `axis`; the states that it returns are brought to the axes
-    of those that came in.
-    """
-    scanned = list(scanned) or [space.positions(axis)]
-    child = Builder(space.builder)
-    inner = space.inside(child)
-    states_in = [_body_input(inner, "before", t, t.axes) for t in states]
-    entries = [_body_input(inner, "entry", t, tuple(a for a in t.axes if a != axis)) for t in scanned]
-    after, results = body(inner, states_in, entries)
-    after = [inner.expand(t, s.axes) for t, s in zip(after, states, strict=True)]
-    outs: list[Tensor] = []
-    for tensor in (*after, *results):
-        outs.append(
-            Tensor(child.op("Identity", tensor.value, name=f"out{len(outs)}"), tensor.axes, tensor.kind)
-        )
-        child.forget()
-    places = [int(bool(t.axes) and t.axes[0] == BATCH) for t in outs[len(states) :]]
-    values = space.builder.ops(
-        "Scan",
-        *(t.value for t in states),
-        *(t.value for t in scanned),
-        count=len(outs),
-        body=child.graph("body", [t.value for t in outs], {}),
-        num_scan_inputs=len(scanned),
-        scan_input_axes=[t.axes.index(axis) for t in scanned],
-        scan_output_axes=places,
-    )
-    finals = [Tensor(v, t.axes, t.kind) for v, t in zip(values, states, strict=False)]
-    stacked = [
-        Tensor(v, (*t.axes[:place], axis, *t.axes[place:]), t.kind)
-        for v, t, place in zip(values[len(states) :], outs[len(states) :], places, strict=True)
-    ]
-    return finals, stacked
-
-
-def _body_input(space: Space, name: str, tensor: Tensor, axes: Axes) -> Tensor:
-    shape: list[int | str] = []
-    for axis in axes:
-        size = space.fixed(axis)
-        shape.append(size if size is not None else axis.strip("%"))
-    dtype = {DType.REAL: "float32", DType.INT: "int64", DType.BOOL: "bool"}[tensor.kind]
-    return Tensor(space.builder.input(name, dtype, shape), axes, tensor.kind)

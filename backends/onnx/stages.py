@@ -1,4 +1,4 @@
-"""Plans as graphs: tokens cut into blocks, one ONNX `Scan` over the blocks, everything else for all blocks at once."""
+"""Plans as graphs: tokens cut into blocks, and one ONNX `Scan` over the blocks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves
+from seqc.ir.expr import DType, Expr, Leaf, leaves
 from seqc.ir.plan import TOKEN, Plan, Stage
 from seqc.ir.recurrence import State
 
+from .control import loop
 from .lower import Lowering
 from .pairs import Number, Pair, both, pair
-from .scans import loop
-from .tensors import BATCH, BLOCKS, TIME, Space, Tensor, leading_first
+from .tensors import BATCH, BLOCKS, TIME, Space, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +41,19 @@ def _run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict
     space.dynamic[BLOCKS] = (
         token.space.dynamic[TIME] if stage.block == 1 else _block_count(space, stage.block)
     )
+    space.outer = _outer_axes(stage)
     blocks = Lowering(space, {})
     for item in stage.inputs:
         value = token.value(item.value)
         blocks.env[item.leaf] = (
             value if item.constant else _to_blocks(space, value, stage.block, item.padding)
         )
-    for leaf, expr in stage.pre:
-        blocks.env[leaf] = blocks.value(expr)
-    inside = stage.block == 1
-    finals, results = _scan_blocks(blocks, stage, before, inside)
-    if inside:
-        for read, value in zip(stage.reads, results, strict=True):
+    finals, results = _scan_blocks(blocks, stage, before)
+    for read, value in zip(stage.reads, results, strict=True):
+        if stage.block == 1:
             token.env[read.leaf] = both(value, lambda t: space.rename(t, {BLOCKS: TIME}))
-    else:
-        blocks.env.update(zip((s.leaf for s in stage.carried), results, strict=True))
-        for read in stage.reads:
-            token.env[read.leaf] = both(blocks.value(read.value), lambda t: _to_tokens(space, t))
+        else:
+            token.env[read.leaf] = both(value, lambda t: _to_tokens(space, t))
     return dict(zip((s.name for s in stage.carried), finals, strict=True))
 
 
@@ -68,6 +64,13 @@ def _whole(space: Space, state: State, value: Number) -> Number:
         return complete
     z = pair(space, complete)
     return Pair(z.re, space.expand(z.im, (BATCH, *state.axes)))
+
+
+def _outer_axes(stage: Stage) -> frozenset[str]:
+    """The axes that all inputs have beside others: matrix products run once for each entry along them."""
+    kinds = {frozenset(item.leaf.axes) - {TOKEN} for item in stage.inputs if not item.constant}
+    kinds.discard(frozenset())
+    return frozenset.intersection(*kinds) if len(kinds) > 1 else frozenset()
 
 
 def _one_block(token: Lowering, stage: Stage, before: Sequence[Number]) -> dict[str, Number]:
@@ -96,7 +99,7 @@ def _block_count(space: Space, block: int) -> ir.Value:
 
 
 def _with_time(space: Space, tensor: Tensor) -> Tensor:
-    axes = leading_first((*tensor.axes, TIME))
+    axes = space.ordered((*tensor.axes, TIME))
     return space.transpose(tensor, axes) if TIME in tensor.axes else space.expand(tensor, axes)
 
 
@@ -113,11 +116,11 @@ def _to_blocks(space: Space, value: Number, block: int, padding: float) -> Numbe
         tensor = _with_time(space, tensor)
         padded = space.pad_end(tensor, TIME, missing, fill)
         place = tensor.axes.index(TIME)
-        lead = [0] * place
         rest = tensor.axes[place + 1 :]
         sizes = [space.fixed(a) or 0 for a in rest]
-        result = b.op("Reshape", padded.value, b.ints(*lead, -1, block, *sizes))
-        return Tensor(result, (*tensor.axes[:place], BLOCKS, TOKEN, *rest), tensor.kind)
+        value = b.op("Reshape", padded.value, b.ints(*[0] * place, -1, block, *sizes))
+        result = Tensor(value, (*tensor.axes[:place], BLOCKS, TOKEN, *rest), tensor.kind)
+        return space.transpose(result, space.ordered(result.axes))
 
     if isinstance(value, Pair):
         return Pair(split(value.re, padding), split(value.im, 0.0))
@@ -128,7 +131,7 @@ def _to_tokens(space: Space, tensor: Tensor) -> Tensor:
     """Block level to token level, without the padding."""
     if BLOCKS not in tensor.axes and TOKEN not in tensor.axes:
         return tensor
-    rest = tuple(a for a in leading_first(tensor.axes) if a not in (BATCH, BLOCKS, TOKEN))
+    rest = tuple(a for a in space.ordered(tensor.axes) if a not in (BATCH, BLOCKS, TOKEN))
     lead = (BATCH,) if BATCH in tensor.axes else ()
     full = space.expand(tensor, (*lead, BLOCKS, TOKEN, *rest))
     b, place = space.builder, len(lead)
@@ -155,12 +158,16 @@ def _again(shapes: Iterable[Number], parts: Sequence[Tensor]) -> list[Number]:
 
 
 def _scan_blocks(
-    blocks: Lowering, stage: Stage, before: Sequence[Number], inside: bool
+    blocks: Lowering, stage: Stage, before: Sequence[Number]
 ) -> tuple[list[Number], list[Number]]:
-    """The states after the last block, and for each block its reads (`inside`) or the states that it began with."""
-    wanted = [read.value for read in stage.reads] if inside else []
-    used = [leaf for leaf in _in_order([*stage.updates, *wanted]) if leaf.kind is not LeafKind.STATE]
-    known: dict[Expr, Number] = {leaf: blocks.env[leaf] for leaf in used if leaf in blocks.env}
+    """The states after the last block, and the reads of every block.
+
+    All of a block's work is done in the loop: what is in between stays in the cache, and a matrix product of all
+    blocks at once is no faster than one of a block.
+    """
+    roots = [*stage.updates, *(read.value for read in stage.reads), *(expr for _, expr in stage.pre)]
+    used = [leaf for leaf in _in_order(roots) if leaf in blocks.env]
+    known: dict[Expr, Number] = {leaf: blocks.env[leaf] for leaf in used}
     moving = {leaf: x for leaf, x in known.items() if BLOCKS in x.axes}
     shapes: list[Number] = []
 
@@ -172,8 +179,9 @@ def _scan_blocks(
         }
         env.update(zip((s.leaf for s in stage.carried), now, strict=True))
         lowering = Lowering(space, env)
+        lowering.env.update((leaf, lowering.value(expr)) for leaf, expr in stage.pre)
         after = [_like(space, lowering.value(u), x) for u, x in zip(stage.updates, now, strict=True)]
-        shapes.extend([lowering.value(w) for w in wanted] if inside else now)
+        shapes.extend(lowering.value(read.value) for read in stage.reads)
         return [t for x in after for t in _parts(x)], [t for x in shapes for t in _parts(x)]
 
     scanned = [

@@ -16,7 +16,8 @@ from seqc.ir.plan import BETWEEN, OTHER, TOKEN
 from .builder import Builder
 
 BATCH, TIME, BLOCKS = "%batch", "%time", "%blocks"
-_LEADING = {BATCH: 0, TIME: 1, BLOCKS: 1}
+_RANKS = {BLOCKS: 0, BATCH: 1, TIME: 2, TOKEN: 4, BETWEEN: 5, OTHER: 6}
+_OUTER, _PLAIN = 3, 7
 _GUESSES = {BATCH: 1, TIME: 256, BLOCKS: 8, TOKEN: 64, OTHER: 64, BETWEEN: 64}
 STORED = {DType.REAL: "float32", DType.INT: "int64", DType.BOOL: "bool"}
 
@@ -30,25 +31,6 @@ class Tensor:
     kind: DType = DType.REAL
 
 
-def leading_first(axes: Iterable[str]) -> Axes:
-    """Batch, then time or blocks, then the rest in the order given."""
-    return tuple(sorted(dict.fromkeys(axes), key=lambda a: _LEADING.get(a, 2)))
-
-
-def merge_axes(tensors: Sequence[Tensor]) -> Axes:
-    """An order for the union of axes in which few tensors have to be transposed."""
-    base: list[str] = list(max(tensors, key=lambda t: len(t.axes)).axes)
-    for tensor in tensors:
-        place = 0
-        for axis in tensor.axes:
-            if axis in base:
-                place = base.index(axis) + 1
-            else:
-                base.insert(place, axis)
-                place += 1
-    return leading_first(base)
-
-
 class Space:
     """Operations on named tensors; `sizes` are the fixed lengths, `dynamic` the lengths known when the graph runs.
 
@@ -59,9 +41,35 @@ class Space:
         self.builder = builder
         self.sizes = dict(sizes)
         self.dynamic = dict(dynamic)
+        self.outer: frozenset[str] = frozenset()
 
     def inside(self, builder: Builder) -> Space:
-        return Space(builder, self.sizes, self.dynamic)
+        space = Space(builder, self.sizes, self.dynamic)
+        space.outer = self.outer
+        return space
+
+    # --- the order of axes ------------------------------------------------------------------------------------
+
+    def ordered(self, axes: Iterable[str]) -> Axes:
+        """Blocks, batch, time, the axes in `outer` (batched over in matrix products), tokens, the rest as given."""
+
+        def rank(axis: str) -> int:
+            return _RANKS.get(axis, _OUTER if axis in self.outer else _PLAIN)
+
+        return tuple(sorted(dict.fromkeys(axes), key=rank))
+
+    def merge(self, tensors: Sequence[Tensor]) -> Axes:
+        """An order for the union of axes in which few tensors have to be transposed."""
+        base: list[str] = list(max(tensors, key=lambda t: len(t.axes)).axes)
+        for tensor in tensors:
+            place = 0
+            for axis in tensor.axes:
+                if axis in base:
+                    place = base.index(axis) + 1
+                else:
+                    base.insert(place, axis)
+                    place += 1
+        return self.ordered(base)
 
     # --- lengths --------------------------------------------------------------------------------------------
 
@@ -132,7 +140,7 @@ class Space:
 
     def elementwise(self, op: str, *tensors: Tensor, kind: DType | None = None, **attributes: Any) -> Tensor:
         """A broadcasting node."""
-        axes = merge_axes(tensors)
+        axes = self.merge(tensors)
         values = [self.align(t, axes) for t in tensors]
         return Tensor(self.builder.op(op, *values, **attributes), axes, kind or tensors[0].kind)
 
@@ -217,7 +225,7 @@ class Space:
 
     def concat(self, tensors: Sequence[Tensor], axis: str) -> Tensor:
         """Tensors one after another along `axis`, which all of them have; they are expanded to the same axes."""
-        order = merge_axes(tensors)
+        order = self.merge(tensors)
         values: list[ir.Value] = []
         for tensor in tensors:
             lacking = [a for a in order if a not in tensor.axes]
@@ -233,7 +241,7 @@ class Space:
 
     def stack(self, tensors: Sequence[Tensor], axis: str) -> Tensor:
         """Tensors side by side along a new last axis."""
-        axes = merge_axes(tensors)
+        axes = self.merge(tensors)
         whole = [self.expand(t, axes) for t in tensors]
         last = self.builder.ints(len(axes))
         values = [self.builder.op("Unsqueeze", t.value, last) for t in whole]
@@ -300,15 +308,23 @@ class Space:
         return parts[0]
 
     def _cheapest(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        pairs = [(a, b) for i, a in enumerate(parts) for b in parts[i + 1 :]]
-        return min(pairs, key=lambda pair: self.guess({*pair[0].axes, *pair[1].axes}))
+        """The pair with the smallest product; of equal ones a pair where the larger factor does not grow, and of
+        those the one whose smaller factor has the later axes, so that the earlier ones are left for a matrix product.
+        """
+
+        def cost(pair: tuple[Tensor, Tensor]) -> tuple[int, int, int]:
+            small, large = sorted(pair, key=lambda t: len(t.axes))
+            places = [large.axes.index(a) if a in large.axes else -100 for a in small.axes]
+            return self.guess({*small.axes, *large.axes}), int(min(places, default=0) < 0), -sum(places)
+
+        return min(((a, b) for i, a in enumerate(parts) for b in parts[i + 1 :]), key=cost)
 
     def matmul(self, a: Tensor, b: Tensor, over: Iterable[str]) -> Tensor:
         """Σ_over a · b, where both have the axes `over`."""
         inner = tuple(x for x in a.axes if x in set(over))
         if not inner:
             return self.mul(a, b)
-        batch = leading_first(x for x in a.axes if x in b.axes and x not in inner)
+        batch = self.ordered(x for x in a.axes if x in b.axes and x not in inner)
         rows = tuple(x for x in a.axes if x not in batch and x not in inner)
         columns = tuple(x for x in b.axes if x not in batch and x not in inner)
         if len(rows) < len(columns) and not rows:
@@ -318,8 +334,8 @@ class Space:
         if not batch:
             if set(columns) & {BATCH, TIME, BLOCKS}:
                 a, b, rows, columns = b, a, columns, rows
-            return self._product_of_matrices(a, b, (), leading_first(rows), inner, columns)
-        return self._product_of_matrices(a, b, batch, leading_first(rows), inner, leading_first(columns))
+            return self._product_of_matrices(a, b, (), self.ordered(rows), inner, columns)
+        return self._product_of_matrices(a, b, batch, self.ordered(rows), inner, self.ordered(columns))
 
     def _product_of_matrices(
         self, a: Tensor, b: Tensor, batch: Axes, rows: Axes, inner: Axes, columns: Axes
