@@ -67,7 +67,7 @@ def train(model: Any, data: Tensor, options: Options) -> list[float]:
     """AdamW with warm-up and cosine decay over the time that was given; the losses in bits a byte."""
     generator = torch.Generator().manual_seed(options.seed)
     optimiser = torch.optim.AdamW(
-        model.parameter_groups(weight_decay=0.1), lr=options.rate, betas=(0.9, 0.95)
+        model.parameter_groups(), lr=options.rate, betas=(0.9, 0.95), weight_decay=0.1
     )
     losses: list[float] = []
     columns = (
