@@ -54,6 +54,12 @@ class Choices:
     learner: tree.Learner | None = None
     proximal: list[tree.Proximal] = field(default_factory=list[tree.Proximal])
 
+    @property
+    def named(self) -> bool:
+        """Whether some choice is about this memory by name."""
+        chosen = (self.retention, self.learner, *self.proximal)
+        return any(choice is not None and choice.memory is not None for choice in chosen)
+
 
 @dataclass(slots=True)
 class Update:

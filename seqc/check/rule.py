@@ -256,8 +256,9 @@ class RuleElaborator(Elaborator):
             self.failed = True
             self._write_all(list(self.memories.values()))
             return
+        equations = {s.name.text for s in rule.body if isinstance(s, tree.Update)}
         for choices in chosen.values():
-            if choices.memory.name in self.updates:
+            if choices.memory.name in equations and not choices.named:
                 continue
             try:
                 update = learning.lower(choices)

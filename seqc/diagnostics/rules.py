@@ -358,11 +358,11 @@ class NameTheMemory(Diagnostic):
 
     @property
     def message(self) -> str:
-        return "it is not clear which memory this is about"
+        return "it is not clear which memory this is about" if self.known else "this rule has no memory"
 
     @property
-    def help(self) -> str:
-        return f"say which: `retention {self.known[0]}: ...`"
+    def help(self) -> str | None:
+        return f"say which: `retention {self.known[0]}: ...`" if self.known else None
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,20 @@ def test_origins_say_where_an_update_was_written() -> None:
     assert mapped.origins[mapped.updates[0]].line == 3
 
 
+def test_a_memory_may_have_an_equation_beside_one_that_learns() -> None:
+    rec = rule(
+        """
+        memory S: n -> m
+        memory H: n -> m
+        objective 0.5 * sumsq(S(k) - v)
+        learner gd(rate = beta)
+        H' = alpha * H + v * k
+        return S'(q) + H'(q)
+        """
+    )
+    assert updates(rec) == {"S": "S - beta * (sum[n](S * k) - v) * k", "H": "alpha * H + v * k"}
+
+
 def test_several_faults_are_found_in_one_run() -> None:
     text = "rule r(x[d]) { state h[d] = 0  let y = z  h' = 0.5 * y + exp(x, x)  return w }"
     assert codes(text) == ["E0201", "E0603", "E0201"]
