@@ -23,7 +23,8 @@ def subjects(request: Request) -> Iterator[Form]:
     modes: dict[str, str | None] = {"default": None}
     modes.update({mode: mode for mode in (LOOPS[0], *request.modes)})
     for name, mode in modes.items():
-        made: Any = BACKEND.module(request.scheduled(mode))
+        loop = mode in LOOPS
+        made: Any = BACKEND.module(request.scheduled(None if loop else mode), mode if loop else None)
         made.load_state_dict({key: x.float() for key, x in request.weights.items()})
         yield Form(name, made, isinstance(request.whole, Model), request.weights)
 

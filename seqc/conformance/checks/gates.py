@@ -1,0 +1,73 @@
+"""Gates of 0, of 1, of the smallest numbers, and strong ones followed by weak ones: right, finite,
+differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from seqc.conformance.case import Case, cast
+from seqc.conformance.compare import is_finite, is_moderate
+from seqc.conformance.matching import compare_run, short
+from seqc.conformance.report import Finding
+from seqc.conformance.subject import Subject
+
+ORDER = 65
+
+
+def _alternating(time: int) -> Tensor:
+    return (torch.arange(time) % 2).double()
+
+
+def _strong_then_weak(time: int) -> Tensor:
+    return torch.where(torch.arange(time) % 30 < 10, 1e-30, 0.999).double()
+
+
+PATTERNS: dict[str, Callable[[int], Tensor]] = {
+    "0": lambda time: torch.zeros(time, dtype=torch.float64),
+    "1": lambda time: torch.ones(time, dtype=torch.float64),
+    "1e-38": lambda time: torch.full((time,), 1e-38, dtype=torch.float64),
+    "0 and 1 in turn": _alternating,
+    "strong, then weak": _strong_then_weak,
+}
+
+
+def applies(case: Case, subject: Subject) -> str:
+    return "" if case.gates() else "no input is a gate"
+
+
+def check(case: Case, subject: Subject) -> Iterator[Finding]:
+    for name, pattern in PATTERNS.items():
+        inputs = gated(case, pattern(case.usual))
+        for dtype in subject.dtypes:
+            what = f"gates {name}, {short(dtype)}"
+            answer = case.answer(("gates", name), inputs, dtype)
+            if not is_moderate(answer.values):
+                continue
+            given = cast(inputs, dtype)
+            wrt = [x.requires_grad_() for x in given.values()] if subject.differentiable else []
+            got, after = subject.run(given, dtype)
+            yield from compare_run(subject, got, after, answer, what)
+            if wrt:
+                yield Finding(f"{what}, gradients finite", _unfinite(got, wrt), 0.0)
+
+
+def gated(case: Case, pattern: Tensor) -> dict[str, Tensor]:
+    """Inputs whose gates all follow one pattern over time; they keep their sign."""
+    inputs = case.draw(len(pattern))
+    for name in case.gates():
+        x = inputs[name]
+        sign = 1.0 if case.roles[name].scale > 0 else -1.0
+        shaped = pattern.reshape(1, -1, *(1,) * (x.ndim - 2))
+        inputs[name] = (sign * shaped).expand(x.shape).contiguous()
+    return inputs
+
+
+def _unfinite(outputs: tuple[Tensor, ...], wrt: list[Tensor]) -> float:
+    reached = [x for x in outputs if x.requires_grad]
+    ones = [torch.ones_like(x) for x in reached]
+    found = torch.autograd.grad(reached, wrt, ones, allow_unused=True, materialize_grads=True)
+    return 0.0 if is_finite(found) else float("inf")

@@ -1,0 +1,93 @@
+"""Gradients by inputs and parameters are those of the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from seqc.conformance.case import Case, cast, shake
+from seqc.conformance.compare import FLOOR, GRADIENTS, allowed, distance, rounded, scale
+from seqc.conformance.matching import short
+from seqc.conformance.report import Finding
+from seqc.conformance.subject import Subject
+
+ORDER = 20
+
+
+def applies(case: Case, subject: Subject) -> str:
+    return "" if subject.differentiable else "this form is not for training"
+
+
+def check(case: Case, subject: Subject) -> Iterator[Finding]:
+    inputs = case.draw(case.usual)
+    for dtype in subject.dtypes:
+        wanted = expected_gradients(case, inputs, dtype)
+        got = gradients(case, subject, inputs, dtype)
+        floor = FLOOR * scale(wanted.values())
+        for name, want in wanted.items():
+            error = distance(got[name], want, floor)
+            limit = allowed(GRADIENTS[dtype], error, partial(_moves, case, inputs, dtype, name, floor))
+            yield Finding(f"{short(dtype)}, by `{name}`", error, limit)
+
+
+def _moves(case: Case, inputs: Mapping[str, Tensor], dtype: torch.dtype, name: str, floor: float) -> float:
+    want = expected_gradients(case, inputs, dtype)[name]
+    return distance(expected_gradients(case, inputs, dtype, shaken=True)[name], want, floor)
+
+
+def loss(outputs: Sequence[Tensor], states: Mapping[str, Tensor]) -> Tensor:
+    """A sum with fixed weights of all that comes out, the final states included."""
+    total: Tensor | None = None
+    for i, x in enumerate([*outputs, *(states[name] for name in sorted(states))]):
+        if not x.requires_grad:
+            continue
+        x = torch.view_as_real(x) if x.is_complex() else x
+        generator = torch.Generator().manual_seed(i)
+        weight = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        term = (x.double() * weight.bfloat16()).sum()
+        total = term if total is None else total + term
+    return torch.zeros((), requires_grad=True) if total is None else total
+
+
+def compared_states(case: Case, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    from seqc.ir.recurrence import State
+
+    return {
+        name: states[name]
+        for name, known in case.states.items()
+        if case.steps and isinstance(known.source, State)
+    }
+
+
+def expected_gradients(
+    case: Case, inputs: Mapping[str, Tensor], dtype: torch.dtype, *, shaken: bool = False
+) -> dict[str, Tensor]:
+    """By inputs and parameters as `dtype` holds them, or a unit of rounding beside; worked out once."""
+    key = (dtype, shaken)
+    if key not in case.gradients:
+        held, weights = _held(inputs, dtype, shaken), _held(case.weights, dtype, shaken)
+        wrt = {name: x.requires_grad_() for name, x in {**weights, **held}.items() if x.is_floating_point()}
+        outputs, states = case.oracle(held, weights=weights)
+        total = loss(outputs, compared_states(case, states))
+        found = torch.autograd.grad(total, list(wrt.values()), allow_unused=True, materialize_grads=True)
+        case.gradients[key] = dict(zip(wrt, found, strict=True))
+    return case.gradients[key]
+
+
+def _held(tensors: Mapping[str, Tensor], dtype: torch.dtype, shaken: bool) -> dict[str, Tensor]:
+    return shake(tensors, dtype) if shaken else {name: rounded(x, dtype) for name, x in tensors.items()}
+
+
+def gradients(
+    case: Case, subject: Subject, inputs: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    given = cast(inputs, dtype)
+    wrt = {name: x.requires_grad_() for name, x in given.items() if x.is_floating_point()}
+    wrt = {**subject.parameters(dtype), **wrt}
+    outputs, after = subject.run(given, dtype)
+    total = loss(outputs, compared_states(case, subject.states(after)) if case.steps else {})
+    found = torch.autograd.grad(total, list(wrt.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(wrt, found, strict=True))

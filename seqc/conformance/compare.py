@@ -1,0 +1,64 @@
+"""How far a result may be from the oracle's.
+
+The error of a tensor is the 2-norm of the difference over the 2-norm of what it should be.  Where that should
+vanish, the norm is taken to be that of a tensor whose entries are all `floor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+VALUES = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 5e-3}
+GRADIENTS = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+FLOOR = 1e-2
+
+# An answer that itself moves when the inputs are rounded otherwise cannot be met more closely than that: the
+# tolerance is then this many times the movement, but never beyond the second number times the usual one.
+MOVEMENTS, MOST = 30.0, 100.0
+
+
+def allowed(tolerance: float, error: float, movement: Callable[[], float]) -> float:
+    """The tolerance of an error; how far the answer moves is asked only when it matters."""
+    if error <= tolerance or error > MOST * tolerance:
+        return tolerance
+    return max(tolerance, min(MOVEMENTS * movement(), MOST * tolerance))
+
+
+def distance(got: Tensor, want: Tensor, floor: float = FLOOR) -> float:
+    """The error of a tensor; infinite where a shape differs or a value is not finite and should be."""
+    if got.shape != want.shape:
+        return float("inf")
+    if want.numel() == 0:
+        return 0.0
+    wide = torch.complex128 if got.is_complex() or want.is_complex() else torch.float64
+    got, want = got.detach().to(wide), want.detach().to(wide)
+    if not bool(torch.isfinite(got.abs()).all()):
+        return float("inf")
+    size: float = max(float(torch.linalg.vector_norm(want)), floor * want.numel() ** 0.5)
+    return float(torch.linalg.vector_norm(got - want)) / size
+
+
+def scale(tensors: Iterable[Tensor]) -> float:
+    """The largest root mean square among some tensors."""
+    sizes = [float(x.detach().abs().double().square().mean().sqrt()) for x in tensors if x.numel()]
+    return max(sizes, default=0.0)
+
+
+def is_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(torch.isfinite(x.detach().abs()).all()) for x in tensors if x.numel())
+
+
+def is_moderate(tensors: Iterable[Tensor], largest: float = 1e6) -> bool:
+    """Whether a result can be compared at all: a rule that explodes on some input is not at fault for it."""
+    return all(not x.numel() or float(x.detach().abs().max()) < largest for x in tensors)
+
+
+def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A number as that dtype holds it, in double precision; integers and truth values as they are."""
+    if x.is_complex():
+        return torch.view_as_complex(rounded(torch.view_as_real(x.resolve_conj()), dtype))
+    return x.to(dtype).double() if x.is_floating_point() else x
