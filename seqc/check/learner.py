@@ -13,7 +13,7 @@ from seqc.check import builtins
 from seqc.check.context import Context
 from seqc.check.expressions import Elaborator
 from seqc.check.implicit import closed_form
-from seqc.check.limits import MAX_DEPTH
+from seqc.check.limits import MAX_STEPS
 from seqc.check.memory import Memory
 from seqc.diagnostics.blocks import MissingArgument
 from seqc.diagnostics.names import UnknownWord
@@ -32,7 +32,7 @@ from seqc.diagnostics.rules import (
 from seqc.diagnostics.settings import TooLarge
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Expr, substitute
+from seqc.ir.expr import Expr, substitute, walk
 from seqc.ir.recurrence import State
 from seqc.passes.derive import NotDifferentiable, gradient
 from seqc.source import Span
@@ -72,8 +72,12 @@ class Update:
 class Learning:
     """Lowers the choices of one rule."""
 
-    def __init__(self, elaborator: Elaborator, objective: tree.Objective | None) -> None:
+    def __init__(
+        self, elaborator: Elaborator, objective: tree.Objective | None, memories: Sequence[Memory]
+    ) -> None:
         self.elaborator = elaborator
+        self.tensors = tuple(tensor for memory in memories for tensor in memory.before)
+        self.gradients: dict[Expr, Expr] = {}
         self.context: Context = elaborator.context
         self.objective = objective
         self.loss = ZERO if objective is None else self._loss(objective)
@@ -214,8 +218,13 @@ class Learning:
 
     def _slopes(self, memory: Memory) -> Sequence[Expr]:
         """∇ℓ with respect to every tensor, at the memory before the token."""
+        if not self.gradients:
+            self.gradients = dict(zip(self.tensors, self._gradient(memory), strict=True))
+        return [self.gradients[tensor] for tensor in memory.before]
+
+    def _gradient(self, memory: Memory) -> Sequence[Expr]:
         try:
-            return gradient(self.loss, memory.before)
+            return gradient(self.loss, self.tensors)
         except NotDifferentiable as error:
             place = self.context.origins.get(error.node)
             if place is None:
@@ -224,6 +233,7 @@ class Learning:
 
     def _move(self, slopes: Sequence[Expr], memory: Memory, point: Sequence[Expr]) -> list[Expr]:
         """The gradients at another point than the memory before the token."""
+        self.context.budget.spend(self.context.bag, memory.span, sum(1 for _ in walk(slopes)))
         mapping = {a: b for a, b in zip(memory.before, point, strict=True) if a is not b}
         return list(substitute(slopes, mapping)) if mapping else list(slopes)
 
@@ -299,6 +309,6 @@ class Learning:
         if keyword is None:
             return 1
         steps = self.elaborator.size(keyword.value)
-        if steps > MAX_DEPTH:
-            self.context.fail(TooLarge(keyword.span, "the number of steps", str(steps), MAX_DEPTH))
+        if steps > MAX_STEPS:
+            self.context.fail(TooLarge(keyword.span, "the number of steps", str(steps), MAX_STEPS))
         return steps

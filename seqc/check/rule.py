@@ -251,7 +251,7 @@ class RuleElaborator(Elaborator):
         try:
             chosen = self._gather(rule)
             objective = next((s for s in rule.body if isinstance(s, tree.Objective)), None)
-            learning = Learning(self, objective)
+            learning = Learning(self, objective, [choices.memory for choices in chosen.values()])
         except Failed:
             self.failed = True
             self._write_all(list(self.memories.values()))
