@@ -24,7 +24,7 @@ from seqc.ir.expr import (
 )
 from seqc.ir.recurrence import Recurrence, Store
 from seqc.passes.derive import pullback
-from seqc.passes.stages import hoist
+from seqc.passes.forms.stage import hoist
 
 from .expressions import Scope, Value, operands
 from .layout import split_statement

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from seqc.ir import build
 from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Size, leaves, substitute, walk
-from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage
-from seqc.passes.schedule import varies  # the one definition of what is constant in time
+from seqc.ir.plan import BETWEEN, FRESH, OTHER, RESTART, TOKEN, VALID, Adjoint, Stage
+from seqc.passes.forms.stage import varies  # the one definition of what is constant in time
 
 from .expressions import Scope, Value, distribute, operands
 from .layout import split_statement
 from .names import RESERVED, Names, class_name
+from .sharing import share
 from .splice import pieces
 
 BATCH, BLOCK = "%batch", "%block"  # leading dimensions, where a sum over them is printed as a contraction
@@ -38,9 +39,11 @@ class StagePrinter:
 
 def print_stage(stage: Stage, adjoint: Adjoint | None, class_text: str, doc: str) -> list[str]:
     """The class of a stage, and the names of its inputs in order."""
+    stage, adjoint = share(stage, adjoint)
     printer = StagePrinter(stage, adjoint, axis_order(stage, adjoint))
     _name_leaves(printer)
-    lines = [f"class {class_text}(Stage):", f'    """{doc}"""', ""]
+    base = "Stage" if stage.phase is None else "PhaseStage"
+    lines = [f"class {class_text}({base}):", f'    """{doc}"""', ""]
     lines += _tables(printer)
     lines += _function(printer, "pre", [(printer.names[leaf], expr, leaf.axes) for leaf, expr in stage.pre])
     after = [(printer.names[s.leaf], u, s.axes) for s, u in zip(stage.carried, stage.updates, strict=True)]
@@ -86,6 +89,10 @@ def _name_leaves(printer: StagePrinter) -> None:
         printer.name(item.leaf, _input_hint(item.value))
         if item.constant:
             printer.constants.add(item.leaf)
+    if stage.phase is not None:
+        for name, axes in ((VALID, (TOKEN,)), (FRESH, ()), (RESTART, ())):
+            printer.names[Leaf(LeafKind.READ, name, axes)] = name[1:]
+            printer.taken.taken.add(name[1:])
     for read in stage.reads:
         printer.name(read.leaf, "read" if len(stage.reads) == 1 else "read1")
     for leaf, expr in (*stage.pre, *(adjoint.pre if adjoint else ())):
@@ -146,7 +153,8 @@ def _tables(printer: StagePrinter) -> list[str]:
     if still:
         lines += split_statement(f"constants = frozenset({{{', '.join(map(_quoted, still))}}})", WIDTH, 4)
     if stage.phase is not None:
-        lines.append(f"    phase = {stage.phase!r}")
+        counter = next(names[s.leaf] for s in stage.carried if s.name == stage.phase)
+        lines.append(f'    phase = "{counter}"')
     return lines
 
 
@@ -319,7 +327,7 @@ def axis_order(stage: Stage, adjoint: Adjoint | None) -> dict[str, int]:
         if isinstance(node, Reduce) and node.op == "sum":
             summed.update(node.over)
             factors = [f for f in operands(node, {}) if f.axes]
-            if len(factors) > 1:
+            if any(set(f.axes) != set(factors[0].axes) for f in factors):
                 stacked.update(a for a in node.axes if sum(a in f.axes for f in factors) > 1)
     tokens = [TOKEN, OTHER, BETWEEN]
     first = [a for a in found if a in stacked - summed and a not in tokens]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from seqc.ir.expr import (
     Apply,
@@ -125,7 +125,7 @@ def _conj(x: Expr) -> Expr | None:
     return x if x.dtype is not DType.COMPLEX else None
 
 
-_SIMPLIFY = {
+_SIMPLIFY: dict[str, Callable[..., Expr | None]] = {
     "add": _add,
     "sub": _sub,
     "mul": _mul,

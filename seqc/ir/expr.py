@@ -12,7 +12,7 @@ nothing. Nodes carry no source positions; a `Recurrence` or a `Function` keeps t
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar, cast
@@ -347,8 +347,7 @@ class Dropout(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Pool(Expr):
-    """One value a sequence: the `mean` or the `last` valid token of `arg` (for classifiers and regressors).
-    """
+    """One value a sequence: the `mean` or the `last` valid token of `arg` (for classifiers and regressors)."""
 
     op: str
     arg: Expr
@@ -413,7 +412,7 @@ def children(node: Expr) -> tuple[Expr, ...]:
             return ()
 
 
-def with_children(node: Expr, new: tuple[Expr, ...]) -> Expr:
+def with_children(node: Expr, new: tuple[Expr, ...]) -> Expr:  # noqa: C901  # one case a node kind
     """The node with its direct sub-expressions replaced, simplified as `build` does."""
     from seqc.ir import build
 
@@ -507,9 +506,9 @@ def substitute(roots: Iterable[Expr], mapping: Mapping[Expr, Expr]) -> tuple[Exp
     return tuple(done[root] for root in roots)
 
 
-def leaves(roots: Iterable[Expr]) -> set[Leaf]:
-    """All leaves below `roots`."""
-    return {node for node in walk(roots) if isinstance(node, Leaf)}
+def leaves(roots: Iterable[Expr]) -> Set[Leaf]:
+    """All leaves below `roots`, in the order in which a walk meets them."""
+    return {node: None for node in walk(roots) if isinstance(node, Leaf)}.keys()
 
 
 def depends_on(roots: Iterable[Expr], targets: Iterable[Expr]) -> set[Expr]:

@@ -97,7 +97,7 @@ def _gradient_pow(args: tuple[Expr, ...], out: Expr, g: Expr) -> tuple[Expr | No
 
 
 def _gradient_polar(args: tuple[Expr, ...], out: Expr, g: Expr) -> tuple[Expr | None, ...]:
-    radius, angle = args
+    _, angle = args
     unit = _a("polar", _c(1), angle)
     turned = _a("complex", _a("neg", _a("imag", out)), _a("real", out))
     return _a("real", _mul(_a("conj", unit), g)), _a("real", _mul(_a("conj", turned), g))
@@ -173,10 +173,14 @@ OPS: dict[str, Op] = {
     "abs": Op(1, lambda a, o, g: (_mul(g, _a("sign", a[0])),), abs, _real),
     "sign": Op(1, None, lambda x: float((x > 0) - (x < 0)), doc="-1, 0 or 1"),
     "floor": Op(1, None, lambda x: float(math.floor(x))),
-    "mod": Op(2, lambda a, o, g: (g, None), lambda x, y: x - math.floor(x / y) * y, doc="remainder, sign of y"),
+    "mod": Op(
+        2, lambda a, o, g: (g, None), lambda x, y: x - math.floor(x / y) * y, doc="remainder, sign of y"
+    ),
     "sin": Op(1, _unary(lambda x, y: _a("cos", x)), math.sin),
     "cos": Op(1, _unary(lambda x, y: _a("neg", _a("sin", x))), math.cos),
-    "erf": Op(1, _unary(lambda x, y: _mul(_c(2 / math.sqrt(math.pi)), _a("exp", _a("neg", _mul(x, x))))), math.erf),
+    "erf": Op(
+        1, _unary(lambda x, y: _mul(_c(2 / math.sqrt(math.pi)), _a("exp", _a("neg", _mul(x, x))))), math.erf
+    ),
     "tanh": Op(1, _unary(lambda x, y: _a("sub", _c(1), _mul(y, y))), math.tanh),
     "sigmoid": Op(1, _unary(lambda x, y: _mul(y, _a("sigmoid", _a("neg", x)))), _sigmoid),
     "log_sigmoid": Op(1, _unary(lambda x, y: _a("sigmoid", _a("neg", x))), lambda x: -_softplus(-x)),

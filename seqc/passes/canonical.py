@@ -114,7 +114,9 @@ def canonical(expr: Expr) -> Expr:
 
 def rebuild(terms: Poly) -> Expr:
     """The expression that a polynomial stands for, in a fixed order."""
-    return build.total(_rebuild_monomial(m, c) for m, c in sorted(terms.items(), key=lambda item: _order(item[0])))
+    return build.total(
+        _rebuild_monomial(m, c) for m, c in sorted(terms.items(), key=lambda item: _order(item[0]))
+    )
 
 
 def _rebuild_monomial(monomial: Monomial, coefficient: float) -> Expr:

@@ -10,8 +10,9 @@ from seqc.ir.plan import Class
 from seqc.ir.recurrence import Recurrence, State
 from seqc.ir.text import format_expr
 from seqc.passes.canonical import canonical
+from seqc.passes.forms.held import find_held, opened_updates
+from seqc.passes.forms.max_plus import max_plus_form
 from seqc.passes.groups import components, inlined, merge_coupled
-from seqc.passes.held import find_held
 from seqc.passes.linear import Affine, NotAffine, RankOne, read_affine
 from seqc.source import Span
 
@@ -40,7 +41,9 @@ def classify(recurrence: Recurrence) -> tuple[Class, ...]:
     classes: list[Class] = []
     if held is not None:
         free = [s for s in recurrence.states if s.name not in held.copies and s is not held.counter]
-        momentum = any(set(g) & {s.name for s in free} != set() and len(g) > 1 for g in _groups(recurrence, free))
+        momentum = any(
+            set(g) & {s.name for s in free} != set() and len(g) > 1 for g in _groups(recurrence, free)
+        )
         names = tuple(s.name for s in recurrence.states)
         reason = f"the gradient is held for {held.period} tokens, between which the memory is affine in its own past"
         if momentum:
@@ -52,14 +55,17 @@ def classify(recurrence: Recurrence) -> tuple[Class, ...]:
     for group in merge_coupled(components(recurrence.states, updates), updates):
         classes.append(_classify_group(recurrence, group, updates, classes))
     for store in recurrence.stores:
-        size = "every token adds an entry" if store.window is None else f"the last {store.window} tokens are kept"
-        classes.append(Class("K16", NAMES["K16"], (store.name,), f"`{store.name}` is a set along `{store.axis}`: {size}"))
+        kept = (
+            "every token adds an entry"
+            if store.window is None
+            else f"the last {store.window} tokens are kept"
+        )
+        reason = f"`{store.name}` is a set along `{store.axis}`: {kept}"
+        classes.append(Class("K16", NAMES["K16"], (store.name,), reason))
     return tuple(classes)
 
 
 def _groups(recurrence: Recurrence, free: Sequence[State]) -> list[set[str]]:
-    from seqc.passes.held import opened_updates
-
     updates = opened_updates(recurrence)
     return [{s.name for s in group} for group in merge_coupled(components(free, updates), updates)]
 
@@ -123,13 +129,17 @@ def _gate(decay: Expr, state: State, recurrence: Recurrence) -> str:
     if decay is ZERO:
         return "nothing is kept elementwise"
     own = _own_gate_axes(decay, state, recurrence)
-    where = f"diagonal over {', '.join(a for a in state.axes if a in own)}" if own else "one for the whole state"
+    where = (
+        f"diagonal over {', '.join(a for a in state.axes if a in own)}" if own else "one for the whole state"
+    )
     return f"the gate {_short(decay)}, {where}"
 
 
 def _count(terms: Sequence[RankOne]) -> str:
     axes = ", ".join(sorted({axis for term in terms for axis in term.keys}))
-    return f"{len(terms)} rank-one term{'s' if len(terms) > 1 else ''} that contract{'' if len(terms) > 1 else 's'} {axes}"
+    if len(terms) == 1:
+        return f"1 rank-one term that contracts {axes}"
+    return f"{len(terms)} rank-one terms that contract {axes}"
 
 
 def _short(expr: Expr) -> str:
@@ -164,17 +174,19 @@ def _shifted_exponential(decay: Expr, before: Sequence[Class]) -> bool:
 def _not_affine(
     recurrence: Recurrence, group: list[State], exprs: list[Expr], reason: NotAffine, span: Span | None
 ) -> Class:
-    from seqc.passes.schedule import max_plus_form
-
     names = tuple(state.name for state in group)
     if len(group) == 1 and max_plus_form(group[0], exprs[0]) is not None:
         state = group[0].name
-        return Class("K9", NAMES["K9"], names, f"{state}' is a maximum of {state} plus a gate and an input", span)
+        return Class(
+            "K9", NAMES["K9"], names, f"{state}' is a maximum of {state} plus a gate and an input", span
+        )
     blame = reason.node
     place = _origin(recurrence, [blame]) or span
     dense = "matrix" in reason.why or "along other axes" in reason.why
     code = "K6" if dense else ("K10" if _elementwise(group, exprs) else "K11")
-    return Class(code, NAMES[code], names, f"{format_expr(canonical(blame))} {reason.why} {', '.join(names)}", place)
+    return Class(
+        code, NAMES[code], names, f"{format_expr(canonical(blame))} {reason.why} {', '.join(names)}", place
+    )
 
 
 def _elementwise(group: list[State], exprs: list[Expr]) -> bool:

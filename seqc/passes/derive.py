@@ -55,17 +55,17 @@ def pullback(cotangents: Mapping[Expr, Expr], wrt: Sequence[Expr]) -> tuple[Expr
     """Like `gradient`, for several outputs at once, each with its cotangent."""
     active = depends_on(cotangents, wrt)
     flowing: dict[Expr, Expr] = {}
-    for node, g in cotangents.items():
-        _accumulate(flowing, node, g)
+    for node, given in cotangents.items():
+        _accumulate(flowing, node, given)
     order = [node for node in walk(cotangents) if node in active]
     for node in reversed(order):
         g = flowing.get(node)
         if g is None or not any(child in active for child in children(node)):
             continue
-        for index, (child, back) in enumerate(zip(children(node), _back(node, g), strict=True)):
-            if back is not None and child in active:
+        for index, (child, share) in enumerate(zip(children(node), _back(node, g), strict=True)):
+            if share is not None and child in active:
                 over = [axis for axis in _domain(node, index) if axis not in child.axes]
-                _accumulate(flowing, child, build.sum_over(over, back))
+                _accumulate(flowing, child, build.sum_over(over, share))
     return tuple(flowing.get(node, ZERO) for node in wrt)
 
 
@@ -94,7 +94,7 @@ def _domain(node: Expr, index: int) -> Axes:
             return children(node)[index].axes
 
 
-def _back(node: Expr, g: Expr) -> tuple[Expr | None, ...]:
+def _back(node: Expr, g: Expr) -> tuple[Expr | None, ...]:  # noqa: C901  # one case a node kind
     """The cotangent of each child of `node`, for the cotangent `g` of the node."""
     match node:
         case Apply():
@@ -142,7 +142,7 @@ def _back_scan(node: Scan, g: Expr) -> tuple[Expr | None, ...]:
     """s[i] = g[i] + decay[i+1]ᵀ s[i+1]; the source gets s, the decay s[i] h[i-1]: no division, exact at 0."""
     ahead = 1 if node.reverse else -1
     decay = Shift(node.axis, ahead, node.decay) if node.axis in node.decay.axes else node.decay
-    before = Shift(node.axis, -ahead, node)
+    before: Expr = Shift(node.axis, -ahead, node)
     if node.columns is not None:
         written, read = node.columns
         decay = build.rename(decay, {written: read, read: written})

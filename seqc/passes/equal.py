@@ -25,7 +25,7 @@ def same_recurrence(one: Recurrence, other: Recurrence) -> bool:
 
 def _shape(recurrence: Recurrence) -> tuple[object, ...]:
     return (
-        {leaf for leaf in recurrence.inputs},
+        set(recurrence.inputs),
         {(p.name, p.axes, canonical(p.initial)) for p in recurrence.parameters},
         tuple((s.name, s.axes, s.dtype) for s in recurrence.states),
         tuple((s.name, s.axis, s.axes, s.window, s.sinks) for s in recurrence.stores),

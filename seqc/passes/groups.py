@@ -26,7 +26,9 @@ def with_resets(recurrence: Recurrence) -> Recurrence:
     updates = substitute(recurrence.updates, mapping)
     outputs = substitute(recurrence.outputs, mapping)
     values = substitute((store.value for store in recurrence.stores), mapping)
-    stores = tuple(replace(store, value=value) for store, value in zip(recurrence.stores, values, strict=True))
+    stores = tuple(
+        replace(store, value=value) for store, value in zip(recurrence.stores, values, strict=True)
+    )
     return replace(recurrence, updates=updates, outputs=outputs, stores=stores)
 
 
@@ -60,7 +62,9 @@ def components(states: Sequence[State], updates: Mapping[str, Expr]) -> list[lis
     for state in sorted(states, key=lambda s: len(reach[s.name])):
         if state.name in placed:
             continue
-        group = [s for s in states if s is state or (s.name in reach[state.name] and state.name in reach[s.name])]
+        group = [
+            s for s in states if s is state or (s.name in reach[state.name] and state.name in reach[s.name])
+        ]
         placed |= {s.name for s in group}
         groups.append(group)
     return groups

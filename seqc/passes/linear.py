@@ -54,7 +54,9 @@ def linear_form(root: Expr, targets: Iterable[Leaf]) -> list[Term]:
     return done[root] if root in dependent else [Term(root, None)]
 
 
-def _terms(node: Expr, dependent: set[Expr], done: dict[Expr, list[Term]], targets: set[Leaf]) -> list[Term]:
+def _terms(  # noqa: C901  # one case a node kind
+    node: Expr, dependent: set[Expr], done: dict[Expr, list[Term]], targets: set[Leaf]
+) -> list[Term]:
     if isinstance(node, Leaf) and node in targets:
         return [Term(ONE, node, node.axes)]
     forms = [done[child] if child in dependent else [Term(child, None)] for child in children(node)]
@@ -263,7 +265,10 @@ def scaled(key: Expr, keys: Axes) -> tuple[Expr, Expr]:
     Terms whose cores are equal then share their scores: for the delta rule, what is written and what is erased.
     """
     pairs = _gather(
-        (build.product(f for f in product if not _has(f, keys)), build.product(f for f in product if _has(f, keys)))
+        (
+            build.product(f for f in product if not _has(f, keys)),
+            build.product(f for f in product if _has(f, keys)),
+        )
         for product in map(factors, terms(key))
     )
     if len(pairs) != 1:

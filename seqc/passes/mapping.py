@@ -47,7 +47,8 @@ def map_recurrence(rec: Recurrence, inputs: Mapping[str, Axes], sizes: Mapping[s
         updates=mapped(*rec.updates),
         outputs=outputs,
         returns=tuple(
-            (*(a for a in order if a in new.axes), *old) for new, old in zip(outputs, rec.returns, strict=True)
+            (*(a for a in order if a in new.axes), *old)
+            for new, old in zip(outputs, rec.returns, strict=True)
         ),
         sizes={**rec.sizes, **{axis: sizes[axis] for axis in order if axis in sizes}},
         names=tuple((name, mapped(expr)[0]) for name, expr in rec.names),
@@ -93,7 +94,9 @@ def _spread(rec: Recurrence, inputs: Mapping[str, Axes], order: Axes) -> dict[tu
             if wider != found[owner]:
                 found[owner], changed = wider, True
     # A parameter keeps its declared axes: its own mapped axis is already among them.
-    return {owner: tuple(a for a in order if a in axes) for owner, axes in found.items() if owner[0] != "param"}
+    return {
+        owner: tuple(a for a in order if a in axes) for owner, axes in found.items() if owner[0] != "param"
+    }
 
 
 def _state(state: State, extra: Mapping[tuple[str, str], Axes]) -> State:

@@ -14,12 +14,16 @@ from seqc.oracle.evaluate import Frame, evaluate, order
 Values = dict[Expr, Tensor]
 
 
-def _run(roots: Sequence[Expr], lead: tuple[int, ...], sizes: Mapping[str, int], known: Mapping[Expr, Tensor]) -> list[Tensor]:
+def _run(
+    roots: Sequence[Expr], lead: tuple[int, ...], sizes: Mapping[str, int], known: Mapping[Expr, Tensor]
+) -> list[Tensor]:
     values = evaluate(order(roots), Frame(lead, sizes, known))
     return [values[root] for root in roots]
 
 
-def expand(value: Tensor, expr: Expr, axes: Sequence[str], lead: tuple[int, ...], sizes: Mapping[str, int]) -> Tensor:
+def expand(
+    value: Tensor, expr: Expr, axes: Sequence[str], lead: tuple[int, ...], sizes: Mapping[str, int]
+) -> Tensor:
     """A value with exactly the axes asked for, written out."""
     mine = [a for a in axes if a in expr.axes]
     value = value.permute(*range(len(lead)), *(len(lead) + expr.axes.index(a) for a in mine))
@@ -88,9 +92,13 @@ class StageRun:
 
     def lay(self, value: Tensor, padding: float) -> Tensor:
         """`[B, T, …]` to `[B, N, C, …]`."""
-        flat = torch.full((value.shape[0], self.blocks * self.block, *value.shape[2:]), padding, dtype=value.dtype)
+        flat = torch.full(
+            (value.shape[0], self.blocks * self.block, *value.shape[2:]), padding, dtype=value.dtype
+        )
         index = self.slots.reshape(*self.slots.shape, *(1,) * (value.ndim - 2)).expand_as(value)
-        return flat.scatter(1, index, value).reshape(value.shape[0], self.blocks, self.block, *value.shape[2:])
+        return flat.scatter(1, index, value).reshape(
+            value.shape[0], self.blocks, self.block, *value.shape[2:]
+        )
 
     def gather(self, value: Tensor) -> Tensor:
         flat = value.reshape(value.shape[0], -1, *value.shape[3:])
@@ -104,7 +112,9 @@ class StageRun:
             if item.constant:
                 self.values[item.leaf] = raw
                 continue
-            full = expand(raw.expand(*run.lead, *raw.shape[2:]), item.value, item.value.axes, run.lead, rec.sizes)
+            full = expand(
+                raw.expand(*run.lead, *raw.shape[2:]), item.value, item.value.axes, run.lead, rec.sizes
+            )
             laid = self.lay(full, item.padding)
             self.values[item.leaf] = laid[:, :, 0] if stage.block == 1 else laid
         if stage.phase is not None:
@@ -115,7 +125,9 @@ class StageRun:
         for read in stage.reads:
             value = self._eval([read.value])[0]
             axes = read.leaf.axes if stage.block == 1 else (TOKEN, *read.leaf.axes)
-            value = expand(value.expand(*self.lead, *value.shape[2:]), read.value, axes, self.lead, self.sizes)
+            value = expand(
+                value.expand(*self.lead, *value.shape[2:]), read.value, axes, self.lead, self.sizes
+            )
             run.known[read.leaf] = value if stage.block == 1 else self.gather(value)
 
     def _flags(self) -> None:
@@ -148,7 +160,9 @@ class StageRun:
         for s in stage.carried:
             self.values[s.leaf] = torch.stack([start[s.name] for start in starts], 1)
 
-    def backward(self, adjoint: Adjoint, reads: Mapping[str, Tensor], final: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def backward(
+        self, adjoint: Adjoint, reads: Mapping[str, Tensor], final: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Cotangents of the stage's inputs, at block level, by the derived reverse recurrence."""
         for read in self.stage.reads:
             token = () if self.stage.block == 1 else (TOKEN,)

@@ -75,7 +75,9 @@ def diagonal(complex_state: bool = False) -> Recurrence:
     if complex_state:
         h = State("h", ("d",), ZERO, DType.COMPLEX)
         gate_ = b.apply("polar", given("r", "d"), given("theta", "d"))
-        return recurrence("lru", [(h, b.add(b.mul(gate_, h.leaf), given("x", "d")))], [b.apply("real", h.next)])
+        return recurrence(
+            "lru", [(h, b.add(b.mul(gate_, h.leaf), given("x", "d")))], [b.apply("real", h.next)]
+        )
     h = State("h", ("d",), Const(0.3))
     update = b.add(b.mul(b.apply("sigmoid", given("x", "d")), h.leaf), given("y", "d"))
     return recurrence("gated", [(h, update)], [h.next])
@@ -118,7 +120,9 @@ def momentum() -> Recurrence:
     s, z = _matrix(), _matrix("Z")
     error = b.sub(dot("n", s.leaf, k), v)
     velocity = b.sub(b.mul(given("eta"), z.leaf), b.mul(b.mul(beta, error), k))
-    return recurrence("momentum", [(s, b.add(b.mul(alpha, s.leaf), z.next)), (z, velocity)], [dot("n", s.next, q)])
+    return recurrence(
+        "momentum", [(s, b.add(b.mul(alpha, s.leaf), z.next)), (z, velocity)], [dot("n", s.next, q)]
+    )
 
 
 def rank_two() -> Recurrence:
@@ -191,7 +195,7 @@ def titans(period: int, momentum: bool = True) -> Recurrence:
     def apply(weights: list[Expr], x: Expr) -> Expr:
         return dot("e", weights[1], b.apply("silu", dot("n", weights[0], x)))
 
-    error = b.sub(apply([x for x in now], k), v)
+    error = b.sub(apply(list(now), k), v)
     loss = b.mul(Const(0.5), b.sum_over(["m"], b.mul(error, error)))
     grads = gradient(loss, now)
     theta, eta = given("beta"), given("eta")

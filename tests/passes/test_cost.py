@@ -56,6 +56,8 @@ def test_gates_made_of_parameters_alone_are_paid_once() -> None:
 def test_chunks_cost_less_than_tokens_where_states_are_large() -> None:
     big = {"n": 256, "m": 256}
     rule = linear_attention()
-    large = Recurrence(rule.name, rule.inputs, (), rule.states, (), rule.updates, rule.outputs, rule.returns, big)
+    large = Recurrence(
+        rule.name, rule.inputs, (), rule.states, (), rule.updates, rule.outputs, rule.returns, big
+    )
     chunked = cost.prefill_bytes(large, schedule).at(0)
     assert chunked < cost.decode_bytes(large).at(0) / 10

@@ -20,7 +20,9 @@ CLASSES = {
 }  # fmt: skip
 
 
-def draw(rec: Recurrence, batch: int, time: int, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def draw(
+    rec: Recurrence, batch: int, time: int, seed: int = 0
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     gen = torch.Generator().manual_seed(seed)
 
     def some(*shape: int) -> Tensor:
@@ -115,7 +117,10 @@ def _check_adjoint(run: Run, stage, adjoint) -> None:  # type: ignore[no-untyped
         reads[read.leaf.name] = value if stage.block == 1 else second.gather(value)
     gen = torch.Generator().manual_seed(1)
     weights = {n: torch.randn(x.shape, generator=gen, dtype=x.dtype) for n, x in reads.items()}
-    final = {s.name: torch.randn(run.final[s.name].shape, generator=gen, dtype=run.final[s.name].dtype) for s in stage.carried}
+    final = {
+        s.name: torch.randn(run.final[s.name].shape, generator=gen, dtype=run.final[s.name].dtype)
+        for s in stage.carried
+    }
     loss = sum((w.conj() * reads[n]).real.sum() for n, w in weights.items())
     loss = loss + sum((w.conj() * run.final[n]).real.sum() for n, w in final.items())
     wanted = torch.autograd.grad(loss, [*values, *starts.values()], allow_unused=True)
@@ -130,7 +135,9 @@ def _check_adjoint(run: Run, stage, adjoint) -> None:  # type: ignore[no-untyped
     run.state = saved
 
 
-@pytest.mark.parametrize("name", ["scalar", "gla", "gated_delta", "kda", "diagonal", "element", "log_gla", "log_scalar"])
+@pytest.mark.parametrize(
+    "name", ["scalar", "gla", "gated_delta", "kda", "diagonal", "element", "log_gla", "log_scalar"]
+)
 def test_extreme_gates(name: str) -> None:
     rec = ALL[name]
     inputs, parameters = draw(rec, 1, 130)

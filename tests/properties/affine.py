@@ -25,9 +25,13 @@ def subsets(draw: st.DrawFn, axes: Axes, least: int = 0) -> Axes:
 
 @st.composite
 def affine_rules(draw: st.DrawFn) -> Recurrence:
-    """One to three states of order one to three: decays over any axes, up to three rank-one terms on any axis."""
+    """One to three states of order one to three: decays over any axes, up to three rank-one terms on any
+    axis.
+    """
     count = draw(st.integers(1, 3))
-    states = [State(f"S{i}", draw(subsets(AXES, 1)), Const(draw(st.sampled_from([0.0, 0.5])))) for i in range(count)]
+    states = [
+        State(f"S{i}", draw(subsets(AXES, 1)), Const(draw(st.sampled_from([0.0, 0.5])))) for i in range(count)
+    ]
     if draw(st.booleans()):
         states = [replace(s, axes=states[0].axes) for s in states]
     shared_keys = draw(subsets(states[0].axes, 1))
@@ -39,7 +43,11 @@ def affine_rules(draw: st.DrawFn) -> Recurrence:
         return b.apply("sigmoid", leaf) if gate and draw(st.booleans()) else b.mul(Const(0.5), leaf)
 
     for i, state in enumerate(states):
-        kept = state.leaf if draw(st.booleans()) else b.mul(fresh(draw(subsets(state.axes)), gate=True), state.leaf)
+        kept = (
+            state.leaf
+            if draw(st.booleans())
+            else b.mul(fresh(draw(subsets(state.axes)), gate=True), state.leaf)
+        )
         update: Expr = kept
         for _ in range(draw(st.integers(0, 3))):
             keys = shared_keys if draw(st.booleans()) and set(shared_keys) <= set(state.axes) else draw(

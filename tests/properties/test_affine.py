@@ -1,4 +1,6 @@
-"""Random affine rules: every mode equals the oracle, and respelling a rule changes neither class nor schedule."""
+"""Random affine rules: every mode equals the oracle, and respelling a rule changes neither class nor
+schedule.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from tests.properties.affine import affine_rules, rewrites
 def _draw(rec: Recurrence, time: int) -> dict[str, torch.Tensor]:
     gen = torch.Generator().manual_seed(5)
     return {
-        leaf.name: torch.randn(2, time, *(rec.sizes[a] for a in leaf.axes), generator=gen, dtype=torch.float64)
+        leaf.name: torch.randn(
+            2, time, *(rec.sizes[a] for a in leaf.axes), generator=gen, dtype=torch.float64
+        )
         for leaf in rec.inputs
     }
 
@@ -28,7 +32,9 @@ def check_modes(rec: Recurrence, time: int) -> None:
     expected, final = run_recurrence(rec, inputs, {}, shape=(2, time))
     for mode in schedule(rec).modes:
         run = Run(schedule(rec, mode), inputs)
-        for x, y in zip([*run.outputs, *run.final.values()], [*expected, *(final[n] for n in run.final)], strict=True):
+        for x, y in zip(
+            [*run.outputs, *run.final.values()], [*expected, *(final[n] for n in run.final)], strict=True
+        ):
             assert (x - y).norm() <= 1e-9 * (1 + y.norm()), mode
 
 
@@ -36,7 +42,9 @@ def check_spelling(rec: Recurrence, other: Recurrence) -> None:
     assert sorted(c.code for c in classify(rec)) == sorted(c.code for c in classify(other))
     one, two = schedule(rec), schedule(other)
     assert (one.mode, one.modes) == (two.mode, two.modes)
-    assert sorted((s.block, len(s.carried)) for s in one.stages) == sorted((s.block, len(s.carried)) for s in two.stages)
+    assert sorted((s.block, len(s.carried)) for s in one.stages) == sorted(
+        (s.block, len(s.carried)) for s in two.stages
+    )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -22,7 +22,6 @@ from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
 from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Index, Scan, Shift, Size, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN
-from seqc.ir.recurrence import State
 from seqc.passes.canonical import poly, rebuild
 from seqc.passes.linear import Affine, NotAffine, RankOne, scaled
 
@@ -95,7 +94,9 @@ def _contract(parts: list[Expr], bound: set[str], sizes: Mapping[str, int], brea
             continue
         done = [a for a in dict.fromkeys((*parts[i].axes, *parts[j].axes)) if a in bound]
         done = [a for a in done if not any(a in f.axes for f in rest)]
-        more, expr = _contract([*rest, build.sum_over(done, build.mul(parts[i], parts[j]))], bound, sizes, breadth)
+        more, expr = _contract(
+            [*rest, build.sum_over(done, build.mul(parts[i], parts[j]))], bound, sizes, breadth
+        )
         if best is None or cost + more < best[0]:
             best = cost + more, expr
     assert best is not None
@@ -159,15 +160,20 @@ class Sequences:
     """
 
     def __init__(
-        self, affine: Affine, lift: Lift, block: int, sizes: dict[str, int], start: Mapping[str, Expr] | None = None
+        self,
+        affine: Affine,
+        lift: Lift,
+        block: int,
+        sizes: dict[str, int],
+        start: Mapping[str, Expr] | None = None,
     ) -> None:
         self.affine, self.lift, self.block, self.sizes = affine, lift, block, sizes
         self.start = dict(start or {})
         self.states = {state.name: state for state in affine.states}
-        self.order = _triangular_order(affine)
+        self.order = triangular_order(affine)
         self._factors: dict[tuple[str, str], Expr] = {}
         self._kernels: dict[tuple[str, str], Expr] = {}
-        self._decays = {name: self._decay(self.affine.decay(state)) for name, state in self.states.items()}
+        self.decays = {name: self._decay(self.affine.decay(state)) for name, state in self.states.items()}
         self.writes: list[Write] = []
 
     def write(self, target: str, key: Expr, value: Expr, keys: Axes) -> None:
@@ -193,11 +199,11 @@ class Sequences:
         lifted = self.lift(log, 0.0)
         return build.apply("exp", lifted), lifted
 
-    def _coupling(self, target: str, source: str) -> Expr:
+    def coupling(self, target: str, source: str) -> Expr:
         coefficient = self.affine.diagonal.get((target, source), ZERO)
         return ZERO if coefficient is ZERO else self.lift(coefficient, 0.0)
 
-    def _feeders(self, target: str) -> list[str]:
+    def feeders(self, target: str) -> list[str]:
         return [s for s in self.order if s != target and (target, s) in self.affine.diagonal]
 
     def factor(self, state: str, carried: str) -> Expr:
@@ -208,7 +214,7 @@ class Sequences:
         return self._factors[key]
 
     def _own_factor(self, state: str) -> Expr:
-        decay, log = self._decays[state]
+        decay, log = self.decays[state]
         if log is not None:
             return build.apply("exp", Scan(ONE, log, TOKEN))
         if decay is ZERO or decay is ONE:
@@ -217,9 +223,9 @@ class Sequences:
 
     def _fed_factor(self, state: str, carried: str) -> Expr:
         source = build.total(
-            build.mul(self._coupling(state, s), self.factor_before(s, carried)) for s in self._feeders(state)
+            build.mul(self.coupling(state, s), self.factor_before(s, carried)) for s in self.feeders(state)
         )
-        return ZERO if source is ZERO else Scan(self._decays[state][0], source, TOKEN)
+        return ZERO if source is ZERO else Scan(self.decays[state][0], source, TOKEN)
 
     def factor_before(self, state: str, carried: str) -> Expr:
         """F of the token before."""
@@ -233,7 +239,7 @@ class Sequences:
         return self._kernels[key]
 
     def _own_kernel(self, state: str) -> Expr:
-        decay, log = self._decays[state]
+        decay, log = self.decays[state]
         if log is not None:
             total = Scan(ONE, build.where(_compare("gt"), log, ZERO), TOKEN)
             return build.where(_compare("ge"), build.apply("exp", total), ZERO)
@@ -244,9 +250,9 @@ class Sequences:
 
     def _fed_kernel(self, state: str, target: str) -> Expr:
         source = build.total(
-            build.mul(self._coupling(state, s), self.kernel_before(s, target)) for s in self._feeders(state)
+            build.mul(self.coupling(state, s), self.kernel_before(s, target)) for s in self.feeders(state)
         )
-        return ZERO if source is ZERO else Scan(self._decays[state][0], source, TOKEN)
+        return ZERO if source is ZERO else Scan(self.decays[state][0], source, TOKEN)
 
     def kernel_before(self, state: str, target: str) -> Expr:
         """G of the token before: strictly earlier tokens only."""
@@ -267,7 +273,10 @@ class Sequences:
                   for t, r in zip(terms, reads, strict=True)]  # fmt: skip
         values = self._solve(matrix, [self._known(t, r) for t, r in zip(terms, reads, strict=True)])
         for name in self.order:
-            starts = [build.mul(r, self.factor_before(t.source.name, name)) for t, r in zip(terms, reads, strict=True)]
+            starts = [
+                build.mul(r, self.factor_before(t.source.name, name))
+                for t, r in zip(terms, reads, strict=True)
+            ]
             if all(start is ZERO for start in starts):
                 continue
             for k, (term, weight) in enumerate(zip(terms, self._solve(matrix, starts), strict=True)):
@@ -310,7 +319,8 @@ class Sequences:
 
     def _times(self, matrix: Expr, x: Expr) -> Expr:
         """`Σ_k matrix[TOKEN, k] x[k]` of a matrix over tokens and a value at tokens."""
-        return contract([build.rename(matrix, {OTHER: BETWEEN}), build.rename(x, {TOKEN: BETWEEN})], [BETWEEN], self.sizes)
+        left, right = build.rename(matrix, {OTHER: BETWEEN}), build.rename(x, {TOKEN: BETWEEN})
+        return contract([left, right], [BETWEEN], self.sizes)
 
     # --- reads --------------------------------------------------------------------------------------------------
 
@@ -339,7 +349,7 @@ class Sequences:
         """
         factor = build.at(self.factor(state, carried), TOKEN, self.block - 1)
         start = self.carry(carried)
-        decay, log = self._decays[state]
+        decay, log = self.decays[state]
         if state != carried or decay is ZERO or decay is ONE or decay.dtype is DType.COMPLEX:
             return build.mul(factor, start)
         if log is not None:
@@ -370,36 +380,6 @@ def _shared(writes: Sequence[Write]) -> list[tuple[str, Expr, Expr]]:
     return [(target, core, value) for (target, core), value in values.items()]
 
 
-class Written:
-    """States written out token by token: the scan form of diagonal groups, for states that are all needed."""
-
-    def __init__(self, affine: Affine, lift: Lift, block: int, sizes: dict[str, int]) -> None:
-        self.sequences = Sequences(affine, lift, block, sizes)
-        self.block = block
-        self._values: dict[str, Expr] = {}
-        local = self._local = dict[str, Expr]()
-        for name in self.sequences.order:
-            source = lift(affine.sources[name], 0.0) if name in affine.sources else ZERO
-            for s in self.sequences._feeders(name):  # pyright: ignore[reportPrivateUsage]  # the same module
-                fed = build.mul(self.sequences._coupling(name, s), earlier(local[s], ZERO))  # pyright: ignore[reportPrivateUsage]
-                source = build.add(source, fed)
-            decay = self.sequences._decays[name][0]  # pyright: ignore[reportPrivateUsage]
-            local[name] = source if decay is ZERO or source is ZERO else Scan(decay, source, TOKEN)
-            carried = [build.mul(self.sequences.factor(name, c), self.sequences.carry(c)) for c in self.sequences.order]
-            self._values[name] = build.total([*carried, local[name]])
-
-    def read(self, state: str, after: bool, query: Sequence[Expr], over: Axes) -> Expr:
-        value = self._values[state] if after else self.before(state)
-        return build.sum_over(over, build.mul(build.product(query), value))
-
-    def before(self, state: str) -> Expr:
-        return earlier(self._values[state], self.sequences.carry(state))
-
-    def last(self, state: str) -> Expr:
-        kept = [self.sequences.kept(state, c) for c in self.sequences.order]
-        return build.total([*kept, build.at(self._local[state], TOKEN, self.block - 1)])
-
-
 def _solve(matrix: Expr, side: Expr) -> Expr:
     if side is ZERO or matrix is ZERO:
         return side
@@ -407,8 +387,8 @@ def _solve(matrix: Expr, side: Expr) -> Expr:
     return build.rename(Solve(matrix, aside, TOKEN, OTHER), {BETWEEN: OTHER})
 
 
-def _triangular_order(affine: Affine) -> list[str]:
-    """States such that each is fed, elementwise, by earlier ones only."""
+def triangular_order(affine: Affine) -> list[str]:
+    """States such that each is fed, elementwise, by earlier ones only; raises `NotAffine`."""
     order: list[str] = []
     left = [state.name for state in affine.states]
     while left:

@@ -24,7 +24,7 @@ from seqc.ir.expr import (
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput, StageRead
 from seqc.ir.recurrence import State
 from seqc.passes.derive import pullback
-from seqc.passes.kernels import size_of
+from seqc.passes.forms.kernels import size_of
 
 TOKENED = (LeafKind.INPUT, LeafKind.READ, LeafKind.STATE, LeafKind.NEXT)
 

@@ -28,11 +28,11 @@ from seqc.ir.expr import (
 from seqc.ir.plan import FRESH, RESTART, TOKEN, VALID, Adjoint, Stage
 from seqc.ir.recurrence import Recurrence, State
 from seqc.passes.canonical import same
+from seqc.passes.forms.kernels import Sequences
+from seqc.passes.forms.stage import StageBuilder, hoist
 from seqc.passes.groups import components, inline_next, inlined, merge_coupled, reads_of
-from seqc.passes.kernels import Sequences
 from seqc.passes.linear import NotAffine, read_affine
 from seqc.passes.reads import Reader
-from seqc.passes.stages import StageBuilder, hoist
 
 _VALID = Leaf(LeafKind.READ, VALID, (TOKEN,))
 _FRESH = Leaf(LeafKind.READ, FRESH)
@@ -127,14 +127,18 @@ def _separable(recurrence: Recurrence, held: Held) -> bool:
     return True
 
 
-def _sources(sources: Mapping[str, Expr], group: Sequence[State]) -> dict[str, list[tuple[Expr, Expr]]] | None:
+def _sources(
+    sources: Mapping[str, Expr], group: Sequence[State]
+) -> dict[str, list[tuple[Expr, Expr]]] | None:
     """The sources as products of a factor with the last axis of the memory and one without it."""
     from seqc.passes.linear import separate_source
 
     axes, keys = group[0].axes, _keys(group)
     result: dict[str, list[tuple[Expr, Expr]]] = {}
     for name, source in sources.items():
-        pairs = separate_source(source, keys, tuple(a for a in axes if a not in keys and not _mapped(a, source, keys)))
+        pairs = separate_source(
+            source, keys, tuple(a for a in axes if a not in keys and not _mapped(a, source, keys))
+        )
         if pairs is None:
             return None
         result[name] = pairs
@@ -174,9 +178,9 @@ class _Window:
             mapping[value] = self.builder.lift_if_varying(value)
         lowered = substitute([expr], mapping)[0]
         inside = set(leaves(mapping.values()))
-        rest = {leaf: self.builder.lift_if_varying(leaf) for leaf in leaves([expr])
+        rest: dict[Expr, Expr] = {leaf: self.builder.lift_if_varying(leaf) for leaf in leaves([expr])
                 if leaf in leaves([lowered]) and leaf not in inside and leaf.kind is not LeafKind.STATE}  # fmt: skip
-        return substitute([lowered], dict(rest))[0]
+        return substitute([lowered], rest)[0]
 
     def lift(self, expr: Expr, padding: float) -> Expr:
         """A coefficient at block level, without effect at tokens that are padding."""
