@@ -38,7 +38,7 @@ class Options:
     """How long, and on how much; the defaults fit two cores and five minutes."""
 
     seconds: float = 60.0
-    batch: int = 16
+    batch: int = 8
     length: int = 128
     rate: float = 3e-3
     seed: int = 0
