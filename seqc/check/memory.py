@@ -165,7 +165,10 @@ class Memories:
                 MemoryStructure(keyword.value.span, "`per` names an axis over which the rule is mapped")
             )
         axis = keyword.value.name
-        return (axis,) if axis in self.outer else ()
+        if self.outer and axis not in self.outer:
+            has = ", ".join(f"`{other}`" for other in self.outer)
+            self.context.fail(MemoryStructure(keyword.span, f"this call maps the rule over {has}, and not over `{axis}`"))
+        return (axis,) if self.outer else ()
 
     def _activation(self, call: tree.Call) -> Callable[[Expr], Expr]:
         keyword = call.keyword("activation")
