@@ -19,9 +19,12 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 
 def subjects(request: Request) -> Iterator[Form]:
-    """Token by token, then every parallel form that the rules allow; the scheduler's choice comes first."""
+    """The scheduler's choice, a loop, and every parallel form that the rules allow; of a model, if there is
+    time.
+    """
     modes: dict[str, str | None] = {"default": None}
-    modes.update({mode: mode for mode in (LOOPS[0], *request.modes)})
+    if not (request.fast and isinstance(request.whole, Model)):
+        modes.update({mode: mode for mode in (LOOPS[0], *request.modes)})
     for name, mode in modes.items():
         loop = mode in LOOPS
         made: Any = BACKEND.module(request.scheduled(None if loop else mode), mode if loop else None)

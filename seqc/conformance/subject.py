@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from seqc.backend import GROUP, Scheduled, backend
+from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 
@@ -45,7 +46,15 @@ class Request:
     def scheduled(self, mode: str | None = None) -> Scheduled:
         from seqc.passes.schedule import schedule
 
-        return Scheduled(self.whole, lambda recurrence: schedule(recurrence, mode))
+        def plan(recurrence: Recurrence) -> Plan:
+            chosen = schedule(recurrence)
+            return (
+                chosen
+                if mode in (None, chosen.mode) or mode not in chosen.modes
+                else schedule(recurrence, mode)
+            )
+
+        return Scheduled(self.whole, plan)
 
 
 class Subject(Protocol):
