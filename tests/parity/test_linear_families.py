@@ -69,7 +69,7 @@ BATCH, TIME = 2, 67  # more than one chunk of 64
 
 
 def small(file: str, name: str) -> Recurrence:
-    return rule(file, name, **{axis: SIZES[axis] for axis in spec(file).checked.default_sizes(name)})
+    return rule(file, name, None, **{axis: SIZES[axis] for axis in spec(file).checked.default_sizes(name)})
 
 
 def given(recurrence: Recurrence) -> dict[str, Tensor]:
@@ -118,7 +118,7 @@ def test_every_form_is_the_definition(file: str, name: str) -> None:
 @pytest.mark.parametrize(("file", "settings"), MODELS)
 def test_a_model_carries_on_where_it_stopped(file: str, settings: dict[str, float]) -> None:
     """Identity 14: the state holds all that the past leaves, the windows of convolutions included."""
-    whole = model(file, **settings)
+    whole = model(file, None, **settings)
     generator = torch.Generator().manual_seed(0)
     x = (
         torch.randint(0, 7, (BATCH, 9), generator=generator)
