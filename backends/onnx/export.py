@@ -76,7 +76,10 @@ class Emitter:
         self._measure()
         reset = None if self.subject.stateless else self._reset()
         parameters = self._parameters()
-        call = Call(self.space, self.whole, parameters, self._enter, self._leave, self.planner, reset)
+        stateless = self.subject.stateless
+        call = Call(
+            self.space, self.whole, parameters, self._enter, self._leave, self.planner, reset, stateless
+        )
         results = run_instance(call, Instance(owner, "", ""), args, {})
         outputs, infos = self._outputs(results)
         weights, model = self._finish([*outputs, *self.finals.values()])
@@ -126,13 +129,24 @@ class Emitter:
 
     def _enter(self, slot: StateSlot) -> Tensor:
         kind = KINDS[slot.dtype]
+        if self.subject.stateless:
+            return self._empty(slot)
         growing = f"past_{len(self.states)}"
         shape: list[int | str] = ["batch", *(growing if n < 0 else n for n in slot.shape)]
         value = self.builder.input(f"state.{slot.name}", slot.dtype, shape)
         self.states[slot.name] = (slot, str(value.name), self.builder.names.claim(f"next.{slot.name}"))
         return Tensor(value, slot.axes, kind)
 
+    def _empty(self, slot: StateSlot) -> Tensor:
+        """What a window or a cache holds before the first token."""
+        b, kind = self.builder, KINDS[slot.dtype]
+        lengths = [self.space.length(BATCH), *(b.ints(max(n, 0)) for n in slot.shape)]
+        shape = b.op("Concat", *lengths, axis=0) if len(lengths) > 1 else lengths[0]
+        return Tensor(b.op("Expand", b.constant(0, slot.dtype), shape), slot.axes, kind)
+
     def _leave(self, slot: StateSlot, tensor: Tensor) -> None:
+        if self.subject.stateless:
+            return
         fixed = {a: n for a, n in zip(slot.axes[1:], slot.shape, strict=True) if n >= 0}
         space = Space(self.builder, fixed, self.space.dynamic)
         whole = space.cast(space.expand(tensor, slot.axes), KINDS[slot.dtype])

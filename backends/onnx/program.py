@@ -38,7 +38,7 @@ class Call:
     """What the instances of one graph share.
 
     `whole` says whether the graph sees a sequence or one token; `enter` gives a state's value before the call (as a
-    graph input), `leave` takes its value after it.
+    graph input), `leave` takes its value after it.  A `stateless` graph begins with the initial values.
     """
 
     space: Space
@@ -48,6 +48,7 @@ class Call:
     leave: Callable[[StateSlot, Tensor], None]
     planner: Planner
     reset: Tensor | None
+    stateless: bool = False
     lowerings: list[LoweringInfo] = field(default_factory=list[LoweringInfo])
     _documents: Documents | None = None
 
@@ -176,13 +177,15 @@ def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lo
     slots = {s.name: _state_slot(owner, instance.path, s) for s in owner.states}
     before: dict[str, Number] = {}
     for state in owner.states:
-        value = call.enter(slots[state.name])
-        before[state.name] = _unpacked(token.space, state, value)
+        if call.stateless:
+            before[state.name] = token.value(state.initial)
+        else:
+            before[state.name] = _unpacked(token.space, state, call.enter(slots[state.name]))
     if call.whole:
         outputs, after = _run_sequence(call, instance, owner, token, before)
     else:
         outputs, after = _run_token(call, instance, owner, token, before)
-    for state in owner.states:
+    for state in () if call.stateless else owner.states:
         call.leave(slots[state.name], _packed(token.space, state, after[state.name]))
     return outputs
 

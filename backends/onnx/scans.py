@@ -13,19 +13,20 @@ from .control import Unsupported, branch
 from .pairs import Number, Pair, add, both, mul, pair
 from .tensors import Space, Tensor
 
+LOWEST_LOG = -1e30  # stands for the logarithm of 0; many of them add up without overflow, and 0 times it is 0
+
 
 def product_kernel(space: Space, gate: Tensor, axis: str, other: str) -> Tensor:
     """`Π gate[l]` over `other < l <= axis`, 0 where `axis < other`: the influence of one token on a later one.
 
-    Logarithms are summed over masks, so that no difference of long sums is taken; a gate of 0 gives minus infinity and
-    then exactly 0, and signs are multiplied apart.
+    Logarithms are summed over masks, so that no difference of long sums is taken; a gate of 0 gives a logarithm so low
+    that its exponential is exactly 0, and signs are multiplied apart.
     """
     here, there = space.positions(axis), space.positions(other)
-    after = space.elementwise("Greater", here, there, kind=DType.BOOL)
+    after = space.cast(space.elementwise("Greater", here, there, kind=DType.BOOL), DType.REAL)
     upto = space.cast(space.elementwise("GreaterOrEqual", here, there, kind=DType.BOOL), DType.REAL)
     logs, signs = _logs(space, gate, axis)
-    masked = space.elementwise("Where", after, logs, space.number(0), kind=DType.REAL)
-    total = running_sum(space, masked, axis)
+    total = running_sum(space, space.mul(after, logs), axis)
     assert isinstance(total, Tensor)
     signed = space.mul(space.mul(upto, signs), space.rename(signs, {axis: other}))
     return space.mul(space.elementwise("Exp", total), signed)
@@ -57,7 +58,8 @@ def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
         return [Tensor(inner.builder.constant(np.ones([1] * len(gate.axes)), "float32"), gate.axes)]
 
     (signs,) = branch(space, negative, changing, positive)
-    return space.elementwise("Log", space.elementwise("Abs", gate)), signs
+    logs = space.elementwise("Log", space.elementwise("Abs", gate))
+    return space.elementwise("Max", logs, space.number(LOWEST_LOG)), signs
 
 
 def shift(space: Space, x: Number, axis: str, by: int) -> Number:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from .program import Planner, StateSlot
 
 EXTERNAL_BYTES = 100_000_000
 EXTERNAL_FILE = "weights.data"
+SMALL_BYTES = 1024
+ALIGNMENT = 4096
 
 
 def subject_of(whole: Recurrence | Function | Model) -> Subject:
@@ -81,23 +84,46 @@ def _arrays(
 
 
 def _save(graphs: Mapping[str, Emitted], folder: Path) -> str | None:
-    """Check and write the graphs; large weights go into one file that both graphs refer to."""
-    size = sum(
-        v.const_value.nbytes
-        for v in graphs["prefill"].model.graph.initializers.values()
-        if v.const_value is not None
-    )
-    external = EXTERNAL_FILE if size > EXTERNAL_BYTES else None
+    """Check and write the graphs; large weights go into one file that both refer to."""
+    sizes = [t.nbytes for graph in graphs.values() for t in _tensors(graph)]
+    external = EXTERNAL_FILE if sum(sizes) > EXTERNAL_BYTES else None
+    if external is not None:
+        _move_out(graphs, folder / external)
     for name, graph in graphs.items():
         path = folder / f"{name}.onnx"
-        if external is None:
-            proto = ir.to_proto(graph.model)
-            onnx.checker.check_model(proto, full_check=True)
-            path.write_bytes(proto.SerializeToString())
-        else:
-            ir.save(graph.model, path, external_data=f"{name}.{external}")
-            onnx.checker.check_model(str(path), full_check=True)
+        path.write_bytes(ir.to_proto(graph.model).SerializeToString())
+        onnx.checker.check_model(str(path), full_check=True)
     return external
+
+
+def _tensors(graph: Emitted) -> list[ir.TensorProtocol]:
+    return [v.const_value for v in graph.model.graph.initializers.values() if v.const_value is not None]
+
+
+def _move_out(graphs: Mapping[str, Emitted], path: Path) -> None:
+    """Put what is not small into a file, equal tensors once."""
+    places: dict[bytes, int] = {}
+    with path.open("wb") as file:
+        for graph in graphs.values():
+            for value in graph.model.graph.initializers.values():
+                tensor = value.const_value
+                if tensor is None or tensor.nbytes < SMALL_BYTES:
+                    continue
+                data = tensor.tobytes()
+                key = hashlib.blake2b(data).digest()
+                if key not in places:
+                    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                    places[key] = file.tell()
+                    file.write(data)
+                value.const_value = ir.ExternalTensor(
+                    path.name,
+                    places[key],
+                    len(data),
+                    tensor.dtype,
+                    shape=ir.Shape(tensor.numpy().shape),
+                    name=str(value.name),
+                    base_dir=path.parent,
+                )
 
 
 def _initial_states(whole: Recurrence | Function | Model, arrays: Mapping[str, Array]) -> dict[str, Array]:
