@@ -30,8 +30,8 @@ def torchs(x: dict[str, Tensor], bias: Tensor) -> Tensor:
     """`scaled_dot_product_attention` with grouped queries, laid out as ours: `[batch, time, h, g, m]`."""
     q = x["q"].permute(0, 2, 3, 1, 4).flatten(1, 2)  # [batch, heads, time, n]
     k, v = x["k"].transpose(1, 2), x["v"].transpose(1, 2)
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
-    return y.unflatten(1, (HEADS, GROUPS)).permute(0, 3, 1, 2, 4)
+    y: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
+    return y.reshape(BATCH, HEADS, GROUPS, TIME, VALUE).permute(0, 3, 1, 2, 4)
 
 
 def test_softmax_attention_is_torchs() -> None:
@@ -148,14 +148,14 @@ def test_a_llama_is_transformers_llama() -> None:
         "o": (d, kv_heads, -1, n),
     }
     for i in range(layers):
-        ours, layer = f"layers.{i}", f"model.layers.{i}"
+        own, layer = f"layers.{i}", f"model.layers.{i}"
         for name, shape in shapes.items():
             weight = given[f"{layer}.self_attn.{name}_proj.weight"].view(shape)
-            weights[f"{ours}.attention.{'out' if name == 'o' else name}.weight"] = weight
+            weights[f"{own}.attention.{'out' if name == 'o' else name}.weight"] = weight
         for name in ("gate", "up", "down"):
-            weights[f"{ours}.swiglu.{name}.weight"] = given[f"{layer}.mlp.{name}_proj.weight"]
-        weights[f"{ours}.rms_norm.weight"] = given[f"{layer}.input_layernorm.weight"]
-        weights[f"{ours}.rms_norm_1.weight"] = given[f"{layer}.post_attention_layernorm.weight"]
+            weights[f"{own}.swiglu.{name}.weight"] = given[f"{layer}.mlp.{name}_proj.weight"]
+        weights[f"{own}.rms_norm.weight"] = given[f"{layer}.input_layernorm.weight"]
+        weights[f"{own}.rms_norm_1.weight"] = given[f"{layer}.post_attention_layernorm.weight"]
     tokens = torch.randint(vocab, (BATCH, TIME))
     ours = model(
         "attention/llama.seq", vocab=vocab, d=d, h=heads, kv_heads=kv_heads, layers=layers, hidden=hidden
@@ -187,9 +187,8 @@ def test_a_forgetting_layer_by_hand() -> None:
     total = log_f.cumsum(1).transpose(1, 2)
     bias = total[..., :, None] - total[..., None, :]
     bias = bias.masked_fill(torch.ones(TIME, TIME).triu(1).bool(), -torch.inf)
-    y = F.scaled_dot_product_attention(*(z.transpose(1, 2) for z in (q, k, v)), attn_mask=bias).transpose(
-        1, 2
-    )
+    q, k, v = (z.transpose(1, 2) for z in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
     y = torch.sigmoid(heads["o"]) * normed(y, "norm")
     want = torch.einsum("bthn,dhn->btd", y, weights["out.weight"])
     close(apply_model(layer, {"x": x}, weights), want)
