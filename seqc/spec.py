@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqc.check import Checked, check_source
 from seqc.diagnostics import Diagnostic, SpecError
+from seqc.diagnostics.targets import ModeNotAllowed
 from seqc.errors import UserError
 from seqc.ir.expr import Axes
 from seqc.ir.program import Function, Model
@@ -20,6 +21,10 @@ from seqc.syntax.lexer import MAX_CHARACTERS
 
 if TYPE_CHECKING:
     from seqc.backend import Scheduled
+    from seqc.ir.plan import Plan
+
+# The forms that every rule has: a token at a time, from the definition.
+LOOPS = ("step", "reference")
 
 # All axes of an input of a rule, mapped ones first: "kv g n", or ("kv", "g", "n").
 AxesOf = Mapping[str, str | Axes]
@@ -128,9 +133,29 @@ class Handle:
     def program(self, mode: str | None = None, axes: AxesOf | None = None) -> Scheduled:
         """What backends are handed; `mode` is the parallel form of every rule, by default the scheduler's choice."""
         from seqc.backend import Scheduled
+
+        whole = self._mapped(axes)
+        return Scheduled(whole, self._plans(whole, mode), self.spec.source)
+
+    def _plans(self, whole: Recurrence | Model, mode: str | None) -> Callable[[Recurrence], Plan]:
+        """The plan of each rule: in `mode` where its class allows that; some rule has to."""
+        from seqc.ir.paths import instances
         from seqc.passes.schedule import schedule
 
-        return Scheduled(self._mapped(axes), lambda rec: schedule(rec, mode), self.spec.source)
+        plans: dict[Recurrence, Plan] = {}
+        for instance in instances(whole) if mode is not None else ():
+            if isinstance(instance.owner, Recurrence):
+                plans.setdefault(instance.owner, schedule(instance.owner))
+        allowed = tuple(dict.fromkeys(m for plan in plans.values() for m in plan.modes))
+        if mode is not None and mode not in allowed:
+            reason = "; ".join(dict.fromkeys(plan.classes[0].reason for plan in plans.values() if plan.classes))
+            raise SpecError([ModeNotAllowed(self.place, mode, (*allowed, *LOOPS), reason)])
+
+        def plan_of(rec: Recurrence) -> Plan:
+            fits = rec in plans and mode in plans[rec].modes
+            return schedule(rec, mode if fits else None)
+
+        return plan_of
 
     def _mapped(self, axes: AxesOf | None) -> Recurrence | Model:
         if axes is not None:
@@ -155,6 +180,8 @@ class Handle:
         from seqc.backend import backend
 
         module = getattr(backend("torch"), "module")  # noqa: B009  # no part of the protocol: only torch has modules
+        if mode in LOOPS:
+            return module(self.program(None, axes), mode=mode, **options)
         return module(self.program(mode, axes), **options)
 
     def onnx(self, folder: str | Path, weights: Any = None, seed: int = 0, **options: str) -> None:

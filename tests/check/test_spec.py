@@ -65,3 +65,11 @@ def test_a_setting_is_a_number() -> None:
 def test_warnings_are_kept() -> None:
     spec = seqc.loads("rule r(x[d]) {\n let y = x\n - 1\n return y }")
     assert [warning.code for warning in spec.warnings] == ["W0101"]
+
+
+def test_a_mode_that_no_rule_has_is_refused_with_those_there_are() -> None:
+    spec = seqc.loads("rule rnn(x[d]) { state h[d] = 0  h' = tanh(h + x)  return h' }")
+    with pytest.raises(seqc.SpecError, match="E0902") as caught:
+        spec.rule(d=2).program("scan")
+    assert "`loop`, `step` and `reference`" in str(caught.value)
+    assert spec.rule(d=2).program("loop").whole is not None
