@@ -166,13 +166,13 @@ def test_an_unturned_hgrn_is_real() -> None:
 def test_the_implicit_step_solves_its_equation() -> None:
     """(I + beta k k) S' = S + beta v k, for every channel of the value with its own beta."""
     beta = 3 * gate(M)
-    S = torch.zeros(B, M, N, dtype=torch.float64)
+    memory = torch.zeros(B, M, N, dtype=torch.float64)
     want: list[Tensor] = []
     for t in range(T):
         k, v, rate = K[:, t, None, :], V[:, t, :, None], beta[:, t, :, None, None]
         system = torch.eye(N, dtype=torch.float64) + rate * k[..., None] * k[..., None, :]
-        S = torch.linalg.solve(system, S + rate[..., 0] * v * k)
-        want.append(torch.einsum("bmn,bn->bm", S, Q[:, t]))
+        memory = torch.linalg.solve(system, memory + rate[..., 0] * v * k)
+        want.append(torch.einsum("bmn,bn->bm", memory, Q[:, t]))
     close(apply(IMPLICIT, {"q": Q, "k": K, "x": V, "beta": beta}), torch.stack(want, 1))
 
 

@@ -23,7 +23,7 @@ TOLERANCE = 1e-10
 Weights = dict[str, Tensor]
 
 
-def theirs(model: str, config: str, mixer: str, **settings: Any) -> nn.Module:
+def theirs(model: str, config: str, mixer: str, layer: int = 0, **settings: Any) -> nn.Module:
     """A mixer of Transformers at double precision; every weight of it is random."""
     pytest.importorskip("transformers")
     with pytest.MonkeyPatch.context() as patch:
@@ -32,7 +32,7 @@ def theirs(model: str, config: str, mixer: str, **settings: Any) -> nn.Module:
         module = import_module(f"transformers.models.{model}.modeling_{model}")
     built = getattr(import_module(f"transformers.models.{model}"), config)(**settings)
     with doubles():
-        made: nn.Module = getattr(module, mixer)(built, layer_idx=0)
+        made: nn.Module = getattr(module, mixer)(built, layer_idx=layer)
         for index, weight in enumerate(made.parameters()):
             weight.copy_(0.5 * random(*weight.shape, seed=index + 1))
     return made.double().eval()
@@ -174,4 +174,67 @@ def test_qwen3_next() -> None:
     with doubles():
         want = mixer(x)
     ours = block("delta/gated_delta.seq", "gated_delta_net", d=WIDTH, h=h, groups=groups, n=n, m=m)
+    close(apply_model(ours, x, weights), want, TOLERANCE)
+
+
+def test_kimi_linear() -> None:
+    h, n = 2, 6
+    mixer: Any = theirs(
+        "kimi_linear",
+        "KimiLinearConfig",
+        "KimiLinearDeltaAttention",
+        hidden_size=WIDTH,
+        linear_num_heads=h,
+        linear_head_dim=n,
+        num_hidden_layers=1,
+        layer_types=["linear_attention"],
+        rms_norm_eps=1e-6,
+    )
+    gate = mixer.forget_gate
+    weights = {f"{name}.weight": getattr(mixer, f"{name}_proj").weight.unflatten(0, (h, n)) for name in "qkv"}
+    for name, taps in cut(mixer.conv1d.weight[:, 0], dict.fromkeys("qkv", h * n)).items():
+        weights[f"conv_{name}.weight"] = taps.unflatten(0, (h, n))
+    weights |= {
+        "f_down.weight": gate.f_a_proj.weight,
+        "f_up.weight": gate.f_b_proj.weight.unflatten(0, (h, n)),
+    }
+    weights |= {"A_log": gate.A_log.flatten(), "dt_bias": gate.dt_bias.unflatten(0, (h, n))}
+    weights |= {"beta.weight": mixer.b_proj.weight, "norm.weight": mixer.o_norm.weight}
+    weights |= {
+        "g_down.weight": mixer.g_a_proj.weight,
+        "g_up.weight": mixer.g_b_proj.weight.unflatten(0, (h, n)),
+    }
+    weights["out.weight"] = mixer.o_proj.weight.unflatten(1, (h, n))
+    x = random(BATCH, TIME, WIDTH)
+    with doubles():
+        want = mixer(x)
+    ours = block("delta/kda.seq", "kimi_delta_attention", d=WIDTH, h=h, n=n, m=n, gate_bias=0)
+    close(apply_model(ours, x, weights), want, TOLERANCE)
+
+
+def test_minimax() -> None:
+    h, n, layer, layers = 2, 4, 1, 3
+    mixer: Any = theirs(
+        "minimax",
+        "MiniMaxConfig",
+        "MiniMaxLightningAttention",
+        layer,
+        hidden_size=WIDTH,
+        num_attention_heads=h,
+        num_key_value_heads=h,
+        head_dim=n,
+        num_hidden_layers=layers,
+        block_size=4,
+    )
+    maps = cut(mixer.qkv_proj.weight.unflatten(0, (h, -1)), dict.fromkeys("qkv", n), 1)
+    weights = {f"{name}.weight": weight for name, weight in maps.items()}
+    weights |= {"g.weight": mixer.output_gate.weight.unflatten(0, (h, n))}
+    weights |= {"norm.weight": mixer.norm.weight.unflatten(0, (h, n))}
+    weights |= {"out.weight": mixer.out_proj.weight.unflatten(1, (h, n))}
+    x = random(BATCH, TIME, WIDTH)
+    with doubles():
+        want, _ = mixer(x, None, None)
+    ours = block(
+        "linear/lightning.seq", "lightning_attention", d=WIDTH, h=h, n=n, m=n, layer=layer, layers=layers
+    )
     close(apply_model(ours, x, weights), want, TOLERANCE)
