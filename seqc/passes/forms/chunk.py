@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from seqc.ir.expr import Axes, Expr
 from seqc.ir.plan import Adjoint, Stage
 from seqc.passes.canonical import poly
-from seqc.passes.forms.kernels import Sequences, triangular_order
+from seqc.passes.forms.kernels import Sequences, triangular_order, volume
 from seqc.passes.forms.problem import Build, Problem, finish
 from seqc.passes.linear import Affine, NotAffine, separate_source
 from seqc.passes.reads import Query, Read
@@ -16,11 +16,12 @@ from seqc.passes.reads import Query, Read
 MODE = "chunk"
 SCALAR_BLOCK = 64  # tokens a block where a gate is one number a head
 VECTOR_BLOCK = 16  # where a gate differs along an axis of the state
+MANY = 8  # kernels to one matrix of scores
 
 
 def find(problem: Problem) -> Build | None:
     affine = problem.affine
-    shape = None if affine is None else chunk_shape(affine, problem.reads)
+    shape = None if affine is None else chunk_shape(affine, problem.reads, problem.sizes)
     if affine is None or shape is None:
         return None
     try:
@@ -49,7 +50,7 @@ class ChunkShape:
     sources: Mapping[str, list[tuple[Expr, Expr]]]
 
 
-def chunk_shape(affine: Affine, reads: Sequence[Read]) -> ChunkShape | None:
+def chunk_shape(affine: Affine, reads: Sequence[Read], sizes: Mapping[str, int]) -> ChunkShape | None:
     """The chunked form of an affine group, or None where it would write the states out anyway."""
     queries = [query for read in reads for query in read.queries]
     axes = affine.states[0].axes
@@ -71,7 +72,7 @@ def chunk_shape(affine: Affine, reads: Sequence[Read]) -> ChunkShape | None:
     gates = {axis for decay in affine.diagonal.values() for axis in decay.axes}
     if not affine.rank_ones and gates >= set(axes):
         return None
-    wide = bool(gates & {*keys, *columns}) or _uneven(affine, gates, keys)
+    wide = bool(gates & {*keys, *columns}) or _spread(affine, gates, sizes) > MANY
     return ChunkShape(keys, columns, VECTOR_BLOCK if wide else SCALAR_BLOCK, sources)
 
 
@@ -92,11 +93,14 @@ def _batch_axes(affine: Affine, keys: Axes) -> set[str]:
     return (linked | gates) - set(keys)
 
 
-def _uneven(affine: Affine, gates: set[str], keys: Axes) -> bool:
-    """Whether some gate has an axis that the keys do not have, so that kernels are wider than scores."""
+def _spread(affine: Affine, gates: set[str], sizes: Mapping[str, int]) -> int:
+    """How many kernels there are to one matrix of scores: gates may have axes that the keys do not have.
+
+    An axis of open length is one that a rule is mapped over, and counts as short.
+    """
     if affine.rank_ones:
         sides = [set(term.read.axes) for term in affine.rank_ones]
     else:
         sides = [set(source.axes) for source in affine.sources.values()]
     shared = set.intersection(*sides) if sides else set[str]()
-    return bool(gates - shared)
+    return volume((axis for axis in gates - shared if axis in sizes), sizes)
