@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqc.conformance.case import Case, cast
+from seqc.conformance.checks.gradients import compare_gradients
 from seqc.conformance.compare import is_finite, is_moderate
 from seqc.conformance.matching import compare_run, short
 from seqc.conformance.report import Finding
@@ -29,6 +30,8 @@ def _strong_then_weak(time: int) -> Tensor:
 PATTERNS: dict[str, Callable[[int], Tensor]] = {
     "0": lambda time: torch.zeros(time, dtype=torch.float64),
     "1": lambda time: torch.ones(time, dtype=torch.float64),
+    "nearly 0": lambda time: torch.full((time,), 0.002, dtype=torch.float64),
+    "nearly 1": lambda time: torch.full((time,), 0.998, dtype=torch.float64),
     "1e-38": lambda time: torch.full((time,), 1e-38, dtype=torch.float64),
     "0 and 1 in turn": _alternating,
     "strong, then weak": _strong_then_weak,
@@ -47,6 +50,8 @@ def check(case: Case, subject: Subject) -> Iterator[Finding]:
             answer = case.answer(("gates", name), inputs, dtype)
             if not is_moderate(answer.values):
                 continue
+            if dtype is torch.float64 and subject.differentiable:
+                yield from compare_gradients(case, subject, name, inputs, dtype, what)
             given = cast(inputs, dtype)
             wrt = [x.requires_grad_() for x in given.values()] if subject.differentiable else []
             got, after = subject.run(given, dtype)

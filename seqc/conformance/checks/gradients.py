@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqc.conformance.case import Case, cast, shake
-from seqc.conformance.compare import FLOOR, GRADIENTS, allowed, distance, rounded, scale
+from seqc.conformance.compare import FLOOR, GRADIENTS, allowed, distance, is_moderate, rounded, scale
 from seqc.conformance.matching import short
 from seqc.conformance.report import Finding
 from seqc.conformance.subject import Subject
@@ -24,18 +24,29 @@ def applies(case: Case, subject: Subject) -> str:
 def check(case: Case, subject: Subject) -> Iterator[Finding]:
     inputs = case.draw(case.usual)
     for dtype in subject.dtypes:
-        wanted = expected_gradients(case, inputs, dtype)
-        got = gradients(case, subject, inputs, dtype)
-        floor = FLOOR * scale(wanted.values())
-        for name, want in wanted.items():
-            error = distance(got[name], want, floor)
-            limit = allowed(GRADIENTS[dtype], error, partial(_moves, case, inputs, dtype, name, floor))
-            yield Finding(f"{short(dtype)}, by `{name}`", error, limit)
+        yield from compare_gradients(case, subject, "", inputs, dtype, short(dtype))
 
 
-def _moves(case: Case, inputs: Mapping[str, Tensor], dtype: torch.dtype, name: str, floor: float) -> float:
-    want = expected_gradients(case, inputs, dtype)[name]
-    return distance(expected_gradients(case, inputs, dtype, shaken=True)[name], want, floor)
+def compare_gradients(
+    case: Case, subject: Subject, key: str, inputs: Mapping[str, Tensor], dtype: torch.dtype, what: str
+) -> Iterator[Finding]:
+    """One finding an input and a parameter; `key` names the inputs."""
+    wanted = expected_gradients(case, key, inputs, dtype)
+    if not is_moderate(wanted.values()):
+        return
+    got = gradients(case, subject, inputs, dtype)
+    floor = FLOOR * scale(wanted.values())
+    for name, want in wanted.items():
+        error = distance(got[name], want, floor)
+        limit = allowed(GRADIENTS[dtype], error, partial(_moves, case, key, inputs, dtype, name, floor))
+        yield Finding(f"{what}, by `{name}`", error, limit)
+
+
+def _moves(
+    case: Case, key: str, inputs: Mapping[str, Tensor], dtype: torch.dtype, name: str, floor: float
+) -> float:
+    want = expected_gradients(case, key, inputs, dtype)[name]
+    return distance(expected_gradients(case, key, inputs, dtype, shaken=True)[name], want, floor)
 
 
 def loss(outputs: Sequence[Tensor], states: Mapping[str, Tensor]) -> Tensor:
@@ -63,18 +74,17 @@ def compared_states(case: Case, states: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def expected_gradients(
-    case: Case, inputs: Mapping[str, Tensor], dtype: torch.dtype, *, shaken: bool = False
+    case: Case, key: str, inputs: Mapping[str, Tensor], dtype: torch.dtype, *, shaken: bool = False
 ) -> dict[str, Tensor]:
     """By inputs and parameters as `dtype` holds them, or a unit of rounding beside; worked out once."""
-    key = (dtype, shaken)
-    if key not in case.gradients:
+    if (key, dtype, shaken) not in case.gradients:
         held, weights = _held(inputs, dtype, shaken), _held(case.weights, dtype, shaken)
         wrt = {name: x.requires_grad_() for name, x in {**weights, **held}.items() if x.is_floating_point()}
         outputs, states = case.oracle(held, weights=weights)
         total = loss(outputs, compared_states(case, states))
         found = torch.autograd.grad(total, list(wrt.values()), allow_unused=True, materialize_grads=True)
-        case.gradients[key] = dict(zip(wrt, found, strict=True))
-    return case.gradients[key]
+        case.gradients[key, dtype, shaken] = dict(zip(wrt, found, strict=True))
+    return case.gradients[key, dtype, shaken]
 
 
 def _held(tensors: Mapping[str, Tensor], dtype: torch.dtype, shaken: bool) -> dict[str, Tensor]:
