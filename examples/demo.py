@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 import seqc
 from seqc.bundled import folder
+from seqc.conformance.report import Outcome, Report
 from seqc.oracle import run_model
 from seqc.runtime import Runner, continued, load_runner, throughput
 
-PROMPT = b"import os\n\ndef main(argv):\n    "
+PROMPT = b"    def __init__("
 OUT = Path("demo-out")
 console = Console(highlight=False)
 
@@ -40,7 +41,7 @@ class Options:
     seconds: float = 60.0
     batch: int = 8
     length: int = 128
-    rate: float = 3e-3
+    rate: float = 4e-3
     seed: int = 0
 
 
@@ -115,6 +116,26 @@ def error_of(runner: Runner, reference: Tensor, tokens: Tensor) -> float:
     return float((torch.from_numpy(logits).double() - reference).norm() / reference.norm())
 
 
+def proof_table(report: Report) -> Table:
+    """One row a check, one column a form: the worst error against the oracle."""
+    forms = list(dict.fromkeys((outcome.backend, outcome.mode) for outcome in report.outcomes))
+    cells = {(o.check, o.backend, o.mode): o for o in report.outcomes}
+    table = Table("error of", *(f"{backend}, {mode}" for backend, mode in forms))
+    for check in dict.fromkeys(outcome.check for outcome in report.outcomes):
+        found = [cells.get((check, *form)) for form in forms]
+        if any(outcome is not None and outcome.status != "not applicable" for outcome in found):
+            table.add_row(check, *(cell(outcome) for outcome in found))
+    return table
+
+
+def cell(outcome: Outcome | None) -> str:
+    if outcome is None or outcome.status == "not applicable":
+        return ""
+    if outcome.status == "failed":
+        return "[red]failed[/red]"
+    return f"{outcome.worst.error:.0e}" if outcome.worst else "ok"
+
+
 def closing_table(columns: list[list[str]]) -> Table:
     table = Table("", "PyTorch", "ONNX Runtime")
     rows = (
@@ -146,7 +167,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long to train")
-    parser.add_argument("--length", type=int, default=200, help="how many bytes to continue the prompt by")
+    parser.add_argument("--length", type=int, default=120, help="how many bytes to continue the prompt by")
     arguments = parser.parse_args()
     options = Options(seconds=arguments.seconds)
     torch.manual_seed(options.seed)
@@ -182,13 +203,16 @@ def main() -> int:
 
     title("4. Prove that both compute what the spec says")
     report = seqc.conform(griffin, backends=["torch", "onnx"], weights=weights, fast=True)
-    console.print(report.table())
+    console.print(proof_table(report))
+    console.print(f"  {report.summary()}")
 
     title("5. Continue a prompt, greedily")
     runners = {"PyTorch": load_runner(OUT / "torch"), "ONNX Runtime": load_runner(OUT / "onnx")}
     made = {name: continuation(runner, arguments.length) for name, runner in runners.items()}
     same = made["PyTorch"] == made["ONNX Runtime"]
-    console.print((PROMPT + made["ONNX Runtime"]).decode(errors="replace"), markup=False, style="dim")
+    console.print(
+        (PROMPT + made["ONNX Runtime"]).decode(errors="replace"), markup=False, style="dim", soft_wrap=True
+    )
     console.print(
         f"  PyTorch and ONNX Runtime {'give the same' if same else 'DIFFER in their'} {arguments.length} bytes"
     )
@@ -199,6 +223,7 @@ def main() -> int:
     columns = [measured(runner, facts, error_of(runner, reference, tokens)) for runner in runners.values()]
     console.print(closing_table(columns))
     console.print(f"  {time.perf_counter() - start:.0f} seconds in all; everything is in {OUT}/")
+    console.print(f"  next:  .venv/bin/seqc run {OUT}/onnx --prompt 'class '")
     return 0 if same and report.ok else 1
 
 
