@@ -296,6 +296,8 @@ class Scope:
                 return replace(value, code=Code(f"shift({value.code.text}, {node.by}, {dim})"))
             case Concat():
                 return self._concat(node)
+            case Size():
+                return Value(Code(self.length(node.axis)))
             case _:
                 raise NotImplementedError(f"{type(node).__name__} has no place in a token-level expression")
 
