@@ -36,6 +36,14 @@ def test_the_specs_of_the_readme_are_right_and_mean_the_same() -> None:
     assert same(one.updates[0], other.updates[0])
 
 
+def test_the_readme_shows_what_explain_says() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    said = seqc.loads(SEQ.findall(text)[0]).rule("gated_delta", n=64, m=64).explain()
+    plain = [re.sub(r"(    # |  \()<text>:\d+\)?$", "", line) for line in said.splitlines()]
+    assert [line for line in shown.splitlines() if line not in plain] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
