@@ -12,6 +12,7 @@ from seqc.check.expressions import Elaborator
 from seqc.check.layers import LAYERS
 from seqc.check.limits import MAX_REPEAT
 from seqc.check.parameters import declare_parameter
+from seqc.check.parts import split
 from seqc.check.session import Namespace, Session
 from seqc.diagnostics.blocks import NoReturn, OutputCount, ReboundAxes, RepeatsNothing
 from seqc.diagnostics.settings import TooLarge
@@ -76,7 +77,7 @@ class BlockElaborator(Elaborator):
             case tree.If():
                 self._if(node)
             case tree.Return(values):
-                self.outputs = self.all(values)
+                self.outputs = self.returned(values)
 
     def _break(self, node: tree.BlockStatement) -> None:
         names: Sequence[tree.Ident] = ()
@@ -109,7 +110,7 @@ class BlockElaborator(Elaborator):
         if wanted == 1:
             return [self.value(call, self._declared_axes(node.targets[0]))]
         if isinstance(call, tree.Call) and call.callee.name == "split":
-            return self.split(call, node.targets)
+            return split(self, call, node.targets)
         if isinstance(call, tree.Call) and call.callee.name not in (*builtins.NAMES, *self.context.values):
             results = call_results(self, self.session, self.home, call, None, self._path(call))
             if len(results) == wanted:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Axes, Const, Expr
+from seqc.ir.expr import Axes, Const, DType, Expr
 
 _UNARY = (
     *("exp", "log", "log1p", "expm1", "sqrt", "abs", "sign", "floor", "sin", "cos", "erf"),
@@ -95,6 +95,14 @@ OTHERS = ("softmax", "linear", "concat", "split", "at", "pow")
 NAMES: tuple[str, ...] = tuple(
     dict.fromkeys((*ELEMENTWISE, *REDUCTIONS, *CHOICES, *OTHERS, *SEQUENCE, "index", "age"))
 )
+
+# What a value is, in the words of the language.
+KINDS = {
+    DType.BOOL: "a condition",
+    DType.INT: "tokens",
+    DType.COMPLEX: "a complex number",
+    DType.REAL: "a number",
+}
 
 LEARNERS = ("gd", "momentum", "implicit")
 STRUCTURES = ("mlp", "vector", "matrix")

@@ -10,6 +10,7 @@ from seqc.check.limits import MADE_UP, MAX_AXIS, MAX_ELEMENTS, MAX_WORK
 from seqc.diagnostics import Bag, Diagnostic
 from seqc.diagnostics.axes import UnknownAxis
 from seqc.diagnostics.names import NameTaken
+from seqc.diagnostics.rules import WrongKind
 from seqc.diagnostics.settings import NotAWholeSize, TooLarge, TooMuchWork
 from seqc.ir.expr import Axes, Expr
 from seqc.ir.recurrence import Parameter
@@ -102,6 +103,14 @@ class Context:
             if any(axis == other for other, _ in found[:position]):
                 self.fail(NameTaken(name.span, axis, next(n.span for a, n in found if a == axis)))
         return tuple(axis for axis, _ in found)
+
+    def fixed_axes(self, names: Iterable[tree.Ident]) -> Axes:
+        """Like `axes`, for what has a length: no axis of a store."""
+        names = tuple(names)
+        for name in names:
+            if name.text in self.growing:
+                self.fail(WrongKind(name.span, "an axis of fixed length", "the axis of a store"))
+        return self.axes(names)
 
     def known_axes(self) -> tuple[str, ...]:
         whole = (name for name, value in self.settings.items() if float(value).is_integer())

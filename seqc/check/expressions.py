@@ -8,31 +8,23 @@ from collections.abc import Sequence
 from seqc.check import builtins
 from seqc.check.context import Broken, Context, Failed, Number
 from seqc.check.numbers import CONSTANTS, Arithmetic
+from seqc.check.parts import concat
 from seqc.diagnostics.axes import (
     AxesDiffer,
     AxisNotThere,
     AxisTaken,
     AxisToName,
-    ConcatAxes,
-    SplitAxes,
 )
 from seqc.diagnostics.blocks import ArgumentCount, UnknownArgument
 from seqc.diagnostics.names import NotAFunction, NotAValue, NotPrimed, UnknownCallee, UnknownName
 from seqc.diagnostics.rules import RandomOutsideParameter, WrongKind
-from seqc.diagnostics.settings import OutOfRange, PartsDoNotAddUp, SizesDiffer
+from seqc.diagnostics.settings import OutOfRange, SizesDiffer
 from seqc.diagnostics.words import counted
 from seqc.ir import build
-from seqc.ir.expr import Apply, Axes, Concat, Const, DType, Expr, Index, LeafKind, Slice, Softmax
+from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Index, LeafKind, Softmax
 from seqc.ir.ops import RANDOM
 from seqc.source import Span
 from seqc.syntax import tree
-
-_KINDS = {
-    DType.BOOL: "a condition",
-    DType.INT: "tokens",
-    DType.COMPLEX: "a complex number",
-    DType.REAL: "a number",
-}
 
 
 class Elaborator:
@@ -95,6 +87,16 @@ class Elaborator:
             raise Failed
         return results
 
+    def returned(self, nodes: Sequence[tree.Expr]) -> list[Expr]:
+        """What a `return` gives: numbers, real or complex, along axes of fixed length."""
+        values = self.all(nodes)
+        for value, node in zip(values, nodes, strict=True):
+            if value.dtype in {DType.BOOL, DType.INT}:
+                self.context.fail(WrongKind(node.span, "a number", builtins.KINDS[value.dtype]))
+            if any(axis in self.context.growing for axis in value.axes):
+                self.context.fail(WrongKind(node.span, "axes of fixed length", "the axis of a store"))
+        return values
+
     def name(self, node: tree.Name) -> Expr:
         context = self.context
         if node.primed:
@@ -128,7 +130,7 @@ class Elaborator:
         inner = node.value
         if isinstance(inner, tree.Name) and not inner.primed and inner.name not in self.context.values:
             if inner.name == "index" and len(node.items) == 1 and node.items[0].renamed_to is None:
-                return Index(self.context.axis(node.items[0].axis))
+                return Index(self.context.fixed_axes([node.items[0].axis])[0])
             if inner.name == "age" and len(node.items) == 1 and node.items[0].renamed_to is None:
                 return self._age(node.items[0].axis)
         renamed = {i.axis.text: i.renamed_to.text for i in node.items if i.renamed_to is not None}
@@ -151,6 +153,8 @@ class Elaborator:
         for item in node.items:
             if item.axis.text not in arg.axes:
                 context.fail(AxisNotThere(item.axis.span, item.axis.text, self.declared(arg.axes)))
+            if item.renamed_to is not None and item.axis.text in context.growing:
+                context.fail(WrongKind(item.axis.span, "an axis of fixed length", "the axis of a store"))
             if item.renamed_to is not None:
                 mapping[item.axis.text] = item.renamed_to.text
         kept = [axis for axis in arg.axes if axis not in mapping]
@@ -174,8 +178,6 @@ class Elaborator:
             context.sizes[new.text] = context.sizes[old]
             if old in context.made_up:
                 context.made_up.add(new.text)
-        elif old in context.growing:
-            context.growing[new.text] = context.growing[old]
 
     def check_sizes(self, one: str, other: str, span: Span) -> None:
         sizes = self.context.sizes
@@ -199,14 +201,14 @@ class Elaborator:
         condition = op in builtins.LOGICAL or (op == "where" and index == 0)
         if condition:
             if arg.dtype is not DType.BOOL and not isinstance(arg, Const):
-                self.context.fail(WrongKind(span, "a condition", _KINDS[arg.dtype]))
+                self.context.fail(WrongKind(span, "a condition", builtins.KINDS[arg.dtype]))
             return
         if arg.dtype is DType.REAL or (arg.dtype is DType.COMPLEX and op in builtins.ON_COMPLEX):
             return
         if arg.dtype is DType.COMPLEX and op == "pow" and index == 0:
             return
         wanted = "a real number" if arg.dtype is DType.COMPLEX else "a number"
-        self.context.fail(WrongKind(span, wanted, _KINDS[arg.dtype]))
+        self.context.fail(WrongKind(span, wanted, builtins.KINDS[arg.dtype]))
 
     # --- calls ---
 
@@ -261,7 +263,7 @@ class Elaborator:
             case "at":
                 return self.checked_result(node, self._at(node))
             case "concat":
-                return self._concat(node, expected)
+                return concat(self, node, expected)
             case "split":
                 self.context.fail(
                     NotAValue(node.span, "split", "several values: give each a name with `let`")
@@ -314,9 +316,9 @@ class Elaborator:
         arg = self.value(node.args[0])
         name = node.callee.name
         if arg.dtype is DType.COMPLEX and name not in {"sum", "mean", "sumsq", "norm"}:
-            self.context.fail(WrongKind(node.args[0].span, "a real number", _KINDS[arg.dtype]))
+            self.context.fail(WrongKind(node.args[0].span, "a real number", builtins.KINDS[arg.dtype]))
         if arg.dtype in {DType.BOOL, DType.INT}:
-            self.context.fail(WrongKind(node.args[0].span, "a number", _KINDS[arg.dtype]))
+            self.context.fail(WrongKind(node.args[0].span, "a number", builtins.KINDS[arg.dtype]))
         over = self.over(node, arg) if node.over else self.declared(arg.axes)
         if name == "mean" and any(axis not in self.context.sizes for axis in over):
             self.context.fail(WrongKind(node.span, "an axis of fixed length", "the axis of a store"))
@@ -327,7 +329,7 @@ class Elaborator:
         self.arguments(node, 1)
         arg = self.value(node.args[0])
         if arg.dtype is not DType.REAL:
-            self.context.fail(WrongKind(node.args[0].span, "a real number", _KINDS[arg.dtype]))
+            self.context.fail(WrongKind(node.args[0].span, "a real number", builtins.KINDS[arg.dtype]))
         return Softmax((self.one_axis(node, arg),), arg)
 
     def _at(self, node: tree.Call) -> Expr:
@@ -340,72 +342,6 @@ class Elaborator:
         if not inside and axis not in self.context.made_up and not self.context.unsure(node.args[1]):
             self.context.fail(OutOfRange(node.args[1].span, f"{position:g}", f"a position along `{axis}`"))
         return build.at(arg, axis, int(position))
-
-    # --- split and concat ---
-
-    def _concat(self, node: tree.Call, expected: Axes | None) -> Expr:
-        for keyword in node.keywords:
-            self.context.fail(UnknownArgument(keyword.name.span, keyword.name.text, "concat", ()))
-        if len(node.args) < 2:
-            self.context.fail(ArgumentCount(node.span, "concat", "two values or more", len(node.args)))
-        args = self.all(node.args)
-        wanted = self.context.axes(node.result) if node.result is not None else expected
-        axis, parts = self._concat_axes(node, args, wanted)
-        starts: list[int] = []
-        length = 0
-        for part in parts:
-            starts.append(length)
-            length += self.context.sizes[part]
-        if length != self.context.sizes[axis] and not self.context.made_up & {axis, *parts}:
-            self.context.fail(PartsDoNotAddUp(node.span, axis, self.context.sizes[axis], length))
-        return self.checked_result(node, Concat(axis, tuple(parts), tuple(starts), tuple(args)))
-
-    def _concat_axes(self, node: tree.Call, args: list[Expr], wanted: Axes | None) -> tuple[str, list[str]]:
-        named = self.context.axes(node.over)
-        parts: list[str] = []
-        joined = named[0] if len(named) == 1 else None
-        for arg, written in zip(args, node.args, strict=True):
-            own = self.declared(arg.axes)
-            missing = [] if wanted is None else [a for a in wanted if a not in own]
-            left = [a for a in own if wanted is None or a not in wanted]
-            if joined is None and len(missing) == 1:
-                joined = missing[0]
-            if len(left) != 1 or joined is None or (wanted is not None and missing != [joined]):
-                self.context.fail(ConcatAxes(written.span, own, wanted))
-            parts.append(left[0])
-        if joined is None or any(part not in self.context.sizes for part in parts):
-            self.context.fail(ConcatAxes(node.span, (), wanted))
-        return joined, parts
-
-    def split(self, node: tree.Call, targets: Sequence[tree.Target]) -> list[Expr]:
-        """The stretches of an axis, one a target; each target names its own part."""
-        self.arguments(node, 1)
-        arg = self.value(node.args[0])
-        own = self.declared(arg.axes)
-        over = self.over(node, arg)
-        parts: list[str] = []
-        axis: str | None = over[0] if len(over) == 1 else None
-        for target in targets:
-            axes = self.context.axes(target.axes or ())
-            new = [a for a in axes if a not in own]
-            gone = [a for a in own if a not in axes]
-            if target.axes is None or len(new) != 1 or len(gone) != 1 or axis not in (None, gone[0]):
-                self.context.fail(SplitAxes(target.span, own, axes))
-            axis = gone[0]
-            parts.append(new[0])
-        if axis is None:
-            self.context.fail(SplitAxes(node.span, own, ()))
-        return self._stretches(node, arg, axis, parts)
-
-    def _stretches(self, node: tree.Call, arg: Expr, axis: str, parts: list[str]) -> list[Expr]:
-        results: list[Expr] = []
-        start = 0
-        for part in parts:
-            results.append(Slice(axis, part, start, arg))
-            start += self.context.sizes[part]
-        if start != self.context.sizes.get(axis, start) and not self.context.made_up & {axis, *parts}:
-            self.context.fail(PartsDoNotAddUp(node.span, axis, self.context.sizes[axis], start))
-        return results
 
     # --- what a declaration says ---
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from seqc.check.builtins import KINDS
 from seqc.check.expressions import Elaborator
 from seqc.check.parameters import draw
 from seqc.diagnostics.axes import AxisNotThere
@@ -52,9 +53,11 @@ def _length(elaborator: Elaborator, axes: Axes) -> int:
 def result_axes(elaborator: Elaborator, node: tree.Call, expected: Axes | None) -> Axes:
     """The axes that an operation has to produce: written behind it, or expected of it."""
     if node.result is not None:
-        return elaborator.context.axes(node.result)
+        return elaborator.context.fixed_axes(node.result)
     if expected is None:
         elaborator.context.fail(OutputAxesNeeded(node.span, node.callee.name))
+    if any(axis in elaborator.context.growing for axis in expected):
+        elaborator.context.fail(WrongKind(node.span, "axes of fixed length", "the axis of a store"))
     return elaborator.declared(expected)
 
 
@@ -63,7 +66,7 @@ def linear(elaborator: Elaborator, node: tree.Call, expected: Axes | None, bindi
     elaborator.arguments(node, 1, ("bias", "init"))
     x = elaborator.value(node.args[0])
     if x.dtype is not DType.REAL:
-        elaborator.context.fail(WrongKind(node.args[0].span, "a real number", _kind(x)))
+        elaborator.context.fail(WrongKind(node.args[0].span, "a real number", KINDS[x.dtype]))
     out = result_axes(elaborator, node, expected)
     kept = elaborator.over(node, x)
     for axis, name in zip(kept, node.over, strict=True):
@@ -71,6 +74,8 @@ def linear(elaborator: Elaborator, node: tree.Call, expected: Axes | None, bindi
             elaborator.context.fail(AxisNotThere(name.span, axis, out))
     path = instance(elaborator, node, binding)
     into = [axis for axis in elaborator.declared(x.axes) if axis not in kept]
+    if any(axis in elaborator.context.growing for axis in (*into, *kept)):
+        elaborator.context.fail(WrongKind(node.args[0].span, "axes of fixed length", "the axis of a store"))
     x, into = _apart(elaborator, x, into, out)
     default = build.apply("normal", ZERO, Const(1 / math.sqrt(max(_length(elaborator, tuple(into)), 1))))
     axes = (*out, *into)
@@ -83,10 +88,6 @@ def linear(elaborator: Elaborator, node: tree.Call, expected: Axes | None, bindi
         bias = Parameter(f"{path}.bias", out, ZERO, decays=False)
         y = Apply("add", (y, elaborator.context.parameter(bias, node.span)))
     return y
-
-
-def _kind(x: Expr) -> str:
-    return {DType.COMPLEX: "a complex number", DType.INT: "tokens"}.get(x.dtype, "a condition")
 
 
 def _apart(elaborator: Elaborator, x: Expr, into: list[str], out: Axes) -> tuple[Expr, list[str]]:
@@ -142,7 +143,7 @@ def causal_conv(elaborator: Elaborator, node: tree.Call, expected: Axes | None, 
     down = context.axes(node.result) if node.result is not None else expected
     x = elaborator.value(node.args[0], down)
     if x.dtype is not DType.REAL:
-        context.fail(WrongKind(node.args[0].span, "a real number", _kind(x)))
+        context.fail(WrongKind(node.args[0].span, "a real number", KINDS[x.dtype]))
     width = elaborator.size(keyword.value)
     path = instance(elaborator, node, binding)
     taps = context.fresh_axis(f"{path}.taps", width, context.unsure(keyword.value))

@@ -54,8 +54,8 @@ class Memories:
         self.outer = outer  # the mapped axes at the call, which `per = h` may name
 
     def build(self, node: tree.Memory) -> Memory:
-        inputs = self.context.axes(node.inputs)
-        outputs = self.context.axes(node.outputs)
+        inputs = self.context.fixed_axes(node.inputs)
+        outputs = self.context.fixed_axes(node.outputs)
         shared = [name for name in node.inputs if name.text in outputs]
         if shared:
             self.context.fail(AxisTaken(shared[0].span, shared[0].text, outputs))
@@ -167,7 +167,9 @@ class Memories:
         axis = keyword.value.name
         if self.outer and axis not in self.outer:
             has = ", ".join(f"`{other}`" for other in self.outer)
-            self.context.fail(MemoryStructure(keyword.span, f"this call maps the rule over {has}, and not over `{axis}`"))
+            self.context.fail(
+                MemoryStructure(keyword.span, f"this call maps the rule over {has}, and not over `{axis}`")
+            )
         return (axis,) if self.outer else ()
 
     def _activation(self, call: tree.Call) -> Callable[[Expr], Expr]:

@@ -13,7 +13,7 @@ from seqc.syntax import tree
 def declare_parameter(elaborator: Elaborator, node: tree.ParamDecl, decays: bool) -> None:
     """`param decay[d] = uniform(0, 1)`."""
     context = elaborator.context
-    axes = context.axes(node.axes)
+    axes = context.fixed_axes(node.axes)
     initial = draw(elaborator, node.initial, axes)
     leaf = context.parameter(Parameter(node.name.text, axes, initial, decays), node.span)
     context.instances.add(node.name.text)

@@ -12,6 +12,7 @@ from seqc.check.layers import linear
 from seqc.check.learner import Choices, Learning
 from seqc.check.memory import Memories, Memory
 from seqc.check.parameters import declare_parameter
+from seqc.check.parts import split
 from seqc.diagnostics.axes import AxesDiffer
 from seqc.diagnostics.blocks import NoReturn, NotInRule, OutputCount
 from seqc.diagnostics.names import (
@@ -114,7 +115,7 @@ class RuleElaborator(Elaborator):
             case tree.Update():
                 self._update(node)
             case tree.Return(values):
-                self.outputs = self.all(values)
+                self.outputs = self.returned(values)
             case _:
                 return  # the choices are worked out together, after the last of them
 
@@ -150,7 +151,7 @@ class RuleElaborator(Elaborator):
             self.context.note(tensor.leaf, node.span)
 
     def _state(self, node: tree.State) -> None:
-        axes = self.context.axes(node.axes)
+        axes = self.context.fixed_axes(node.axes)
         initial = ZERO if node.initial is None else memories.state_initial(self, node.initial, axes)
         dtype = DType.COMPLEX if node.complex else DType.REAL
         if initial.dtype is DType.COMPLEX and not node.complex:
@@ -166,7 +167,7 @@ class RuleElaborator(Elaborator):
         if growing.text in self.context.sizes or growing.text in self.context.settings:
             self.context.fail(NameTaken(growing.span, growing.text, growing.span))
         self.context.growing.setdefault(growing.text, growing.span)
-        axes = self.context.axes(rest)
+        axes = self.context.fixed_axes(rest)
         value = self.value(node.value)
         if set(value.axes) != set(axes):
             self.context.fail(AxesDiffer(node.value.span, f"`{node.name.text}`", axes, value.axes))
@@ -215,7 +216,7 @@ class RuleElaborator(Elaborator):
     def _several(self, node: tree.Let) -> list[Expr]:
         call = node.value
         if isinstance(call, tree.Call) and call.callee.name == "split" and "split" not in self.context.values:
-            return self.split(call, node.targets)
+            return split(self, call, node.targets)
         self.context.fail(OutputCount(node.value.span, len(node.targets), 1))
 
     def _update(self, node: tree.Update) -> None:
@@ -228,8 +229,7 @@ class RuleElaborator(Elaborator):
         if beyond:
             self.context.fail(AxesDiffer(node.value.span, f"the state `{name}`", state.axes, value.axes))
         if value.dtype is not state.dtype and state.dtype is DType.REAL:
-            kind = {DType.COMPLEX: "a complex number", DType.BOOL: "a condition"}.get(value.dtype, "tokens")
-            self.context.fail(WrongKind(node.value.span, "a real number", kind))
+            self.context.fail(WrongKind(node.value.span, "a real number", builtins.KINDS[value.dtype]))
         self.updates[name] = value
 
     def _written_state(self, node: tree.Update) -> State:

@@ -187,6 +187,25 @@ def test_a_memory_may_have_an_equation_beside_one_that_learns() -> None:
     assert updates(rec) == {"S": "S - beta * (sum[n](S * k) - v) * k", "H": "alpha * H + v * k"}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "state z[s] = 0  z' = z  return z",
+        "param p[s] = 1  return p",
+        "return index[s]",
+        "return linear(K') -> [n]",
+        "let y[s] = linear(q)  return sum[s](y)",
+        "let a[s], b[n] = split(K')  return b",
+        "return mean[s](K')",
+        "return sum[t](K'[s -> t])",
+        "return K'",
+        "memory S: s -> n  return S(k)",
+    ],
+)
+def test_what_needs_a_length_does_not_take_the_axis_of_a_store(body: str) -> None:
+    assert codes(f"rule r(q[n], k[n]) {{ store K[s, n] = k  {body} }}") == ["E0504"]
+
+
 def test_several_faults_are_found_in_one_run() -> None:
     text = "rule r(x[d]) { state h[d] = 0  let y = z  h' = 0.5 * y + exp(x, x)  return w }"
     assert codes(text) == ["E0201", "E0603", "E0201"]
