@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 import seqc
+from seqc.cli import COMMANDS
 from seqc.passes.canonical import same
 
 ROOT = Path(seqc.__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SEQ = re.compile(r"^```seq\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "docs/python.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "docs/python.md", "docs/command-line.md"]
 
 
 def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +50,8 @@ def test_links_lead_somewhere(page: str) -> None:
     text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_command_line_page_knows_every_command() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert list(dict.fromkeys(re.findall(r"^\| `seqc (\w+)", text, re.MULTILINE))) == list(COMMANDS)
