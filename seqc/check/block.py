@@ -15,8 +15,9 @@ from seqc.check.parameters import declare_parameter
 from seqc.check.parts import split
 from seqc.check.session import Namespace, Session
 from seqc.diagnostics.blocks import NoReturn, OutputCount, ReboundAxes, RepeatsNothing
+from seqc.diagnostics.rules import WrongKind
 from seqc.diagnostics.settings import TooLarge
-from seqc.ir.expr import Axes, Expr, Invoke, Item, Leaf, LeafKind, leaves
+from seqc.ir.expr import Axes, DType, Expr, Invoke, Item, Leaf, LeafKind, leaves
 from seqc.ir.program import Function, Repeat
 from seqc.syntax import tree
 
@@ -38,9 +39,17 @@ class BlockElaborator(Elaborator):
         self.statements(node.body)
         if not any(isinstance(statement, tree.Return) for statement in node.body):
             self.context.bag.add(NoReturn(node.name.span, self.context.owner))
+        if isinstance(node, tree.Model):
+            self._check_real(node)
         if self.failed or self.context.bag.has_errors:
             return None
         return self.function(node.name.text, tuple(inputs.values()), self.outputs)
+
+    def _check_real(self, node: tree.Model) -> None:
+        values = next((s.values for s in node.body if isinstance(s, tree.Return)), ())
+        for value, written in zip(self.outputs, values, strict=False):
+            if value.dtype is DType.COMPLEX:
+                self.context.bag.add(WrongKind(written.span, "a real number", "a complex number"))
 
     def function(self, name: str, inputs: tuple[Leaf, ...], outputs: Sequence[Expr]) -> Function:
         return Function(

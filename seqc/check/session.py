@@ -7,7 +7,7 @@ settings and axes share one `Function`.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from seqc.check.context import Budget, Context, Failed, Number
@@ -75,7 +75,7 @@ class Session:
     rules: dict[object, Recurrence | None] = field(default_factory=dict[object, "Recurrence | None"])
     functions: dict[object, Function | None] = field(default_factory=dict[object, "Function | None"])
     mapped: dict[object, Recurrence] = field(default_factory=dict[object, Recurrence])
-    stack: list[Definition] = field(default_factory=list[Definition])
+    stack: list[tuple[Definition, Span]] = field(default_factory=list[tuple[Definition, Span]])
 
     # --- items ---
 
@@ -159,22 +159,26 @@ class Session:
         return context, bag
 
     def _refuse_recursion(self, definition: Definition, span: Span) -> None:
-        if definition in self.stack:
-            chain = tuple(d.name for d in self.stack[self.stack.index(definition) :])
+        open_calls = [other for other, _ in self.stack]
+        if definition in open_calls:
+            chain = tuple(other.name for other in open_calls[open_calls.index(definition) :])
             self.bag.add(Recursive(span, chain))
             raise Failed
 
     def _enter(self, definition: Definition, span: Span) -> None:
         if len(self.stack) >= MAX_CALLS:
-            self.bag.add(
-                TooLarge(span, "the number of blocks that call one another", str(len(self.stack)), MAX_CALLS)
-            )
+            depth = str(len(self.stack))
+            self.bag.add(TooLarge(span, "the number of blocks that call one another", depth, MAX_CALLS))
             raise Failed
-        self.stack.append(definition)
+        self.stack.append((definition, span))
 
     def _leave(self, bag: Bag) -> None:
+        """Keep what was found; a fault in the library also shows the call of it in the program."""
+        call = next((span for _, span in reversed(self.stack) if not span.source.library), None)
         self.stack.pop()
-        self.bag.extend(bag)
+        for diagnostic in bag:
+            inside = diagnostic.span.source.library and call is not None
+            self.bag.add(replace(diagnostic, call=call) if inside else diagnostic)
 
 
 @dataclass(frozen=True, slots=True)

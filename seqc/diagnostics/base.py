@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NoReturn
 
 from seqc.source import Span
@@ -37,6 +37,8 @@ class Diagnostic(ABC):
     severity: ClassVar[Severity] = "error"
 
     span: Span
+    # The call in the user's text that led to a place in the standard library.
+    call: Span | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
     @abstractmethod
@@ -51,6 +53,11 @@ class Diagnostic(ABC):
     @property
     def also(self) -> tuple[Label, ...]:
         return ()
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """All further places: `also`, and the call."""
+        return self.also if self.call is None else (*self.also, Label(self.call, "in this call"))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     head = paint(severity, f"{severity}[{diagnostic.code}]")
     head += paint("bold", f": {printable(diagnostic.message)}")
     labels = [(Label(diagnostic.span, diagnostic.label), True)]
-    labels += [(label, False) for label in diagnostic.also]
+    labels += [(label, False) for label in diagnostic.labels]
     gutter = max(len(str(label.span.line)) for label, _ in labels) + 1
     lines = [head]
     current: Source | None = None
@@ -72,7 +72,7 @@ def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
         "message": diagnostic.message,
         **_span_json(diagnostic.span),
         "label": diagnostic.label,
-        "also": [{**_span_json(label.span), "label": label.text} for label in diagnostic.also],
+        "also": [{**_span_json(label.span), "label": label.text} for label in diagnostic.labels],
         "notes": list(diagnostic.notes),
         "help": diagnostic.help,
     }

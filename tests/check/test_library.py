@@ -10,7 +10,7 @@ from seqc.bundled import folder
 from seqc.check import check_source
 from seqc.check.library import standard
 from seqc.source import Source
-from tests.check.programs import checked, codes
+from tests.check.programs import checked, codes, faults
 
 FILES = sorted((folder("specs") / "std").glob("*.seq"))
 
@@ -50,3 +50,9 @@ def test_the_library_does_not_see_what_a_program_defines() -> None:
 
 def test_using_the_library_does_nothing() -> None:
     assert codes("use std\nrule r(x[d]) { return x }") == []
+
+
+def test_a_fault_inside_the_library_shows_the_call() -> None:
+    (fault,) = faults("model m(x[d]; d = 5) { return rotary(x, position()) }")
+    assert fault.span.source.name == "std/positions.seq"
+    assert [label.span.text for label in fault.labels] == ["rotary(x, position())"]
