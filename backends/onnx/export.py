@@ -23,7 +23,12 @@ from .pairs import PARTS, Number, Pair, both, pack, pair, unpack
 from .program import Call, Planner, StateSlot, run_instance
 from .tensors import BATCH, STORED, TIME, Space, Tensor
 
-PROFILES = {"portable": {"": 21}}
+PROFILES = {
+    "portable": {"": 21},
+    "ort": {"": 21, "com.microsoft": 1},
+    "opset27": {"": 27},
+}
+NATIVE = {"portable": None, "ort": "com.microsoft", "opset27": ""}  # the domain of LinearAttention
 IR_VERSION = 10
 KINDS = {"float32": DType.REAL, "int64": DType.INT, "bool": DType.BOOL}
 
@@ -193,7 +198,7 @@ class Emitter:
 
     def _finish(self, outputs: list[ir.Value]) -> tuple[dict[str, WeightInfo], ir.Model]:
         opsets = PROFILES[self.profile]
-        moved = fold(self.builder, outputs, IR_VERSION, opsets)
+        moved = fold(self.builder, outputs, IR_VERSION, PROFILES["portable"])
         weights = self._tidy(moved, outputs)
         graph = self.builder.graph(self.subject.name, outputs, opsets)
         return weights, ir.Model(graph, ir_version=IR_VERSION, producer_name="seqc")

@@ -10,6 +10,7 @@ from seqc.ir.paths import Instance, callees, count_name, join, window_name
 from seqc.ir.plan import RESET, Plan
 from seqc.ir.recurrence import Recurrence, State, Store
 
+from .attention_op import special_stages
 from .builder import Builder
 from .conv import convolve
 from .lower import Lowering, Unsupported
@@ -38,7 +39,8 @@ class Call:
     """What the instances of one graph share.
 
     `whole` says whether the graph sees a sequence or one token; `enter` gives a state's value before the call (as a
-    graph input), `leave` takes its value after it.  A `stateless` graph begins with the initial values.
+    graph input), `leave` takes its value after it.  A `stateless` graph begins with the initial values.  `native` is
+    the domain of the operators for whole recurrences and convolutions, None to do without them.
     """
 
     space: Space
@@ -49,6 +51,7 @@ class Call:
     planner: Planner
     reset: Tensor | None
     stateless: bool = False
+    native: str | None = None
     lowerings: list[LoweringInfo] = field(default_factory=list[LoweringInfo])
     _documents: Documents | None = None
 
@@ -219,18 +222,19 @@ def _run_sequence(
     plan = call.planner(owner, None)
     if any(stage.phase is not None for stage in plan.stages):
         plan = call.planner(owner, "loop")
-    call.lowerings.append(describe(plan, instance.path))
+    special, used = special_stages(plan, call.native)
+    call.lowerings.append(describe(plan, instance.path, used))
     token.env[RESET] = call.reset if call.reset is not None else token.space.filled(0, (), DType.BOOL)
     count = len(owner.outputs)
     if not owner.stores:
-        advanced = run_plan(token, plan, before, plan.outputs)
+        advanced = run_plan(token, plan, before, plan.outputs, special)
         return advanced.outputs, advanced.states
-    advanced = run_plan(token, plan, before, plan.outputs[count:])
+    advanced = run_plan(token, plan, before, plan.outputs[count:], special)
     _append(call, instance, owner, token, advanced.outputs)
     return token.values(plan.outputs[:count]), advanced.states
 
 
-def describe(plan: Plan, path: str) -> LoweringInfo:
+def describe(plan: Plan, path: str, native: str | None) -> LoweringInfo:
     """What the manifest says about an instance."""
     how = {0: "one block", 1: "Scan over tokens"}
     stages = [f"{s.name}: {how.get(s.block, f'blocks of {s.block} tokens')}" for s in plan.stages]
@@ -240,6 +244,7 @@ def describe(plan: Plan, path: str) -> LoweringInfo:
         classes=tuple(c.code for c in plan.classes),
         prefill="; ".join([plan.mode, *stages]),
         step="one token",
+        native=native,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -16,6 +16,8 @@ from .lower import Lowering
 from .pairs import Number, Pair, both, pair
 from .tensors import BATCH, BLOCKS, TIME, Space, Tensor
 
+StageRunner = Callable[[Lowering, Stage, Sequence[Number]], dict[str, Number]]
+
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
@@ -25,15 +27,26 @@ class Advanced:
     states: dict[str, Number]
 
 
-def run_plan(token: Lowering, plan: Plan, states: Mapping[str, Number], outputs: Sequence[Expr]) -> Advanced:
-    """All stages of a plan; `token` knows inputs and parameters, `states` the states before the first token."""
+def run_plan(
+    token: Lowering,
+    plan: Plan,
+    states: Mapping[str, Number],
+    outputs: Sequence[Expr],
+    special: Mapping[str, StageRunner],
+) -> Advanced:
+    """All stages of a plan; `token` knows inputs and parameters, `states` the states before the first token.
+
+    A stage that is `special` is run in another way.
+    """
     finals: dict[str, Number] = {}
     for stage in plan.stages:
-        finals.update(_run_stage(token, stage, [states[s.name] for s in stage.carried]))
+        run = special.get(stage.name, run_stage)
+        finals.update(run(token, stage, [states[s.name] for s in stage.carried]))
     return Advanced(token.values(outputs), finals)
 
 
-def _run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict[str, Number]:
+def run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict[str, Number]:
+    """One stage: its reads become known to `token`; returns the states after the last token."""
     before = [_whole(token.space, s, x) for s, x in zip(stage.carried, initial, strict=True)]
     if stage.block == 0:
         return _one_block(token, stage, before)
