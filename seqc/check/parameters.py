@@ -5,19 +5,27 @@ from __future__ import annotations
 from seqc.check.expressions import Elaborator
 from seqc.diagnostics.axes import AxesDiffer
 from seqc.diagnostics.rules import InitialDependsOnToken
-from seqc.ir.expr import Axes, Expr, LeafKind, leaves
+from seqc.ir.expr import Apply, Axes, Expr, LeafKind, leaves
+from seqc.ir.ops import RANDOM
 from seqc.ir.recurrence import Parameter
 from seqc.syntax import tree
 
 
 def declare_parameter(elaborator: Elaborator, node: tree.ParamDecl, decays: bool) -> None:
-    """`param decay[d] = uniform(0, 1)`."""
+    """`param table[vocab, d] = normal(0, 0.02)`.
+
+    Weight decay is for weights: what begins at a number, or at a function of a draw, is a gate, a scale or a bias.
+    """
     context = elaborator.context
     axes = context.fixed_axes(node.axes)
     initial = draw(elaborator, node.initial, axes)
-    leaf = context.parameter(Parameter(node.name.text, axes, initial, decays), node.span)
+    leaf = context.parameter(Parameter(node.name.text, axes, initial, decays and _is_drawn(initial)), node.span)
     context.instances.add(node.name.text)
     context.define(node.name, leaf)
+
+
+def _is_drawn(initial: Expr) -> bool:
+    return isinstance(initial, Apply) and initial.op in RANDOM
 
 
 def draw(elaborator: Elaborator, node: tree.Expr, axes: Axes) -> Expr:

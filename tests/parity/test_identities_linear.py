@@ -131,7 +131,7 @@ def test_mingru_minlstm_and_hgrn_are_one_rule() -> None:
     f, i = gate(M), gate(M, seed=8)
     want = apply(hgrn, {"f": f / (f + i), "c": V})
     close(apply(mingru, {"z": i / (f + i), "c": V}), want)
-    close(apply(minlstm, {"f": f, "i": i, "c": V}), want)
+    close(apply(minlstm, {"f": f.logit(), "i": i.logit(), "c": V}), want)
 
 
 def test_a_tied_average_is_mingru_with_a_constant_gate() -> None:
