@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
 from seqc.check.context import Budget, Context, Failed, Number
 from seqc.check.files import Module, read_program
+from seqc.check.limits import MAX_FRAMES
 from seqc.check.session import Definition, Given, Session, Signature, fix_settings
 from seqc.check.uses import is_tokens, made_up
 from seqc.diagnostics import Bag, Diagnostic, SpecError
@@ -84,7 +87,8 @@ class Checked:
         inputs = tuple((names, DType.REAL) for names in definition.declared.values())
         use = Signature(tuple(own.items()), tuple(lengths.items()), inputs, outer)
         try:
-            rec = Session(bag).rule(definition, use, definition.node.name.span)
+            with deep_stack():
+                rec = Session(bag).rule(definition, use, definition.node.name.span)
         except Failed:
             self._raise(bag)
         return map_recurrence(rec, extra, {axis: int(known[axis]) for axis in outer if axis in known})
@@ -184,7 +188,8 @@ class Checked:
         settings = {name: value for name, value in known.items() if name not in outer}
         use = Signature(tuple(settings.items()), tuple(lengths.items()), tuple(inputs), outer)
         try:
-            return Session(bag).function(definition, use, definition.node.name.span), settings
+            with deep_stack():
+                return Session(bag).function(definition, use, definition.node.name.span), settings
         except Failed:
             self._raise(bag)
 
@@ -222,6 +227,17 @@ class Checked:
         span = definition.node.name.span
         lengths = tuple((axis, context.as_size(known[axis], span, axis)) for axis in declared)
         return Signature(tuple(known.items()), lengths, inputs)
+
+
+@contextmanager
+def deep_stack() -> Iterator[None]:
+    """Room for calls inside calls; Python's own limit counts frames, which are on the heap, not on the C stack."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, MAX_FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _defaults(definition: Definition) -> dict[str, tree.Expr]:
@@ -265,5 +281,6 @@ def check_source(source: Source) -> tuple[Checked, list[Diagnostic]]:
     module = read_program(source, bag)
     checked = Checked(source, module)
     if not bag.has_errors:
-        checked.check(bag)
+        with deep_stack():
+            checked.check(bag)
     return checked, list(bag.diagnostics)

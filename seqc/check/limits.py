@@ -9,8 +9,11 @@ MAX_DEPTH = 16  # layers of an MLP memory
 MAX_STEPS = 16  # steps of a learner at one token
 MAX_USES = 16  # files that use one another, one inside the other
 MAX_FILES = 64
-MAX_CALLS = 64  # blocks that call one another, one inside the other
+MAX_CALLS = 32  # blocks that call one another, one inside the other
 MAX_WORK = 60_000  # expressions looked at in one run
+
+# Frames of Python: blocks call blocks from inside expressions, each as deep as its limit allows.
+MAX_FRAMES = 16_000
 
 # The length of an axis that has none, where a rule or a block is only checked.
 MADE_UP = 8

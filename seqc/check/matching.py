@@ -342,9 +342,11 @@ class Caller:
         return axis
 
     def _distinct(self, matching: Matching, axes: Sequence[str]) -> None:
+        """The axes of a result, as the caller calls them: no two are the same, and each has a length."""
         for position, axis in enumerate(axes):
             if axis in axes[:position]:
                 self.context.fail(ResultAxisTaken(matching.node.span, matching.definition.name, axis))
+            self._length(axis, matching.node.span)
 
     def inline(self, matching: Matching, function: Function) -> list[Expr]:
         """The outputs of a block that only computes, written out in the caller's axes."""

@@ -19,7 +19,9 @@ def declare_parameter(elaborator: Elaborator, node: tree.ParamDecl, decays: bool
     context = elaborator.context
     axes = context.fixed_axes(node.axes)
     initial = draw(elaborator, node.initial, axes)
-    leaf = context.parameter(Parameter(node.name.text, axes, initial, decays and _is_drawn(initial)), node.span)
+    leaf = context.parameter(
+        Parameter(node.name.text, axes, initial, decays and _is_drawn(initial)), node.span
+    )
     context.instances.add(node.name.text)
     context.define(node.name, leaf)
 

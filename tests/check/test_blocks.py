@@ -163,6 +163,11 @@ def test_an_axis_of_the_caller_with_the_name_of_one_of_the_rule_is_kept_apart() 
     assert set(found.returns[0]) == {"h", "d"}
 
 
+def test_an_axis_that_only_a_result_has_has_a_length() -> None:
+    model = checked("model m(x[d]; d = 4, classes = 3) { return classifier(x, classes) }").elaborate_model("m")
+    assert model.body.sizes["classes"] == 3
+
+
 def test_constants_fit_every_parameter() -> None:
     assert parameters(block(DECAYING + "block b(x[d]) { return ema(x, 0.5) }", d=2)) == {}
 
