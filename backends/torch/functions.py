@@ -40,7 +40,7 @@ from .initial import print_constructor
 from .layout import split_statement
 from .names import RESERVED, Names, path_text
 from .primitives import ATOM, Code
-from .rules import print_rule
+from .rules import print_rule, targets_text
 from .splice import pieces
 
 if TYPE_CHECKING:
@@ -359,8 +359,7 @@ class _FunctionPrinter:
         texts = texts or ["run.clock"]
         texts += [self._given(scope, v, e) for v, (_, e) in zip(given, node.given, strict=True)]
         names = self._results(scope, node, len(callee.outputs))
-        comma = "," if len(names) == 1 else ""
-        text = f'{", ".join(names)}{comma} = {target}.along(run.at("{node.name}"), {", ".join(texts)})'
+        text = f'{targets_text(names)} = {target}.along(run.at("{node.name}"), {", ".join(texts)})'
         scope.lines += split_statement(text, scope.width)
         return list(zip(names, callee.returns, strict=True))
 

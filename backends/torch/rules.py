@@ -74,6 +74,11 @@ def print_rule(
     return PrintedRule(name, "\n".join(lines))
 
 
+def targets_text(names: Sequence[str]) -> str:
+    """What a tuple is unpacked into."""
+    return f"({names[0]},)" if len(names) == 1 else ", ".join(names)
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
 
@@ -106,6 +111,9 @@ class _RulePrinter:
         states += [f'"{s.name}.count"' for s in rec.stores]
         comma = "," if len(states) == 1 else ""
         lines += split_statement(f"states = ({', '.join(states)}{comma})", WIDTH, 4)
+        if rec.stores:
+            stores = ", ".join(f'"{s.name}"' for s in rec.stores)
+            lines.append(f"    stores = ({stores}{',' if len(rec.stores) == 1 else ''})")
         own = [p for p in rec.parameters if p.name not in self.given]
         if own:
             from .initial import print_constructor
@@ -309,7 +317,7 @@ class _RulePrinter:
             for v, expr in zip(values[len(rec.stores) :], printed.queries, strict=True)
         ]
         outs = [scope.names.fresh("out" if count == 1 else f"out{k}") for k in range(count)]
-        text = f"{', '.join(outs)}{',' if count == 1 else ''} = {printed.operator}([{', '.join(texts)}], [{', '.join(names)}], start)"
+        text = f"{targets_text(outs)} = {printed.operator}([{', '.join(texts)}], [{', '.join(names)}], start)"
         lines += split_statement(text, WIDTH - 8)
         return outs, results
 
@@ -337,15 +345,15 @@ class _RulePrinter:
         carried = [f'state["{s.name}"]' for s in stage.carried]
         reads = [scope.names.fresh("read" if len(stage.reads) == 1 else "read1") for _ in stage.reads]
         ends = [scope.names.fresh(f"{s.name}_end") for s in stage.carried]
-        more = ", reset" if stage.phase is not None else ""
+        if stage.phase is not None:
+            arguments.append(f"resets(reset, {scope.like})")
         for s, end in zip(stage.carried, ends, strict=True):
             finals[s.name] = end
         for read, name in zip(stage.reads, reads, strict=True):
             scope.bind(read.leaf, name)
-        targets = ", ".join([*reads, *ends])
-        comma = "," if len(reads) + len(ends) == 1 else ""
+        targets = targets_text([*reads, *ends])
         inner = f"[{', '.join(arguments)}], [{', '.join(carried)}]"
-        text = f"{targets}{comma} = advance({operator}, {len(reads) + len(ends)}, lead[1], {inner}{more})"
+        text = f"{targets} = advance({operator}, {len(reads) + len(ends)}, lead[1], {inner})"
         scope.lines += split_statement(text, WIDTH - 8)
 
     def interface(self) -> list[str]:

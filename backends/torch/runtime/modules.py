@@ -54,6 +54,7 @@ class Rule(Weights):
 
     ranks: ClassVar[tuple[int, ...]]  # how many axes each input has
     states: ClassVar[tuple[str, ...]] = ()
+    stores: ClassVar[tuple[str, ...]] = ()  # those states that grow
     like: Tensor
 
     def __init__(self, seed: int | torch.Generator = 0) -> None:
@@ -76,7 +77,7 @@ class Rule(Weights):
         given, outputs = inputs[count:], list[tuple[Tensor, ...]]()
         for t, here in enumerate(zip(*(x.unbind(1) for x in inputs[:count]))):
             if reset is not None:
-                state = restarted(state, self.initial(here[0].shape[0], *given), reset[:, t])
+                state = restarted(state, self.initial(here[0].shape[0], *given), reset[:, t], self.stores)
             out, state = self.token(state, *here, *given)
             outputs.append(out)
         return tuple(torch.stack(entries, 1) for entries in zip(*outputs)), state
@@ -242,7 +243,7 @@ class Network(Block):
         out = self.body(run, tokens)
         return out[:, 0] if self.pooled else out, run.new
 
-    def step(self, token: Tensor, state: States) -> tuple[Tensor, States]:
+    def step(self, token: Tensor, state: States | None = None) -> tuple[Tensor, States]:
         """One token a row, [batch, …]."""
         run = self.run(token.shape[0], 1, state, None, True)
         return self.body(run, token[:, None])[:, 0], run.new
@@ -275,14 +276,10 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x if x.dtype == weight.dtype else x.to(weight.dtype), weight)
 
 
-def restarted(state: States, initial: States, reset: Tensor) -> States:
+def restarted(state: States, initial: States, reset: Tensor, stores: Sequence[str]) -> States:
     """`initial` in the rows where `reset` [batch] holds; entries of a store stay and are no longer counted."""
-    return {
-        name: x
-        if f"{name}.count" in state
-        else torch.where(reset.view(-1, *(1 for _ in x.shape[1:])), initial[name], x)
-        for name, x in state.items()
-    }
+    rows = {name: reset.view(-1, *(1,) * (x.dim() - 1)) for name, x in state.items()}
+    return {n: x if n in stores else torch.where(rows[n], initial[n], x) for n, x in state.items()}
 
 
 def folded(inputs: Sequence[Tensor], ranks: Sequence[int], lead: int) -> tuple[list[Tensor], tuple[int, ...]]:

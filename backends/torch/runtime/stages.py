@@ -53,30 +53,42 @@ class Stage:
         """The results, the final states and, if asked, the states before each block."""
         with torch.autocast(carried[0].device.type, enabled=False):
             if time == 0:
-                return fresh(cls.fake(inputs, carried, time, keep), inputs) + [x.clone() for x in carried]
+                return [*cls.fake(inputs, [], time, False), *(x.clone() for x in carried)]
             size = cls.block or time
-            count = -(-time // size)
             values = {name: to_blocks(x, slot, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
             state = {name: x.permute(0, *after(slot, 1)) for (name, slot), x in zip(cls.carried.items(), carried)}
-            results: dict[str, list[Tensor]] = {name: [] for name in cls.outputs}
-            starts: dict[str, list[Tensor]] = {name: [] for name in cls.carried if keep}
-            slab = blocks_at_once(inputs, count)
-            for first in range(0, count, slab):
-                part = cls.stretch(values, first, slab)
-                part |= ask(cls.pre, part)
-                begins: dict[str, list[Tensor]] = {name: [] for name in cls.carried}
-                for here in each_block(cls.update, part, {*cls.carried, *cls.still()}, min(slab, count - first)):
-                    for name, entries in begins.items():
-                        entries.append(state[name])
-                    state = ask(cls.update, {**here, **state})
-                part |= {name: torch.stack(entries, 1) for name, entries in begins.items()}
-                for name in starts:
-                    starts[name].append(part[name])
-                for name, x in ask(cls.reads, part).items():
-                    results[name].append(x)
-            reads = [from_blocks(joined(results[name]), slot, time) for name, slot in cls.outputs.items()]
+            reads, state, starts = cls.sweep(values, state, -(-time // size), keep, None)
+            results = [from_blocks(reads[name], slot, time) for name, slot in cls.outputs.items()]
             finals = [x.permute(0, *before(slot, 1)) for x, slot in zip(state.values(), cls.carried.values())]
-            return fresh([*reads, *finals, *(joined(entries) for entries in starts.values())], [*inputs, *carried])
+            return fresh([*results, *finals, *starts.values()], [*inputs, *carried])
+
+    @classmethod
+    def sweep(
+        cls, values: Values, state: Values, count: int, keep: bool, active: Tensor | None
+    ) -> tuple[Values, Values, Values]:
+        """All blocks in order: the results, the states after the last and before each.
+
+        `active` [batch, block] says which rows have tokens in a block, where not all do.
+        """
+        results: dict[str, list[Tensor]] = {name: [] for name in cls.outputs}
+        starts: dict[str, list[Tensor]] = {name: [] for name in cls.carried if keep}
+        slab = blocks_at_once(list(values.values()), count)
+        for first in range(0, count, slab):
+            part = cls.stretch(values, first, slab)
+            part |= ask(cls.pre, part)
+            begins: dict[str, list[Tensor]] = {name: [] for name in cls.carried}
+            still = {*cls.carried, *cls.still()}
+            for i, here in enumerate(each_block(cls.update, part, still, min(slab, count - first))):
+                for name, entries in begins.items():
+                    entries.append(state[name])
+                later = ask(cls.update, {**here, **state})
+                state = later if active is None else chosen(active[:, first + i], later, state)
+            part |= {name: torch.stack(entries, 1) for name, entries in begins.items()}
+            for name in starts:
+                starts[name].append(part[name])
+            for name, x in ask(cls.reads, part).items():
+                results[name].append(x)
+        return {n: joined(x) for n, x in results.items()}, state, {n: joined(x) for n, x in starts.items()}
 
     @classmethod
     def backward(
@@ -87,36 +99,55 @@ class Stage:
             return [torch.zeros_like(x) for x in inputs] + [x.clone() for x in cotangents[len(cls.outputs) :]]
         with torch.autocast(starts[0].device.type, enabled=False):
             size = cls.block or time
-            count = -(-time // size)
             values = {name: to_blocks(x, slot, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
             values |= dict(zip(cls.carried, starts))
             reads, finals = cotangents[: len(cls.outputs)], cotangents[len(cls.outputs) :]
             for (name, slot), g in zip(cls.outputs.items(), reads):
-                values[f"d_{name}"] = to_blocks(g, slot, size)
+                values[f"d_{name}"] = to_blocks(g, slot._replace(padding=0.0), size)
             flowing = {f"d_{n}": g.permute(0, *after(slot, 1)) for (n, slot), g in zip(cls.carried.items(), finals)}
-            results: dict[str, list[Tensor]] = {name: [] for name in cls.inputs}
-            slab = blocks_at_once(inputs, count)
-            for first in reversed(range(0, count, slab)):
-                blocks = min(slab, count - first)
-                part = cls.stretch(values, first, slab)
-                part |= ask(cls.pre, part)
-                part |= ask(cls.back_pre, part)
-                still = {*flowing, *cls.still()}
-                direct = {name: g.unbind(1) for name, g in ask(cls.direct, part).items()}
-                ends: dict[str, list[Tensor]] = {name: [] for name in flowing}
-                for i, here in reversed(list(enumerate(each_block(cls.back, part, still, blocks)))):
-                    for name, entries in ends.items():
-                        entries.append(flowing[name])
-                    steps = ask(cls.back, {**here, **flowing})
-                    for name, g in direct.items():
-                        steps[name] = steps[name] + g[i] if name in steps else g[i]
-                    flowing = {n: steps[n] if n in steps else torch.zeros_like(g) for n, g in flowing.items()}
-                part |= {name: torch.stack(entries[::-1], 1) for name, entries in ends.items()}
-                for name, g in ask(cls.cotangents, part).items():
-                    results[name].insert(0, g)
-            grads = [gathered(results[name], slot, x) for (name, slot), x in zip(cls.inputs.items(), inputs)]
+            found, flowing = cls.sweep_back(values, flowing, -(-time // size), None)
+            grads = [
+                torch.zeros_like(x)
+                if name not in found
+                else found[name]
+                if slot.constant
+                else from_blocks(found[name], slot, time)
+                for (name, slot), x in zip(cls.inputs.items(), inputs)
+            ]
             grads += [x.permute(0, *before(slot, 1)) for x, slot in zip(flowing.values(), cls.carried.values())]
             return fresh(grads, [*inputs, *starts, *cotangents])
+
+    @classmethod
+    def sweep_back(
+        cls, values: Values, flowing: Values, count: int, active: Tensor | None
+    ) -> tuple[Values, Values]:
+        """All blocks from the last to the first: the cotangents of the inputs and of the initial states."""
+        results: dict[str, list[Tensor]] = {}
+        slab = blocks_at_once(list(values.values()), count)
+        still = {*flowing, *cls.still()}
+        for first in reversed(range(0, count, slab)):
+            blocks = min(slab, count - first)
+            part = cls.stretch(values, first, slab)
+            part |= ask(cls.pre, part)
+            part |= ask(cls.back_pre, part)
+            direct = {name: g.unbind(1) for name, g in ask(cls.direct, part).items()}
+            ends: dict[str, list[Tensor]] = {name: [] for name in flowing}
+            for i, here in reversed(list(enumerate(each_block(cls.back, part, still, blocks)))):
+                there, rows = flowing, None if active is None else active[:, first + i]
+                if rows is not None:
+                    there = chosen(rows, flowing, {n: torch.zeros_like(g) for n, g in flowing.items()})
+                for name, entries in ends.items():
+                    entries.append(there[name])
+                steps = ask(cls.back, {**here, **there})
+                for name, g in direct.items():
+                    steps[name] = steps[name] + g[i] if name in steps else g[i]
+                steps = {n: steps[n] if n in steps else torch.zeros_like(g) for n, g in flowing.items()}
+                flowing = steps if rows is None else chosen(rows, steps, flowing)
+            part |= {name: torch.stack(entries[::-1], 1) for name, entries in ends.items()}
+            for name, g in ask(cls.cotangents, part).items():
+                results.setdefault(name, []).insert(0, g)
+        constants = {name for name, slot in cls.inputs.items() if slot.constant}
+        return {n: added(x) if n in constants else joined(x) for n, x in results.items()}, flowing
 
     @classmethod
     def still(cls) -> set[str]:
@@ -130,7 +161,8 @@ class Stage:
     @classmethod
     def fake(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
         """Empty tensors of the shapes and kinds of `forward`'s results."""
-        batch, like = carried[0].shape[0], carried[0]
+        like = [*carried, *inputs][0]
+        batch = like.shape[0]
         size = cls.block or time
         count = (time + size - 1) // size
         reads = [
@@ -231,13 +263,13 @@ def from_blocks(x: Tensor, slot: Slot, time: int) -> Tensor:
     return x if len(slot.order) == len(slot.shape) else x.flatten(1, 2)[:, :time]
 
 
-def gathered(stretches: list[Tensor], slot: Slot, like: Tensor) -> Tensor:
-    """The cotangent of an input from its stretches of blocks."""
-    if not stretches:
-        return torch.zeros_like(like)
-    if slot.constant:
-        return torch.stack(stretches).sum(0) if len(stretches) > 1 else stretches[0]
-    return from_blocks(joined(stretches), slot, like.shape[1])
+def added(stretches: list[Tensor]) -> Tensor:
+    return stretches[0] if len(stretches) == 1 else torch.stack(stretches).sum(0)
+
+
+def chosen(rows: Tensor, yes: Values, no: Values) -> Values:
+    """The values `yes` in the rows of the batch that are marked, else `no`."""
+    return {name: torch.where(rows.view(-1, *(1,) * (x.dim() - 1)), yes[name], x) for name, x in no.items()}
 
 
 def joined(stretches: list[Tensor]) -> Tensor:

@@ -1,0 +1,110 @@
+"""Stages whose blocks begin where a counter is a multiple of their length, in each row for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .stages import Slot, Stage, Values, after, before, fresh
+
+
+class PhaseStage(Stage):
+    """A stage with `phase`, the name of its counter.  The last input says which tokens begin a new sequence.
+
+    Three more values are known in a block: `valid` (1 for a token, 0 for a slot without one), `fresh` (1 where the
+    first slot has a token) and `restart` (1 where a reset begins the block).  Nothing is kept for the backward pass,
+    which goes through all blocks once more.
+    """
+
+    phase: ClassVar[str]
+
+    @classmethod
+    def forward(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+        with torch.autocast(carried[0].device.type, enabled=False):
+            if time == 0:
+                return [*cls.fake(inputs, [], time, False), *(x.clone() for x in carried)]
+            values, place, active = cls.laid_out(inputs, carried)
+            state = {name: x.permute(0, *after(slot, 1)) for (name, slot), x in zip(cls.carried.items(), carried)}
+            reads, state, _ = cls.sweep(values, state, active.shape[1], False, active)
+            results = [picked(reads[name], slot, place) for name, slot in cls.outputs.items()]
+            finals = [x.permute(0, *before(slot, 1)) for x, slot in zip(state.values(), cls.carried.values())]
+            return fresh([*results, *finals, *(x.clone() for x in carried if keep)], [*inputs, *carried])
+
+    @classmethod
+    def backward(
+        cls, inputs: Sequence[Tensor], starts: Sequence[Tensor], cotangents: Sequence[Tensor], time: int
+    ) -> list[Tensor]:
+        """Here `starts` are the initial states."""
+        if time == 0:
+            return [torch.zeros_like(x) for x in inputs] + [x.clone() for x in cotangents[len(cls.outputs) :]]
+        with torch.autocast(starts[0].device.type, enabled=False):
+            values, place, active = cls.laid_out(inputs, starts)
+            state = {name: x.permute(0, *after(slot, 1)) for (name, slot), x in zip(cls.carried.items(), starts)}
+            values |= cls.sweep(values, state, active.shape[1], True, active)[2]
+            reads, finals = cotangents[: len(cls.outputs)], cotangents[len(cls.outputs) :]
+            source = sources(place, active.shape[1] * cls.block)
+            for (name, slot), g in zip(cls.outputs.items(), reads):
+                values[f"d_{name}"] = into_slots(g, slot._replace(padding=0.0), source, cls.block)
+            flowing = {f"d_{n}": g.permute(0, *after(slot, 1)) for (n, slot), g in zip(cls.carried.items(), finals)}
+            found, flowing = cls.sweep_back(values, flowing, active.shape[1], active)
+            grads = [
+                torch.zeros_like(x)
+                if name not in found
+                else found[name]
+                if slot.constant
+                else picked(found[name], slot, place)
+                for (name, slot), x in zip(cls.inputs.items(), inputs)
+            ]
+            grads += [x.permute(0, *before(slot, 1)) for x, slot in zip(flowing.values(), cls.carried.values())]
+            return fresh([*grads[: len(inputs) - 1], torch.zeros_like(inputs[-1]), *grads[len(inputs) - 1 :]], inputs)
+
+    @classmethod
+    def laid_out(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor]) -> tuple[Values, Tensor, Tensor]:
+        """Inputs in blocks, the slot of each token, and which rows have tokens in which blocks."""
+        size, reset = cls.block, inputs[-1]
+        time = torch.arange(reset.shape[1], device=reset.device)
+        last = torch.where(reset, time, -1).cummax(1).values
+        offset = carried[list(cls.carried).index(cls.phase)].long()[:, None]
+        within = torch.where(last >= 0, time - last, time + offset) % size
+        begins = (within == 0) | reset | (time == 0)
+        place = (begins.cumsum(1) - 1) * size + within
+        count = int(place.max()) // size + 1
+        source = sources(place, count * size)
+        values = {name: into_slots(x, slot, source, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
+        valid = (source < reset.shape[1]).unflatten(1, (count, size))
+        restart = torch.cat([reset, reset.new_zeros(reset.shape[0], 1)], 1).gather(1, source)[:, ::size]
+        dtype = carried[0].real.dtype if carried[0].is_complex() else carried[0].dtype
+        values |= {"valid": valid.to(dtype), "fresh": valid[..., 0].to(dtype), "restart": restart.to(dtype)}
+        return values, place, valid.any(-1)
+
+    @classmethod
+    def fake(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+        results = super().fake(inputs, carried, time, False)
+        return [*results, *(torch.empty_like(x, memory_format=torch.contiguous_format) for x in carried if keep)]
+
+
+def sources(place: Tensor, slots: int) -> Tensor:
+    """For every slot its token; one more than the last for a slot without."""
+    batch, time = place.shape
+    token = torch.arange(time, device=place.device).expand(batch, time)
+    return torch.full((batch, slots), time, device=place.device).scatter(1, place, token)
+
+
+def into_slots(x: Tensor, slot: Slot, source: Tensor, size: int) -> Tensor:
+    """[batch, time, …] as [batch, block, …] with the slot among the axes."""
+    if slot.constant:
+        return x
+    filling = x.new_full((), slot.padding).expand(x.shape[0], 1, *x.shape[2:])
+    index = source.view(*source.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    x = torch.cat([x, filling], 1).gather(1, index)
+    return x.unflatten(1, (-1, size)).permute(0, 1, *after(slot, 2)).contiguous()
+
+
+def picked(x: Tensor, slot: Slot, place: Tensor) -> Tensor:
+    """The tokens' entries of [batch, block, …], as [batch, time, …]."""
+    x = x.permute(0, 1, *before(slot, 2)).flatten(1, 2)
+    return x.gather(1, place.view(*place.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:]))
