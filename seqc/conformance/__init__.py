@@ -95,7 +95,7 @@ def _checks(only: Sequence[str] | None) -> list[str]:
 
 def _weights(whole: Recurrence | Model, given: Weights | None) -> dict[str, Tensor]:
     if given is None:
-        return initial_parameters(whole)
+        return _generic(initial_parameters(whole))
     table = parameter_table(whole)
     missing = [name for name in table if name not in given]
     if missing:
@@ -105,6 +105,20 @@ def _weights(whole: Recurrence | Model, given: Weights | None) -> dict[str, Tens
         if tuple(found[name].shape) != named.shape:
             raise UserError(f"`{name}` has the shape {tuple(found[name].shape)}, not {named.shape}")
     return found
+
+
+def _generic(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of which none is exactly 0 or 1, or like its neighbours, so that no use of them goes unseen."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: x * (1 + 0.05 * torch.randn(x.shape, generator=generator, dtype=x.dtype))
+        + (0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype) if _is_plain(x) else 0.0)
+        for name, x in weights.items()
+    }
+
+
+def _is_plain(x: Tensor) -> bool:
+    return bool((x == 0).any())
 
 
 def modes_of(whole: Recurrence | Model) -> tuple[str, ...]:

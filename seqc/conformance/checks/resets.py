@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-from seqc.conformance.case import Case, cast
+from seqc.conformance.case import Case, at, cast, part
 from seqc.conformance.matching import compare_run
 from seqc.conformance.report import Finding
-from seqc.conformance.subject import Subject
+from seqc.conformance.subject import State, Subject
 
 ORDER = 45
 
@@ -26,11 +27,32 @@ def applies(case: Case, subject: Subject) -> str:
 def check(case: Case, subject: Subject) -> Iterator[Finding]:
     dtype = subject.dtypes[0]
     inputs = case.draw(case.usual)
+    given = cast(inputs, dtype)
     for places in PLACES:
-        reset = torch.zeros(len(places), case.usual, dtype=torch.bool)
-        for row, tokens in enumerate(places):
-            for token in tokens:
-                reset[row, token] = True
+        reset = _resets(places, case.usual)
         answer = case.answer(("reset", places), inputs, dtype, reset)
-        got, after = subject.run(cast(inputs, dtype), dtype, None, reset)
+        got, after = subject.run(given, dtype, None, reset)
         yield from compare_run(subject, got, after, answer, f"reset at {places}")
+        got, after = _carried_on(subject, given, dtype, reset)
+        yield from compare_run(subject, got, after, answer, f"reset at {places}, then carried on by steps")
+
+
+def _resets(places: tuple[tuple[int, ...], ...], time: int) -> Tensor:
+    reset = torch.zeros(len(places), time, dtype=torch.bool)
+    for row, tokens in enumerate(places):
+        reset[row, list(tokens)] = True
+    return reset
+
+
+def _carried_on(
+    subject: Subject, given: dict[str, Tensor], dtype: torch.dtype, reset: Tensor
+) -> tuple[list[Tensor], State]:
+    """The last resets lie before a state is handed over, to a stretch and then to single tokens."""
+    time = reset.shape[1]
+    first, state = subject.run(part(given, 0, 66), dtype, None, reset[:, :66])
+    second, state = subject.run(part(given, 66, 68), dtype, state)
+    pieces = [first, second]
+    for token in range(68, time):
+        got, state = subject.step(at(given, token), dtype, state)
+        pieces.append(tuple(x.unsqueeze(1) for x in got))
+    return [torch.cat(series, 1) for series in zip(*pieces, strict=True)], state
