@@ -8,6 +8,7 @@ from torch import Tensor
 
 from seqc.ir.recurrence import Recurrence
 from seqc.oracle import initial_parameters, run_model, run_recurrence
+from seqc.oracle.trace import trace
 from seqc.passes.schedule import schedule
 from tests.parity.specs import close, model, random, rule, spec
 from tests.passes.interpreter import Run
@@ -132,3 +133,37 @@ def test_a_model_carries_on_where_it_stopped(file: str, settings: dict[str, floa
     close(torch.cat([first, second], 1), want)
     assert torch.isfinite(want).all()
     assert float(want.std()) > 1e-3
+
+
+def test_gates_begin_where_the_papers_put_them() -> None:
+    softplus = torch.nn.functional.softplus
+    mamba = initial_parameters(spec("gated/mamba.seq").block("mamba_mixer", d=64, n=4).model)
+    step = softplus(mamba["dt_bias"])
+    assert step.min() >= 0.001 - 1e-12
+    assert step.max() <= 0.1 + 1e-12
+    close(mamba["scan.A_log"].exp()[0], torch.arange(1.0, 5.0, dtype=torch.float64))
+    mamba2 = initial_parameters(spec("linear/mamba2.seq").block("mamba2_mixer", d=64, p=4, n=4).model)
+    decay = mamba2["A_log"].exp()
+    assert decay.min() >= 1
+    assert decay.max() <= 16
+    for power in (1, 8):
+        rg_lru = initial_parameters(spec("gated/rg_lru.seq").block("rg_lru_mixer", d=64, power=power).model)
+        base = torch.exp(-softplus(rg_lru["decay"])) ** power
+        assert base.min() >= 0.9
+        assert base.max() <= 0.999
+
+
+@pytest.mark.parametrize("file", ["gated/hgrn.seq", "linear/hgrn2.seq"])
+def test_lower_bounds_rise_with_the_layers(file: str) -> None:
+    """0 in the first layer, and then what a softmax over the layers adds up to, the first one's share aside."""
+    whole = model(file, vocab=7, d=8, layers=3)
+    parameters = initial_parameters(whole)
+    parameters["gamma"] = random(*parameters["gamma"].shape)
+    shares = parameters["gamma"].softmax(0)
+    seen = trace(whole, torch.zeros(1, 1, dtype=torch.int64), parameters)
+    bounds = [
+        entry.value[0] for entry in seen.entries if entry.name.endswith(".bound") and entry.kind == "let"
+    ]
+    assert len(bounds) == 3
+    for layer, bound in enumerate(bounds):
+        close(bound, shares[1 : layer + 1].sum(0))
