@@ -157,13 +157,8 @@ def test_held_gradients_are_another_model() -> None:
 # --- xLSTM -------------------------------------------------------------------------------------------------
 
 
-def gates() -> dict[str, Tensor]:
-    x = tokens(q=KEY, k=KEY, v=VALUE, log_i=0, log_f=0)
-    return {**x, "log_f": F.logsigmoid(x["log_f"])}
-
-
 def test_the_stabiliser_of_mlstm_changes_nothing() -> None:
-    x = gates()
+    x = tokens(q=KEY, k=KEY, v=VALUE, i=0, f=0)
     stabilised = rule("xlstm/mlstm.seq", "mlstm", n=KEY, m=VALUE, eps=0)
     close(apply(stabilised, x), apply(rule("xlstm/mlstm.seq", "mlstm_plain", n=KEY, m=VALUE), x))
 
@@ -171,7 +166,7 @@ def test_the_stabiliser_of_mlstm_changes_nothing() -> None:
 def test_any_stabiliser_will_do() -> None:
     """The result does not depend on where the running maximum begins."""
     mlstm = rule("xlstm/mlstm.seq", "mlstm", n=KEY, m=VALUE, eps=0)
-    x = gates()
+    x = tokens(q=KEY, k=KEY, v=VALUE, i=0, f=0)
     want = apply(mlstm, x)
     for m in (-3.0, 7.0):
         (got,), _ = step(mlstm, x, {}, {"m": torch.full((BATCH,), m, dtype=torch.float64)})
@@ -189,7 +184,7 @@ def test_the_running_maximum_in_closed_form() -> None:
         }
         """
     )
-    x = {name: value for name, value in gates().items() if name.startswith("log")}
+    x = tokens(log_i=0, log_f=0)
     c = x["log_f"].cumsum(1)
     close(apply(stabiliser, x), c + (x["log_i"] - c).cummax(1).values)
 
