@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
@@ -230,7 +230,7 @@ class Checked:
 
 
 @contextmanager
-def deep_stack() -> Iterator[None]:
+def deep_stack() -> Generator[None, None, None]:
     """Room for calls inside calls; Python's own limit counts frames, which are on the heap, not on the C stack."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, MAX_FRAMES))

@@ -7,7 +7,7 @@ bracket of a call (`rms_norm[n](x)`), which lists the axes of the first value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqc.check import builtins
@@ -53,9 +53,9 @@ class Matching:
     given: dict[str, tree.Expr] = field(default_factory=dict[str, tree.Expr])  # the settings, as written
     args: dict[str, Expr] = field(default_factory=dict[str, Expr])
     axes: dict[str, str] = field(default_factory=dict[str, str])
-    outer: dict[str, str] = field(
-        default_factory=dict[str, str]
-    )  # mapped axes: the caller's name -> the callee's
+    # Mapped axes: the caller's name -> the callee's.
+    outer: dict[str, str] = field(default_factory=dict[str, str])
+    made_up: frozenset[str] = frozenset()  # the callee's numbers that nobody has given yet
 
     def to_callee(self) -> dict[str, str]:
         declared = {axis for axes in self.definition.declared.values() for axis in axes}
@@ -300,6 +300,7 @@ class Caller:
             arg = matching.args[name]
             beyond = tuple(rename[a] for a in arg.axes if rename[a] not in axes)
             inputs.append(((*beyond, *axes), arg.dtype))
+        matching.made_up = frozenset(made_up)
         use = Signature(
             settings=tuple(known.items()),
             sizes=(*lengths.items(), *outer.items()),
@@ -323,7 +324,7 @@ class Caller:
         rename = matching.to_callee()
         return tuple(build.rename(matching.args[name], rename) for name in matching.definition.declared)
 
-    def results(self, matching: Matching, values: Sequence[Expr], sizes: dict[str, int]) -> list[Expr]:
+    def results(self, matching: Matching, values: Sequence[Expr], sizes: Mapping[str, int]) -> list[Expr]:
         """What comes back, with its axes called as the caller does."""
         names = matching.to_caller()
         for value in values:
@@ -339,6 +340,8 @@ class Caller:
         if axis in matching.outer or axis in context.settings or context.sizes.get(axis, size) != size:
             context.fail(ResultAxisTaken(matching.node.span, matching.definition.name, axis))
         context.sizes[axis] = size
+        if axis in matching.made_up:
+            context.made_up.add(axis)
         return axis
 
     def _distinct(self, matching: Matching, axes: Sequence[str]) -> None:
@@ -351,15 +354,14 @@ class Caller:
     def inline(self, matching: Matching, function: Function) -> list[Expr]:
         """The outputs of a block that only computes, written out in the caller's axes."""
         names = matching.to_caller()
-        used = {axis for arg in matching.args.values() for axis in arg.axes} | set(names.values())
         returned = {axis for axes in function.returns for axis in axes}
         for axis, size in function.sizes.items():
-            if axis not in names and axis in returned:
+            if axis in names:
+                continue
+            if axis in returned:
                 names[axis] = self._new_axis(matching, axis, size)
-            elif axis not in names and (axis in used or axis in self.context.sizes):
-                names[axis] = self.context.fresh_axis(f"{axis}.inner", size)
-            elif axis not in names:
-                self.context.sizes[axis] = size
+            else:
+                names[axis] = self._inner_axis(f"{function.name}.{axis}", size, axis in matching.made_up)
         for axes in function.returns:
             self._distinct(matching, [names.get(axis, axis) for axis in axes])
         self.context.budget.spend(
@@ -369,6 +371,11 @@ class Caller:
         leaves = relabel(function.inputs, names)
         args = [matching.args[name] for name in matching.definition.declared]
         return list(substitute(outputs, dict(zip(leaves, args, strict=True))))
+
+    def _inner_axis(self, name: str, size: int, made_up: bool) -> str:
+        """An axis inside a block that is written out: one name for all its uses of one length."""
+        sizes = self.context.sizes
+        return name if sizes.get(name) == size else self.context.fresh_axis(name, size, made_up)
 
 
 def _texts(names: Sequence[tree.Ident]) -> Axes:

@@ -164,8 +164,26 @@ def test_an_axis_of_the_caller_with_the_name_of_one_of_the_rule_is_kept_apart() 
 
 
 def test_an_axis_that_only_a_result_has_has_a_length() -> None:
-    model = checked("model m(x[d]; d = 4, classes = 3) { return classifier(x, classes) }").elaborate_model("m")
+    model = checked("model m(x[d]; d = 4, classes = 3) { return classifier(x, classes) }").elaborate_model(
+        "m"
+    )
     assert model.body.sizes["classes"] == 3
+
+
+def test_an_axis_inside_a_block_that_is_written_out_is_kept_apart() -> None:
+    text = (
+        "model m(x[d]; d = 8, half = 3) { let y = rotary(x, position())  let z[half] = linear(y)  return z }"
+    )
+    model = checked(text).elaborate_model("m")
+    assert parameters(model) == {"z.linear.weight": (3, 8)}
+
+
+def test_a_length_that_follows_from_made_up_ones_is_no_fault() -> None:
+    text = """
+    block heads(x[d]; h = 4, n = d / h) { let y[h, n] = linear(x)  return y }
+    block b(x[d]; m = 16) { let y = heads(x)  let z[m] = linear(x)  return sum[h](y[n -> m]) * z }
+    """
+    assert codes(text) == []
 
 
 def test_constants_fit_every_parameter() -> None:
