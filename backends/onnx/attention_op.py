@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from seqc.ir.build import ONE
+from seqc.ir import build
 from seqc.ir.expr import Axes, DType
 from seqc.ir.plan import RESET, Plan, Stage
+from seqc.ir.recurrence import Recurrence, State
 
-from .control import branch
+from .control import any_negative, branch
 from .lower import Lowering
 from .native import Native, find_native
 from .pairs import Number
@@ -18,22 +20,32 @@ from .stages import StageRunner, run_stage
 from .tensors import BATCH, TIME, Space, Tensor
 
 
-def special_stages(plan: Plan, domain: str | None) -> tuple[dict[str, StageRunner], str | None]:
-    """How to run the stages that the operator computes, and the operator's name and rule."""
-    natives = {} if domain is None else find_native(plan.recurrence)
-    runners: dict[str, StageRunner] = {}
-    words: list[str] = []
-    for stage in plan.stages:
-        native = natives.get(stage.name)
-        fits = (
-            native is not None
-            and stage.carried == (native.state,)
-            and [r.leaf for r in stage.reads] == [native.leaf]
-        )
-        if native is not None and fits:
-            runners[stage.name] = _runner(native, domain or "")
-            words.append(f"{domain or 'ai.onnx'}.LinearAttention({native.rule})")
-    return runners, "; ".join(words) or None
+@dataclass(frozen=True, slots=True)
+class Special:
+    """The stages of a plan that the operator computes, by name, and the operator's domain."""
+
+    natives: Mapping[str, Native]
+    domain: str
+
+    @property
+    def runners(self) -> dict[str, StageRunner]:
+        return {name: _runner(native, self.domain) for name, native in self.natives.items()}
+
+    def words(self) -> str | None:
+        found = [f"{self.domain or 'ai.onnx'}.LinearAttention({n.rule})" for n in self.natives.values()]
+        return "; ".join(found) or None
+
+    def layout(self, state: State) -> Axes:
+        """The order of a state's axes between calls: the operator's where it has the state."""
+        native = next((n for n in self.natives.values() if n.state is state), None)
+        return state.axes if native is None else (*native.heads, *native.keys, *native.columns)
+
+
+def special_stages(plan: Plan, domain: str | None) -> Special:
+    """What the operator computes of a plan."""
+    found = {} if domain is None else find_native(plan.recurrence)
+    fitting = {s.name: found[s.name] for s in plan.stages if s.name in found and _fits(s, found[s.name])}
+    return Special(fitting, domain or "")
 
 
 def _fits(stage: Stage, native: Native) -> bool:
@@ -59,131 +71,147 @@ def _runner(native: Native, domain: str) -> StageRunner:
 
 
 Fallback = Callable[[Lowering], tuple[Tensor, Tensor]]
-MINUS_INFINITY = float("-inf")
 
 
 def run_native(
-    token: Lowering, native: Native, before: Tensor, domain: str, fallback: Fallback | None
+    token: Lowering, native: Native, before: Tensor, domain: str, fallback: Fallback
 ) -> tuple[Tensor, Tensor]:
     """What the group's read gives at every token, and the state after the last one.
 
-    The operator takes the logarithm of the gate.  Where the gate is a number that could be negative, a graph with
-    `fallback` (the same by other nodes) decides when it runs.
+    The operator takes the logarithm of the gate.  Where the gate is a number that could be negative, the graph decides
+    when it runs, and otherwise does the same by other nodes (`fallback`).
     """
-    decay = None if native.decay is None else token.real(native.decay)
-    prepared = [token.real(x) for x in (native.query, native.key, native.value)]
-    rate = None if native.beta is None else token.real(native.beta)
-    reset = token.env.get(RESET)
-    assert reset is None or isinstance(reset, Tensor)
-    rest = None if native.rest is ONE else token.real(native.rest)
-    log = None if native.log_decay is None else token.real(native.log_decay)
+    call = _Operator(native, token, before, domain)
+    space, log = token.space, call.log
 
-    def direct(space: Space) -> list[Tensor]:
-        gate = log
-        if gate is None and decay is not None:
-            gate = space.elementwise("Log", decay)
-        read, after = _call(space, native, prepared, _cut(space, gate, reset), rate, before, domain)
-        return [read if rest is None else space.mul(read, rest), after]
+    def otherwise(inner: Space) -> list[Tensor]:
+        return call.packed(inner, *fallback(Lowering(inner, token.env)))
 
-    if decay is None or log is not None or fallback is None:
-        read, after = direct(token.space)
-        return read, after
-
-    def otherwise(space: Space) -> list[Tensor]:
-        return list(fallback(Lowering(space, token.env)))
-
-    negative = token.space.elementwise("Less", decay, token.space.number(0), kind=DType.BOOL)
-    read, after = branch(token.space, negative, otherwise, direct)
-    return read, after
+    if call.decay is not None and log is None:
+        packed = branch(space, any_negative(space, call.decay), otherwise, call.emit)
+    else:
+        packed = call.emit(space)
+    return call.unpacked(space, *packed)
 
 
-def _cut(space: Space, log: Tensor | None, reset: Tensor | None) -> Tensor | None:
-    """The logarithm of the gate with the past cut off at resets."""
-    if reset is None:
-        return log
-    lowest = space.number(MINUS_INFINITY)
-    return space.elementwise("Where", reset, lowest, space.number(0) if log is None else log, kind=DType.REAL)
-
-
-def _call(
-    space: Space,
-    native: Native,
-    prepared: list[Tensor],
-    log: Tensor | None,
-    rate: Tensor | None,
-    before: Tensor,
-    domain: str,
+def run_token(
+    token: Lowering, recurrence: Recurrence, native: Native, before: Tensor, domain: str
 ) -> tuple[Tensor, Tensor]:
-    heads, keys, columns = native.heads, native.keys, native.columns
-    query, key, value = prepared
-    groups = tuple(a for a in query.axes if a not in (BATCH, TIME, *heads, *keys))
-    count = space.guess(heads)
-    state = _squeezed(
-        space, space.transpose(before, (BATCH, *heads, *keys, *columns)), [heads, keys, columns]
-    )
-    rule = (
-        native.rule
-        if log is None
-        else {"linear": "gated", "delta": "gated_delta"}.get(native.rule, native.rule)
-    )
-    gated = None
-    if log is not None:
-        by_key = bool(set(log.axes) & set(keys))
-        gated = _packed(space, log, (*heads, *keys) if by_key else heads)
-    inputs = [
-        _packed(space, query, (*heads, *groups, *keys)),
-        _packed(space, key, (*heads, *keys)),
-        _packed(space, value, (*heads, *columns)),
-        state,
-        gated,
-    ]
-    if rate is not None:
-        inputs.append(_packed(space, rate, heads))
-    y, after = space.builder.ops(
-        "LinearAttention",
-        *(None if x is None else x.value for x in inputs),
-        count=2,
-        domain=domain,
-        q_num_heads=count * space.guess(groups),
-        kv_num_heads=count,
-        update_rule=rule,
-        scale=1.0,
-    )
-    return _unpacked(space, native, y, groups), _restored(space, native, after)
+    """The same for one token."""
+
+    def fallback(inner: Lowering) -> tuple[Tensor, Tensor]:
+        state = native.state
+        kept = inner.space.elementwise(
+            "Where", _reset_of(inner), inner.space.number(0), before, kind=DType.REAL
+        )
+        inner.env[state.leaf] = kept
+        inner.definitions[state.next] = recurrence.updates_by_name[state.name]
+        read = build.sum_over(native.keys, build.mul(native.query, state.next))
+        read = build.mul(build.const(native.scale), read)
+        return inner.real(read), inner.real(state.next)
+
+    return run_native(token, native, before, domain, fallback)
 
 
-def _packed(space: Space, tensor: Tensor, axes: Axes) -> Tensor:
-    """`[batch, time, everything else]`; a graph for one token has a time of 1."""
-    b = space.builder
-    lead = (BATCH, TIME) if TIME in space.dynamic else (BATCH,)
-    full = space.expand(tensor, (*lead, *axes))
-    if TIME not in space.dynamic:
-        return Tensor(b.op("Reshape", full.value, b.ints(0, 1, space.guess(axes))), (BATCH, TIME, "%packed"))
-    return Tensor(b.op("Reshape", full.value, b.ints(0, 0, space.guess(axes))), (BATCH, TIME, "%packed"))
+def _reset_of(token: Lowering) -> Tensor:
+    reset = token.env[RESET]
+    assert isinstance(reset, Tensor)
+    return reset
 
 
-def _squeezed(space: Space, tensor: Tensor, groups: list[Axes]) -> Tensor:
-    if all(len(group) == 1 for group in groups):
-        return tensor
-    sizes = [space.guess(group) for group in groups]
-    value = space.builder.op("Reshape", tensor.value, space.builder.ints(0, *sizes))
-    return Tensor(value, (BATCH, "%heads", "%keys", "%columns"))
+class _Operator:
+    """One use of the operator: what goes in, and how its packed tensors are the named ones."""
 
+    def __init__(self, native: Native, token: Lowering, before: Tensor, domain: str) -> None:
+        self.native, self.before, self.domain = native, before, domain
+        self.query, self.key, self.value = (token.real(x) for x in (native.query, native.key, native.value))
+        self.rate = None if native.beta is None else token.real(native.beta)
+        self.decay = None if native.decay is None else token.real(native.decay)
+        self.log = None if native.log_decay is None else token.real(native.log_decay)
+        reset = _reset_of(token)
+        self.reset = reset if reset.axes else None
+        self.lead = (BATCH, TIME) if TIME in token.space.dynamic else (BATCH,)
+        self.groups = tuple(a for a in self.query.axes if a not in (*self.lead, *native.heads, *native.keys))
+        self.state_axes = (BATCH, *native.heads, *native.keys, *native.columns)
 
-def _unpacked(space: Space, native: Native, value: ir.Value, groups: Axes) -> Tensor:
-    b = space.builder
-    axes = (*native.heads, *groups, *native.columns)
-    sizes = [space.guess((a,)) for a in axes]
-    if TIME not in space.dynamic:
-        return Tensor(b.op("Reshape", value, b.ints(0, *sizes)), (BATCH, *axes))
-    return Tensor(b.op("Reshape", value, b.ints(0, 0, *sizes)), (BATCH, TIME, *axes))
+    def emit(self, space: Space) -> list[Tensor]:
+        """The node: its output and the state after it, packed."""
+        heads, keys, columns = self.native.heads, self.native.keys, self.native.columns
+        gate = self._gate(space)
+        gate_axes = (*heads, *keys) if gate is not None and set(gate.axes) & set(keys) else heads
+        inputs = [
+            self._pack(space, self.query, (*heads, *self.groups, *keys)),
+            self._pack(space, self.key, (*heads, *keys)),
+            self._pack(space, self.value, (*heads, *columns)),
+            self._squeeze(space, self.before),
+            None if gate is None else self._pack(space, gate, gate_axes),
+        ]
+        if self.rate is not None:
+            inputs.append(self._pack(space, self.rate, heads))
+        names = {
+            (False, False): "linear",
+            (True, False): "gated",
+            (False, True): "delta",
+            (True, True): "gated_delta",
+        }
+        y, after = space.builder.ops(
+            "LinearAttention",
+            *inputs,
+            count=2,
+            domain=self.domain,
+            q_num_heads=space.guess(heads) * space.guess(self.groups),
+            kv_num_heads=space.guess(heads),
+            update_rule=names[gate is not None, self.rate is not None],
+            scale=self.native.scale,
+        )
+        for value, rank in (
+            (y, 3),
+            (after, 4),
+        ):  # shape inference knows nothing of another domain's operators
+            value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([None] * rank)
+        return [Tensor(y, (BATCH, TIME, "%packed")), Tensor(after, (BATCH, "%heads", "%keys", "%columns"))]
 
+    def packed(self, space: Space, read: Tensor, after: Tensor) -> list[Tensor]:
+        """The read and the state as the node would give them."""
+        axes = (*self.native.heads, *self.groups, *self.native.columns)
+        y = Tensor(self._pack(space, read, axes), (BATCH, TIME, "%packed"))
+        return [y, Tensor(self._squeeze(space, after), (BATCH, "%heads", "%keys", "%columns"))]
 
-def _restored(space: Space, native: Native, value: ir.Value) -> Tensor:
-    axes = (BATCH, *native.heads, *native.keys, *native.columns)
-    tensor = Tensor(value, axes)
-    if not len(native.heads) == len(native.keys) == len(native.columns) == 1:
-        sizes = [space.guess((a,)) for a in axes[1:]]
-        flat = space.builder.op("Reshape", tensor.value, space.builder.ints(0, *sizes))
-        tensor = Tensor(flat, axes)
-    return space.transpose(tensor, (BATCH, *native.state.axes))
+    def unpacked(self, space: Space, y: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        axes = (*self.native.heads, *self.groups, *self.native.columns)
+        lengths = [0] * len(self.lead) + [space.guess((a,)) for a in axes]
+        read = space.builder.op("Reshape", y.value, space.builder.ints(*lengths))
+        state = after.value
+        if not self._plain:
+            sizes = [space.guess((a,)) for a in self.state_axes[1:]]
+            state = space.builder.op("Reshape", state, space.builder.ints(0, *sizes))
+        return Tensor(read, (*self.lead, *axes)), Tensor(state, self.state_axes)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the state's dimensions are the operator's."""
+        return len(self.native.heads) == len(self.native.keys) == len(self.native.columns) == 1
+
+    def _gate(self, space: Space) -> Tensor | None:
+        """The logarithm of the gate, with the past cut off at resets."""
+        log = self.log
+        if log is None and self.decay is not None:
+            log = space.elementwise("Log", self.decay)
+        if self.reset is None:
+            return log
+        lowest, zero = space.number(float("-inf")), space.number(0)
+        cut = space.elementwise("Where", self.reset, lowest, zero, kind=DType.REAL)
+        return cut if log is None else space.elementwise("Add", log, cut)
+
+    def _pack(self, space: Space, tensor: Tensor, axes: Axes) -> ir.Value:
+        """`[batch, time, everything else]`; a graph for one token has a time of 1."""
+        full = space.expand(tensor, (*self.lead, *axes))
+        time = 0 if TIME in self.lead else 1
+        return space.builder.op("Reshape", full.value, space.builder.ints(0, time, space.guess(axes)))
+
+    def _squeeze(self, space: Space, state: Tensor) -> ir.Value:
+        ordered = space.expand(state, self.state_axes)
+        if self._plain:
+            return ordered.value
+        sizes = [space.guess(axes) for axes in (self.native.heads, self.native.keys, self.native.columns)]
+        return space.builder.op("Reshape", ordered.value, space.builder.ints(0, *sizes))

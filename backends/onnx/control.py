@@ -65,6 +65,13 @@ def _body_input(space: Space, name: str, tensor: Tensor, axes: Axes) -> Tensor:
     return Tensor(space.builder.input(name, STORED[tensor.kind], shape), axes, tensor.kind)
 
 
+def any_negative(space: Space, tensor: Tensor) -> Tensor:
+    """Whether an entry is below 0."""
+    b = space.builder
+    lowest = b.op("ReduceMin", tensor.value, keepdims=0)
+    return Tensor(b.op("Less", lowest, b.constant(0, "float32")), (), DType.BOOL)
+
+
 def branch(
     space: Space,
     condition: Tensor,
@@ -72,9 +79,9 @@ def branch(
     otherwise: Callable[[Space], list[Tensor]],
 ) -> list[Tensor]:
     """An ONNX `If` on whether any entry of `condition` holds; both branches give tensors with the same axes."""
-    b = space.builder
-    flag = b.op("ReduceMax", space.cast(condition, DType.INT).value, keepdims=0)
-    flag = b.op("Cast", flag, to=9)
+    b, flag = space.builder, condition.value
+    if condition.axes:
+        flag = b.op("Cast", b.op("ReduceMax", space.cast(condition, DType.INT).value, keepdims=0), to=9)
     graphs: list[ir.Graph] = []
     orders: list[tuple[str, ...]] = []
     for make in (otherwise, then):

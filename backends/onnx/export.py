@@ -81,9 +81,16 @@ class Emitter:
         self._measure()
         reset = None if self.subject.stateless else self._reset()
         parameters = self._parameters()
-        stateless = self.subject.stateless
         call = Call(
-            self.space, self.whole, parameters, self._enter, self._leave, self.planner, reset, stateless
+            self.space,
+            self.whole,
+            parameters,
+            self._enter,
+            self._leave,
+            self.planner,
+            reset,
+            self.subject.stateless,
+            NATIVE[self.profile],
         )
         results = run_instance(call, Instance(owner, "", ""), args, {})
         outputs, infos = self._outputs(results)

@@ -28,7 +28,7 @@ class StateInfo(_Strict):
     """A tensor that a call hands to the next: the graph's `output` is the next call's `input`.
 
     `initial` is a number or a key of `init.safetensors`, whose tensor has a batch of 1; a dimension whose name begins
-    with "past" is a number of entries, 0 before the first token.
+    with "past" is a number of entries, 0 before the first token.  `axes` names every dimension.
     """
 
     name: str
@@ -36,6 +36,7 @@ class StateInfo(_Strict):
     output: str
     dtype: DTypeName
     shape: tuple[Dimension, ...]
+    axes: tuple[str, ...]
     initial: float | str
     layout: Literal["tensor", "complex", "cache", "sinks", "count", "window"] = "tensor"
 

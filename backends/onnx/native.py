@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Axes, DType, Expr, Leaf, substitute
+from seqc.ir.expr import Axes, Const, DType, Expr, Leaf, substitute
 from seqc.ir.plan import RESET
 from seqc.ir.recurrence import Recurrence, State
 from seqc.passes.canonical import canonical, factors, same
@@ -29,7 +29,7 @@ class Native:
     """One group of states as the operator sees it; expressions are at token level.
 
     `log_decay` is the gate's logarithm where it can be written without taking one; `decay` is None where there is no
-    gate.  `rest` multiplies the operator's output, which stands for `leaf`.
+    gate.  The read, times `scale`, is known to the rest of the recurrence as `leaf`.
     """
 
     state: State
@@ -40,7 +40,7 @@ class Native:
     query: Expr
     key: Expr
     value: Expr
-    rest: Expr
+    scale: float
     decay: Expr | None
     log_decay: Expr | None
     beta: Expr | None
@@ -157,9 +157,14 @@ def _complete(
     keys = query.over
     inner = build.product(f for f in query.factors if set(f.axes) & set(keys))
     rest = build.product(f for f in query.factors if not set(f.axes) & set(keys))
+    scale = 1.0
+    if isinstance(rest, Const) and rest.value:
+        scale = rest.value
+    else:
+        inner = build.mul(inner, rest)
     if set(inner.axes) & set(columns) or not set(keys) <= set(inner.axes) or set(key.axes) & set(columns):
         return None
     gate = None if decay is ONE else decay
     log = None if gate is None else log_of(gate)
     leaf = problem.reads[0].leaf
-    return Native(state, leaf, heads, keys, columns, inner, key, value, rest, gate, log, rate)
+    return Native(state, leaf, heads, keys, columns, inner, key, value, scale, gate, log, rate)

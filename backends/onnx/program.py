@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from seqc.ir.expr import Conv, DType, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
+from seqc.ir.expr import Axes, Conv, DType, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
 from seqc.ir.paths import Instance, callees, count_name, join, window_name
 from seqc.ir.plan import RESET, Plan
 from seqc.ir.recurrence import Recurrence, State, Store
 
-from .attention_op import special_stages
+from .attention_op import Special, run_token, special_stages
 from .builder import Builder
 from .conv import convolve
 from .lower import Lowering, Unsupported
@@ -177,25 +177,29 @@ def convolve_in(call: Call, instance: Instance, lowering: Lowering, node: Conv) 
 
 
 def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lowering) -> list[Number]:
-    slots = {s.name: _state_slot(owner, instance.path, s) for s in owner.states}
+    plan = call.planner(owner, None)
+    if any(stage.phase is not None for stage in plan.stages):
+        plan = call.planner(owner, "loop")
+    special = special_stages(plan, call.native)
+    call.lowerings.append(describe(plan, instance.path, special.words()))
+    slots = {s.name: _state_slot(owner, instance.path, s, special.layout(s)) for s in owner.states}
     before: dict[str, Number] = {}
     for state in owner.states:
         if call.stateless:
             before[state.name] = token.value(state.initial)
         else:
             before[state.name] = _unpacked(token.space, state, call.enter(slots[state.name]))
-    if call.whole:
-        outputs, after = _run_sequence(call, instance, owner, token, before)
-    else:
-        outputs, after = _run_token(call, instance, owner, token, before)
+    token.env[RESET] = call.reset if call.reset is not None else token.space.filled(0, (), DType.BOOL)
+    run = _run_sequence if call.whole else _run_token
+    outputs, after = run(call, instance, plan, special, token, before)
     for state in () if call.stateless else owner.states:
         call.leave(slots[state.name], _packed(token.space, state, after[state.name]))
     return outputs
 
 
-def _state_slot(owner: Recurrence, path: str, state: State) -> StateSlot:
-    shape = tuple(owner.sizes[a] for a in state.axes)
-    axes = (BATCH, *state.axes)
+def _state_slot(owner: Recurrence, path: str, state: State, order: Axes) -> StateSlot:
+    shape = tuple(owner.sizes[a] for a in order)
+    axes = (BATCH, *order)
     if state.dtype is DType.COMPLEX:
         axes, shape = (*axes, PARTS), (*shape, 2)
     dtype = {DType.INT: "int64", DType.BOOL: "bool"}.get(state.dtype, "float32")
@@ -210,26 +214,27 @@ def _packed(space: Space, state: State, value: Number) -> Tensor:
     if state.dtype is not DType.COMPLEX:
         assert isinstance(value, Tensor)
         return value
-    z = pair(space, value)
-    return pack(
-        space, Pair(space.expand(z.re, (BATCH, *state.axes)), space.expand(z.im, (BATCH, *state.axes)))
-    )
+    z, axes = pair(space, value), (BATCH, *state.axes)
+    return pack(space, Pair(space.expand(z.re, axes), space.expand(z.im, axes)))
+
+
+Results = tuple[list[Number], Mapping[str, Number]]
 
 
 def _run_sequence(
-    call: Call, instance: Instance, owner: Recurrence, token: Lowering, before: Mapping[str, Number]
-) -> tuple[list[Number], Mapping[str, Number]]:
-    plan = call.planner(owner, None)
-    if any(stage.phase is not None for stage in plan.stages):
-        plan = call.planner(owner, "loop")
-    special, used = special_stages(plan, call.native)
-    call.lowerings.append(describe(plan, instance.path, used))
-    token.env[RESET] = call.reset if call.reset is not None else token.space.filled(0, (), DType.BOOL)
+    call: Call,
+    instance: Instance,
+    plan: Plan,
+    special: Special,
+    token: Lowering,
+    before: Mapping[str, Number],
+) -> Results:
+    owner = plan.recurrence
     count = len(owner.outputs)
     if not owner.stores:
-        advanced = run_plan(token, plan, before, plan.outputs, special)
+        advanced = run_plan(token, plan, before, plan.outputs, special.runners)
         return advanced.outputs, advanced.states
-    advanced = run_plan(token, plan, before, plan.outputs[count:], special)
+    advanced = run_plan(token, plan, before, plan.outputs[count:], special.runners)
     _append(call, instance, owner, token, advanced.outputs)
     return token.values(plan.outputs[:count]), advanced.states
 
@@ -249,8 +254,22 @@ def describe(plan: Plan, path: str, native: str | None) -> LoweringInfo:
 
 
 def _run_token(
-    call: Call, instance: Instance, owner: Recurrence, token: Lowering, before: Mapping[str, Number]
-) -> tuple[list[Number], Mapping[str, Number]]:
+    call: Call,
+    instance: Instance,
+    plan: Plan,
+    special: Special,
+    token: Lowering,
+    before: Mapping[str, Number],
+) -> Results:
+    owner = plan.recurrence
+    if special.natives and len(special.natives) == len(plan.stages):
+        after: dict[str, Number] = {}
+        for native in special.natives.values():
+            value = before[native.state.name]
+            assert isinstance(value, Tensor)
+            read, after[native.state.name] = run_token(token, owner, native, value, special.domain)
+            token.env[native.leaf] = read
+        return token.values(plan.outputs), after
     for state in owner.states:
         value = before[state.name]
         if call.reset is not None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqc.ir.expr import Axes, DType
 
-from .control import Unsupported, branch
+from .control import Unsupported, any_negative, branch
 from .pairs import Number, Pair, add, both, mul, pair
 from .tensors import Space, Tensor
 
@@ -45,9 +45,9 @@ def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
 
     Gates are seldom negative: where none is, the signs are a single 1.
     """
-    negative = space.elementwise("Less", gate, space.number(0), kind=DType.BOOL)
 
     def changing(inner: Space) -> list[Tensor]:
+        negative = inner.elementwise("Less", gate, inner.number(0), kind=DType.BOOL)
         count = running_sum(inner, inner.cast(negative, DType.REAL), axis)
         assert isinstance(count, Tensor)
         pairs = inner.elementwise("Floor", inner.mul(count, inner.number(0.5)))
@@ -57,7 +57,7 @@ def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
     def positive(inner: Space) -> list[Tensor]:
         return [Tensor(inner.builder.constant(np.ones([1] * len(gate.axes)), "float32"), gate.axes)]
 
-    (signs,) = branch(space, negative, changing, positive)
+    (signs,) = branch(space, any_negative(space, gate), changing, positive)
     logs = space.elementwise("Log", space.elementwise("Abs", gate))
     return space.elementwise("Max", logs, space.number(LOWEST_LOG)), signs
 

@@ -168,7 +168,7 @@ def _manifest(
 
 
 def _state(slot: StateSlot, input_: str, output: str, initial: Mapping[str, Array]) -> StateInfo:
-    array = initial.get(slot.name)
+    array = initial.get(slot.name)  # a state that is kept in another order of axes begins at 0
     first: float | str = 0.0
     if array is not None and array.size and slot.shape and -1 not in slot.shape:
         low, high = float(array.min()), float(array.max())
@@ -181,6 +181,7 @@ def _state(slot: StateSlot, input_: str, output: str, initial: Mapping[str, Arra
         output=output,
         dtype=slot.dtype,  # type: ignore[arg-type]
         shape=("batch", *(n if n >= 0 else "past" for n in slot.shape)),
+        axes=tuple(axis.strip("%") for axis in slot.axes),
         initial=first,
         layout=_layout(slot),
     )
