@@ -1,7 +1,8 @@
 """How far a result may be from the oracle's.
 
 The error of a tensor is the 2-norm of the difference over the 2-norm of what it should be.  Where that should
-vanish, the norm is taken to be that of a tensor whose entries are all `floor`.
+vanish, the norm is taken to be that of a tensor whose entries are all `floor`; with a floor of 0 too, the
+difference itself is the error.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def distance(got: Tensor, want: Tensor, floor: float = FLOOR) -> float:
     if not bool(torch.isfinite(got.abs()).all()):
         return float("inf")
     size: float = max(float(torch.linalg.vector_norm(want)), floor * want.numel() ** 0.5)
-    return float(torch.linalg.vector_norm(got - want)) / size
+    apart = float(torch.linalg.vector_norm(got - want))
+    return apart / size if size else apart
 
 
 def scale(tensors: Iterable[Tensor]) -> float:
