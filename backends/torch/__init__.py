@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
@@ -32,12 +32,12 @@ PlanOf = Callable[[Recurrence], Plan | None]
 
 def emit_rule(recurrence: Recurrence, plan: Plan | None = None, mode: str | None = None) -> str:
     """The text of a module for a rule."""
-    return _text(recurrence, _plans(plan, mode))[0]
+    return module_text(recurrence, _plans(plan, mode))[0]
 
 
 def emit_model(model: Model, mode: str | None = None) -> str:
     """The text of a module for a model."""
-    return _text(model, _plans(None, mode))[0]
+    return module_text(model, _plans(None, mode))[0]
 
 
 def rule(
@@ -62,7 +62,8 @@ def _plans(plan: Plan | None, mode: str | None) -> PlanOf:
     return lambda recurrence: schedule(recurrence, mode)
 
 
-def _text(whole: Recurrence | Model, plans: PlanOf, origin: str = "") -> tuple[str, str]:
+def module_text(whole: Recurrence | Model, plans: PlanOf, origin: str = "") -> tuple[str, str]:
+    """The text of a module and the name of its class."""
     from . import module
 
     if isinstance(whole, Model):
@@ -73,7 +74,7 @@ def _text(whole: Recurrence | Model, plans: PlanOf, origin: str = "") -> tuple[s
 def _loaded(whole: Recurrence | Model, plans: PlanOf, seed: int, origin: str = "") -> torch.nn.Module:
     from .load import load_module
 
-    text, name = _text(whole, plans, origin)
+    text, name = module_text(whole, plans, origin)
     made: torch.nn.Module = getattr(load_module(text, name), name)(seed)
     return made
 
@@ -102,7 +103,7 @@ class TorchBackend:
         """What `write` puts into the module's file."""
         from .write import origin_of
 
-        return _text(program.whole, program.plan, origin_of(program))[0]
+        return module_text(program.whole, program.plan, origin_of(program))[0]
 
     def module(self, program: Scheduled, mode: str | None = None, seed: int = 0) -> torch.nn.Module:
         """A module, made of exactly the text that `write` writes; `mode` may be "reference" or "step"."""
@@ -111,7 +112,13 @@ class TorchBackend:
 
         with diagnosed(program):
             plans: PlanOf = (lambda _: None) if mode in LOOPS else program.plan
-            return _loaded(program.whole, plans, seed, origin_of(program))
+            origin = origin_of(program)
+            if isinstance(program.whole, Recurrence):
+                from .opened import Opened, open_axes
+
+                if open_axes(program.whole):
+                    return Opened(program.whole, lambda rule: _loaded(rule, plans, seed, origin))
+            return _loaded(program.whole, plans, seed, origin)
 
 
 BACKEND = TorchBackend()
