@@ -65,7 +65,7 @@ def load_runner(folder: Path, threads: int | None = None) -> Runner:
     if "prefill" in manifest:
         return OnnxRunner(folder, manifest, threads)
     if "module" in manifest:
-        return TorchRunner(folder, manifest)
+        return TorchRunner(folder, manifest, threads)
     raise UserError(f"seqc cannot run what is in `{folder}`", "compile it for torch or onnx")
 
 
@@ -131,9 +131,12 @@ def _initials(folder: Path, states: list[dict[str, Any]]) -> dict[str, Array]:
 class TorchRunner:
     """The emitted module in PyTorch, with the weights that lie beside it."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], threads: int | None = None) -> None:
+        import torch
         from safetensors.torch import load_file
 
+        if threads is not None:
+            torch.set_num_threads(threads)
         module = _import_file(folder / str(manifest["module"]))
         self.model = getattr(module, str(manifest["class"]))()
         self.model.load_state_dict(load_file(folder / "weights.safetensors"))

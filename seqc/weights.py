@@ -45,3 +45,29 @@ def check_weights(weights: Mapping[str, Any], whole: Recurrence | Model, origin:
     extra = [name for name in weights if name not in wanted]
     if extra:
         raise UserError(f"`{origin}` has `{extra[0]}`, which `{whole.name}` does not know")
+
+
+def keep_weights(
+    weights: Mapping[str, Any] | None, whole: Recurrence | Model, seed: int, folder: Path
+) -> None:
+    """Write `weights.safetensors` into a folder of files that hold the weights only in a form of their own.
+
+    Without `weights`, those that `seed` stands for.
+    """
+    target = folder / "weights.safetensors"
+    names = list(parameter_table(whole))
+    if target.exists() or not names:
+        return
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from seqc.oracle import initial_parameters
+
+    given: Mapping[str, Any] = initial_parameters(whole, seed) if weights is None else weights
+    plain = {name: _plain(given[name]) for name in names}
+    save_file({name: np.ascontiguousarray(value, np.float32) for name, value in plain.items()}, target)
+
+
+def _plain(tensor: Any) -> Any:
+    """A numpy array, of a torch tensor too."""
+    return tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else tensor

@@ -36,6 +36,8 @@ REPORT = "This is a mistake in seqc, not in your spec: please report it, with th
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the program and leave with its exit code."""
     _fit_streams()
+    # Threads that spin while they wait make a busy machine slower than one thread; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         # Not list(args): the command `list` is a name of this package once it has been imported.
         application()(None if args is None else [*args], prog_name="seqc")

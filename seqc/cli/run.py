@@ -17,7 +17,7 @@ def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `seqc compile` wrote.")],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to continue.")],
     length: Annotated[int, typer.Option("--length", "-l", min=1, help="How many bytes to add.")] = 200,
-    threads: Annotated[int | None, typer.Option(min=1, help="How many threads ONNX Runtime may use.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many threads may compute.")] = None,
     json: Json = False,
 ) -> None:
     """Continue a text, byte by byte, in ONNX Runtime or PyTorch (whichever DIR was compiled for).

@@ -195,6 +195,19 @@ def test_nothing_is_written_on_error(seqc: Seqc, wrong: tuple[str, ...]) -> None
     assert list(Path().iterdir()) == []
 
 
+def test_weights_must_fit(seqc: Seqc) -> None:
+    assert seqc("compile", "griffin", "-t", "onnx", "-o", "one", *SMALL).code == 0
+    assert (Path("one") / "weights.safetensors").is_file()
+    done = seqc("compile", "griffin", "-o", "two", "-w", "one/weights.safetensors", *SMALL, "--set", "vocab=8")
+    assert done.code == 1
+    assert "`embed.weight` is [256, 8]" in done.err
+    Path("bad.safetensors").write_bytes(b"not tensors")
+    done = seqc("compile", "griffin", "-o", "two", "-w", "bad.safetensors", *SMALL)
+    assert done.code == 1
+    assert "as safetensors" in done.err
+    assert not Path("two").exists()
+
+
 def test_run_wants_a_compiled_folder(seqc: Seqc, keep: Path) -> None:
     assert seqc("run", ".", "--prompt", "x").code == 1
     assert seqc("run", "nowhere", "--prompt", "x").code == 1
