@@ -85,8 +85,6 @@ def given(recurrence: Recurrence) -> dict[str, Tensor]:
         elif leaf.name not in ("q", "v", "x", "c", "B", "C", "re", "im"):
             x = x.sigmoid()
         inputs[leaf.name] = -x if (recurrence.name, leaf.name) == ("mamba2", "a") else x
-    if recurrence.name == "normalised_linear_attention":
-        inputs["q"], inputs["k"] = inputs["q"].exp(), inputs["k"].exp()
     return inputs
 
 
