@@ -29,7 +29,7 @@ def theirs(model: str, config: str, mixer: str, layer: int = 0, **settings: Any)
     with pytest.MonkeyPatch.context() as patch:
         for package in ("fla", "mamba_ssm", "causal_conv1d"):  # whose kernels would be taken, and want a GPU
             patch.setitem(sys.modules, package, None)
-        module = import_module(f"transformers.models.{model}.modeling_{model}")
+        module = pytest.importorskip(f"transformers.models.{model}.modeling_{model}")
     built = getattr(import_module(f"transformers.models.{model}"), config)(**settings)
     with doubles():
         made: nn.Module = getattr(module, mixer)(built, layer_idx=layer)
