@@ -26,9 +26,15 @@ def convolve(
     window: Tensor,
     documents: Documents | None,
     reset: Tensor | None,
+    native: str | None,
 ) -> tuple[Tensor, Tensor]:
-    """The convolution and the window after it; inputs from before a reset count as 0."""
+    """The convolution and the window after it; inputs from before a reset count as 0.
+
+    `native` is the domain of `CausalConvWithState`, which is fast for one token and slow for many.
+    """
     if documents is None:
+        if native == "com.microsoft" and set(weight.axes) == {*node.arg.axes, node.taps}:
+            return _native_step(space, node, x, weight, bias, window, reset)
         return _step(space, node, x, weight, bias, window, reset)
     return _sequence(space, node, x, weight, bias, window, documents, reset)
 
@@ -54,6 +60,46 @@ def _step(
     y = space.contract([whole, weight], [node.taps])
     after = Tensor(b.op("Slice", value, b.ints(1), b.ints(width), b.ints(1)), order)
     return (y if bias is None else space.elementwise("Add", y, bias)), after
+
+
+def _native_step(
+    space: Space,
+    node: Conv,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Tensor,
+    reset: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The operator with the channels last, so that its state is our window."""
+    b, axes = space.builder, node.arg.axes
+    width = space.fixed(node.taps)
+    assert width is not None
+    channels = math.prod(space.fixed(a) or 0 for a in axes)
+    if reset is not None:
+        window = space.elementwise("Where", reset, space.number(0), window, kind=DType.REAL)
+    flat = b.op("Reshape", space.expand(x, (BATCH, *axes)).value, b.ints(0, 1, channels))
+    before = space.transpose(window, (BATCH, TAP, *axes)).value
+    if len(axes) != 1:
+        before = b.op("Reshape", before, b.ints(0, width - 1, channels))
+    kernel = b.op("Reshape", space.transpose(weight, (*axes, node.taps)).value, b.ints(channels, 1, width))
+    flat_bias = None if bias is None else b.op("Reshape", space.transpose(bias, axes).value, b.ints(channels))
+    y, after = b.ops(
+        "CausalConvWithState",
+        flat,
+        kernel,
+        flat_bias,
+        before,
+        count=2,
+        domain="com.microsoft",
+        channels_last=1,
+    )
+    for value in (y, after):
+        value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([None] * 3)
+    sizes = [space.fixed(a) or 0 for a in axes]
+    result = Tensor(b.op("Reshape", y, b.ints(0, *sizes)), (BATCH, *axes))
+    kept = after if len(axes) == 1 else b.op("Reshape", after, b.ints(0, width - 1, *sizes))
+    return result, Tensor(kept, (BATCH, TAP, *axes))
 
 
 def _sequence(

@@ -132,8 +132,6 @@ class Emitter:
         result: dict[str, Tensor] = {}
         for name, parameter in parameter_table(self.subject.owner).items():
             array = np.asarray(self.weights[name], dtype=np.float32)
-            if array.shape != parameter.shape:
-                raise ValueError(f"`{name}` has the shape {array.shape}, not {parameter.shape}")
             result[name] = Tensor(self.builder.initializer(name, array), parameter.parameter.axes)
         return result
 

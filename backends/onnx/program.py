@@ -168,6 +168,7 @@ def convolve_in(call: Call, instance: Instance, lowering: Lowering, node: Conv) 
         window,
         call.documents,
         call.reset,
+        call.native,
     )
     call.leave(slot, after)
     return y

@@ -23,6 +23,7 @@ from .builder import Array
 from .export import PROFILES, Emitted, Emitter, Subject
 from .manifest import Manifest, ResetInfo, StateInfo
 from .program import Planner, StateSlot
+from .readme import readme
 
 EXTERNAL_BYTES = 100_000_000
 EXTERNAL_FILE = "weights.data"
@@ -64,7 +65,12 @@ def write(
             {name: np.asarray(a, np.float32, order="C") for name, a in learned.items()},
             folder / "init.safetensors",
         )
+    if arrays:
+        save_file(
+            {name: np.asarray(a, order="C") for name, a in arrays.items()}, folder / "weights.safetensors"
+        )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
     return manifest
 
 

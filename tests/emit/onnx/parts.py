@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from backends.onnx import write as writing  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.onnx.builder import Names, safe_name  # noqa: TID251
     from backends.onnx.manifest import Manifest  # noqa: TID251
+    from backends.onnx.native import find_native  # noqa: TID251
     from backends.onnx.pairs import COMPLEX_PRIMITIVES  # noqa: TID251
     from backends.onnx.primitives import PRIMITIVES  # noqa: TID251
     from backends.onnx.session import Session, State  # noqa: TID251
@@ -15,6 +16,7 @@ else:
     from seqc.backends.onnx import write as writing
     from seqc.backends.onnx.builder import Names, safe_name
     from seqc.backends.onnx.manifest import Manifest
+    from seqc.backends.onnx.native import find_native
     from seqc.backends.onnx.pairs import COMPLEX_PRIMITIVES
     from seqc.backends.onnx.primitives import PRIMITIVES
     from seqc.backends.onnx.session import Session, State
@@ -26,6 +28,7 @@ __all__ = [
     "Names",
     "Session",
     "State",
+    "find_native",
     "safe_name",
     "writing",
 ]

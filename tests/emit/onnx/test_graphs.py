@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import seqc
+from seqc.errors import UserError
 
 from .parts import Manifest, Names, safe_name, writing
 from .running import error, export
@@ -82,8 +83,12 @@ def test_parameters_keep_their_names(tmp_path: Path) -> None:
 
 def test_nothing_is_written_on_error(tmp_path: Path) -> None:
     handle = SPEC.rule("lru", d=5)
-    with pytest.raises(ValueError, match="has the shape"):
+    with pytest.raises(UserError, match="radius"):
         handle.onnx(tmp_path / "out", weights={"radius": np.zeros(4), "angle": np.zeros(5)})
+    with pytest.raises(UserError, match="no profile `other`"):
+        handle.onnx(tmp_path / "out", profile="other")
+    with pytest.raises(UserError, match="no option `opset`"):
+        handle.onnx(tmp_path / "out", opset="21")
     assert list(tmp_path.iterdir()) == []
 
 
