@@ -175,7 +175,10 @@ def test_both_targets_continue_alike(seqc: Seqc) -> None:
     for target in ("torch", "onnx"):
         weights = () if target == "torch" else ("--weights", "torch/weights.safetensors")
         assert seqc("compile", "griffin", "-t", target, "-o", target, *SMALL, *weights).code == 0
-    runs = [seqc("run", target, "-p", "import", "-l", "20", "--json").json["bytes"] for target in ("torch", "onnx")]
+    runs = [
+        seqc("run", target, "-p", "import", "-l", "20", "--json").json["bytes"]
+        for target in ("torch", "onnx")
+    ]
     assert runs[0] == runs[1]
 
 
@@ -198,7 +201,9 @@ def test_nothing_is_written_on_error(seqc: Seqc, wrong: tuple[str, ...]) -> None
 def test_weights_must_fit(seqc: Seqc) -> None:
     assert seqc("compile", "griffin", "-t", "onnx", "-o", "one", *SMALL).code == 0
     assert (Path("one") / "weights.safetensors").is_file()
-    done = seqc("compile", "griffin", "-o", "two", "-w", "one/weights.safetensors", *SMALL, "--set", "vocab=8")
+    done = seqc(
+        "compile", "griffin", "-o", "two", "-w", "one/weights.safetensors", *SMALL, "--set", "vocab=8"
+    )
     assert done.code == 1
     assert "`embed.weight` is [256, 8]" in done.err
     Path("bad.safetensors").write_bytes(b"not tensors")
@@ -217,7 +222,9 @@ def test_run_wants_a_compiled_folder(seqc: Seqc, keep: Path) -> None:
 
 
 def test_conform_reports(seqc: Seqc, keep: Path) -> None:
-    done = seqc("conform", keep, "--fast", "--check", "values", "--check", "steps", "--junit", "report.xml", "--json")
+    done = seqc(
+        "conform", keep, "--fast", "--check", "values", "--check", "steps", "--junit", "report.xml", "--json"
+    )
     assert done.code == 0
     assert done.json["passed"] is True
     assert {outcome["backend"] for outcome in done.json["outcomes"]} >= {"torch", "onnx"}

@@ -26,4 +26,8 @@ def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "give the same 20 bytes" in done.stdout
-    assert {path.name for path in (tmp_path / "demo-out").iterdir()} == {"torch", "onnx", "griffin.safetensors"}
+    assert {path.name for path in (tmp_path / "demo-out").iterdir()} == {
+        "torch",
+        "onnx",
+        "griffin.safetensors",
+    }

@@ -53,7 +53,9 @@ def test_a_wrong_argument_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_our_mistake_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_mistake_asks_to_be_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import seqc.cli as program
 
     def broken() -> None:
@@ -76,7 +78,11 @@ def test_there_is_no_colour_without_a_terminal() -> None:
 
 def test_a_reader_that_has_gone_is_no_traceback() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m seqc list codes --json | head -1", shell=True, capture_output=True, text=True, check=False
+        f"{sys.executable} -m seqc list codes --json | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "Traceback" not in done.stderr
 
@@ -98,7 +104,8 @@ def test_specs_are_completed_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["check", "griffin"], ["fmt", "--check", "griffin"], ["explain", "griffin"], ["list"]]
+    "arguments",
+    [["--help"], ["check", "griffin"], ["fmt", "--check", "griffin"], ["explain", "griffin"], ["list"]],
 )
 def test_what_needs_no_tensors_does_not_import_torch(arguments: list[str]) -> None:
     code = f"""

@@ -15,7 +15,14 @@ ROOT = Path(seqc.__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SEQ = re.compile(r"^```seq\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "docs/python.md", "docs/command-line.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/README.md",
+    "docs/python.md",
+    "docs/command-line.md",
+]
 
 
 def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

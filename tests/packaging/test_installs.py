@@ -83,7 +83,9 @@ def test_a_wheel_works(installed: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_a_wheel_holds_nothing_beside_its_package(installed: tuple[Path, Path]) -> None:
     packages = installed[1].parent
-    assert not {"grammar", "backends", "specs", "tests", "examples", "cli.py"} & {p.name for p in packages.iterdir()}
+    assert not {"grammar", "backends", "specs", "tests", "examples", "cli.py"} & {
+        p.name for p in packages.iterdir()
+    }
 
 
 def test_the_types_of_a_wheel_hold(installed: tuple[Path, Path], tmp_path: Path) -> None:
@@ -103,7 +105,17 @@ def test_an_editable_install_works(clone: Path, tmp_path: Path) -> None:
 def test_a_bare_clone_works(clone: Path, tmp_path: Path) -> None:
     built = tmp_path / "built"
     assert run(sys.executable, "cli.py", "--version", cwd=clone).startswith("seqc ")
-    run(sys.executable, "cli.py", "compile", "specs/hybrid/griffin.seq", "--target", "torch", "-o", built, cwd=clone)
+    run(
+        sys.executable,
+        "cli.py",
+        "compile",
+        "specs/hybrid/griffin.seq",
+        "--target",
+        "torch",
+        "-o",
+        built,
+        cwd=clone,
+    )
     where = run(sys.executable, "-c", "import seqc; print(seqc.__file__)", cwd=clone)
     assert Path(where.strip()).resolve() == (clone / "seqc" / "__init__.py").resolve()
     assert (built / "manifest.json").is_file()
