@@ -65,7 +65,7 @@ def keep_weights(
 
     given: Mapping[str, Any] = initial_parameters(whole, seed) if weights is None else weights
     plain = {name: _plain(given[name]) for name in names}
-    save_file({name: np.ascontiguousarray(value, np.float32) for name, value in plain.items()}, target)
+    save_file({name: np.asarray(value, np.float32, order="C") for name, value in plain.items()}, target)
 
 
 def _plain(tensor: Any) -> Any:

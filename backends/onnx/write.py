@@ -65,10 +65,6 @@ def write(
             {name: np.asarray(a, np.float32, order="C") for name, a in learned.items()},
             folder / "init.safetensors",
         )
-    if arrays:
-        save_file(
-            {name: np.asarray(a, order="C") for name, a in arrays.items()}, folder / "weights.safetensors"
-        )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
     return manifest
