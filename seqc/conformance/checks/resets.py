@@ -33,8 +33,8 @@ def check(case: Case, subject: Subject) -> Iterator[Finding]:
         answer = case.answer(("reset", places), inputs, dtype, reset)
         got, after = subject.run(given, dtype, None, reset)
         yield from compare_run(subject, got, after, answer, f"reset at {places}")
-        got, after = _carried_on(subject, given, dtype, reset)
-        yield from compare_run(subject, got, after, answer, f"reset at {places}, then carried on by steps")
+        pieces, end = _carried_on(subject, given, dtype, reset)
+        yield from compare_run(subject, pieces, end, answer, f"reset at {places}, then carried on by steps")
 
 
 def _resets(places: tuple[tuple[int, ...], ...], time: int) -> Tensor:
