@@ -28,6 +28,7 @@ from seqc.bundled import folder
 from seqc.conformance.report import Outcome, Report
 from seqc.oracle import run_model
 from seqc.runtime import Runner, continued, load_runner, throughput
+from seqc.spec import ModelHandle
 
 PROMPT = b"    def __init__("
 OUT = Path("demo-out")
@@ -106,10 +107,6 @@ def title(text: str) -> None:
     console.print(f"\n[bold]{text}[/bold]")
 
 
-def continuation(runner: Runner, length: int) -> bytes:
-    return bytes(continued(runner, PROMPT, length))
-
-
 def error_of(runner: Runner, reference: Tensor, tokens: Tensor) -> float:
     """How far the logits of the last token are from the oracle's: a relative 2-norm."""
     logits, _ = runner.prefill(tokens.numpy())
@@ -162,38 +159,33 @@ def measured(runner: Runner, facts: dict[str, Any], error: float) -> list[str]:
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long to train")
-    parser.add_argument("--length", type=int, default=120, help="how many bytes to continue the prompt by")
-    arguments = parser.parse_args()
-    options = Options(seconds=arguments.seconds)
-    torch.manual_seed(options.seed)
-    start = time.perf_counter()
+# --- the six acts --------------------------------------------------------------------------------------------------
 
+
+def compile_it() -> ModelHandle:
     title("1. Compile specs/hybrid/griffin.seq to PyTorch")
     griffin = seqc.load(folder("specs") / "hybrid" / "griffin.seq").model()
-    facts = griffin.report()
-    model = griffin.torch()
-    console.print(
-        f"  {facts['parameters']['count']:,} parameters; `seqc explain griffin` says what was understood"
-    )
+    count = griffin.report()["parameters"]["count"]
+    console.print(f"  {count:,} parameters; `seqc explain griffin` says what was understood")
+    return griffin
 
+
+def train_it(griffin: ModelHandle, data: Tensor, options: Options) -> dict[str, Tensor]:
     title(f"2. Train the emitted module on Python's standard library for {options.seconds:.0f} seconds")
-    data = corpus()
+    model = griffin.torch()
     losses = train(model, data, options)
     console.print(
         f"  {len(losses)} steps: {mean(losses[:10]):.2f} bits a byte at first, {mean(losses[-10:]):.2f} now"
     )
     if mean(losses[-10:]) >= mean(losses[:10]):
-        console.print("  [red]the loss did not fall[/red]")
-        return 1
+        sys.exit("the loss did not fall")
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     OUT.mkdir(exist_ok=True)
     save_file(weights, OUT / "griffin.safetensors")
+    return weights
 
+
+def write_it(griffin: ModelHandle, weights: dict[str, Tensor]) -> None:
     title("3. Write it for PyTorch and for ONNX Runtime, with the trained weights")
     for target in ("torch", "onnx"):
         griffin.write(target, OUT / target, weights=weights)
@@ -201,30 +193,57 @@ def main() -> int:
             f"  {OUT / target}: {', '.join(sorted(path.name for path in (OUT / target).iterdir()))}"
         )
 
+
+def prove_it(griffin: ModelHandle, weights: dict[str, Tensor]) -> bool:
     title("4. Prove that both compute what the spec says")
     report = seqc.conform(griffin, backends=["torch", "onnx"], weights=weights, fast=True)
     console.print(proof_table(report))
     console.print(f"  {report.summary()}")
+    return report.ok
 
+
+def continue_it(runners: dict[str, Runner], length: int) -> bool:
     title("5. Continue a prompt, greedily")
-    runners = {"PyTorch": load_runner(OUT / "torch"), "ONNX Runtime": load_runner(OUT / "onnx")}
-    made = {name: continuation(runner, arguments.length) for name, runner in runners.items()}
+    made = {name: bytes(continued(runner, PROMPT, length)) for name, runner in runners.items()}
     same = made["PyTorch"] == made["ONNX Runtime"]
+    text = (PROMPT + made["ONNX Runtime"]).decode(errors="replace")
+    console.print(text, markup=False, style="dim", soft_wrap=True)
     console.print(
-        (PROMPT + made["ONNX Runtime"]).decode(errors="replace"), markup=False, style="dim", soft_wrap=True
+        f"  PyTorch and ONNX Runtime {'give the same' if same else 'DIFFER in their'} {length} bytes"
     )
-    console.print(
-        f"  PyTorch and ONNX Runtime {'give the same' if same else 'DIFFER in their'} {arguments.length} bytes"
-    )
+    return same
 
+
+def sum_it_up(
+    griffin: ModelHandle, runners: dict[str, Runner], weights: dict[str, Tensor], tokens: Tensor
+) -> None:
     title("6. What came of it")
-    tokens = data[: 2 * options.length].long()[None]
+    facts = griffin.report()
     reference = run_model(griffin.whole, tokens, weights)[0][0][:, -1]
     columns = [measured(runner, facts, error_of(runner, reference, tokens)) for runner in runners.values()]
     console.print(closing_table(columns))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long to train")
+    parser.add_argument("--length", type=int, default=120, help="how many bytes to continue the prompt by")
+    arguments = parser.parse_args()
+    options, start, data = Options(seconds=arguments.seconds), time.perf_counter(), corpus()
+    torch.manual_seed(options.seed)
+
+    griffin = compile_it()
+    weights = train_it(griffin, data, options)
+    write_it(griffin, weights)
+    proven = prove_it(griffin, weights)
+    runners = {"PyTorch": load_runner(OUT / "torch"), "ONNX Runtime": load_runner(OUT / "onnx")}
+    same = continue_it(runners, arguments.length)
+    sum_it_up(griffin, runners, weights, data[: 2 * options.length].long()[None])
     console.print(f"  {time.perf_counter() - start:.0f} seconds in all; everything is in {OUT}/")
     console.print(f"  next:  .venv/bin/seqc run {OUT}/onnx --prompt 'class '")
-    return 0 if same and report.ok else 1
+    return 0 if same and proven else 1
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ def filled(folder: Path, text: str) -> None:
         (staging / "a.txt").write_text(text)
 
 
+def fail_in(folder: Path) -> None:
+    with new_folder(folder) as staging:
+        (staging / "a.txt").write_text("two")
+        raise ZeroDivisionError
+
+
 def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     filled(tmp_path / "x" / "y", "one")
     assert (tmp_path / "x" / "y" / "a.txt").read_text() == "one"
@@ -35,13 +41,12 @@ def test_what_we_wrote_is_replaced(tmp_path: Path) -> None:
 
 def test_an_error_leaves_everything_as_it_was(tmp_path: Path) -> None:
     filled(tmp_path / "out", "one")
-    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "out") as staging:
-        (staging / "a.txt").write_text("two")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_in(tmp_path / "out")
     assert (tmp_path / "out" / "a.txt").read_text() == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "new"):
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_in(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
