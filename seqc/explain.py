@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from math import prod
@@ -230,16 +231,31 @@ def _tail(facts: Data) -> str:
     states, costs = facts["states"], facts["cost"]
     per_token = states["bytes_per_token"]
     grows = f", and {_bytes(per_token)} more with every token" if per_token else ", whatever the length"
-    lines = [
-        f"parameters  {facts['parameters']['count']:,} in {_tensors(facts['parameters'])}",
-        f"state       {_bytes(states['bytes'])} in {_tensors(states)}{grows}",
-    ]
+    lines = [f"parameters  {facts['parameters']['count']:,} in {_tensors(facts['parameters'])}"]
+    lines += _listed(facts["parameters"]["tensors"])
+    lines.append(f"state       {_bytes(states['bytes'])} in {_tensors(states)}{grows}")
+    lines += _listed(states["tensors"])
     for what in ("prefill", "decode"):
         each = costs[what]
         flops, traffic = _count(each["flops_per_token"]), _bytes(each["bytes_per_token"])
         lines.append(f"{what:<11} {flops} operations and {traffic} of memory traffic a token")
     lines.append(f"            (counted for fp32, one row, a context of {costs['context']:,} tokens)")
     return "\n".join(lines)
+
+
+def _listed(tensors: list[Data]) -> list[str]:
+    """The tensors by name and shape; those of repeated layers are one line, with `*` for the number."""
+    alike: dict[tuple[str, str, str], int] = {}
+    for tensor in tensors:
+        name = re.sub(r"\.\d+\.", ".*.", tensor["name"])
+        shape = ", ".join("tokens" if length < 0 else str(length) for length in tensor["shape"])
+        note = {"window": "  (a window)", "linear": "  (grows)"}.get(tensor.get("growth", ""), "")
+        alike[name, f"[{shape}]", note] = alike.get((name, f"[{shape}]", note), 0) + 1
+    width = max((len(name) for name, _, _ in alike), default=0)
+    return [
+        f"    {name:<{width}}  {shape}" + (f" x {number}" if number > 1 else "") + note
+        for (name, shape, note), number in alike.items()
+    ]
 
 
 def _tensors(group: Data) -> str:

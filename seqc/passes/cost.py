@@ -37,6 +37,7 @@ from seqc.ir.recurrence import Recurrence, Store
 
 WIDTH = 4  # bytes of a number in fp32
 SEQUENCE = 2048  # tokens of the sequence that costs are quoted for
+TOGETHER = 64  # tokens of a sequence whose attention is computed at once
 SOFTMAX = 4  # operations an entry: maximum, exponential, sum, quotient
 
 # A place in memory, not an operation.
@@ -250,7 +251,8 @@ def _plan_bytes(plan: Plan) -> Cost:
     for stage in plan.stages:
         total += _stage_bytes(stage)
     for store in plan.recurrence.stores:
-        total += sizes.volume((store.axis, *store.axes)).scaled(WIDTH)
+        # Tokens that are computed together read the set together.
+        total += sizes.volume((store.axis, *store.axes)).scaled(WIDTH / TOGETHER)
     return total
 
 

@@ -133,6 +133,12 @@ def _product(shape: list[int]) -> int:
     return total
 
 
+def test_explain_lists_the_tensors_of_repeated_layers_once(seqc: Seqc) -> None:
+    done = seqc("explain", "griffin")
+    assert "layers.*.recurrent.u.linear.weight         [192, 128] x 2" in done.out
+    assert "layers.*.local_attention.y.attend_window.K  [tokens, 1, 64] x 2  (a window)" in done.out
+
+
 def test_explain_a_code(seqc: Seqc) -> None:
     done = seqc("explain", "e0101")
     assert done.code == 0
