@@ -16,7 +16,7 @@ from seqc.ir.expr import (
     LeafKind,
     Reduce,
     Softmax,
-    depends_on,
+    children,
     leaves,
     rewrite,
     substitute,
@@ -26,9 +26,10 @@ from seqc.ir.recurrence import Recurrence, Store
 from seqc.passes.derive import pullback
 from seqc.passes.forms.stage import hoist
 
+from .diagnose import Unsupported
 from .expressions import Scope, Value, operands
 from .layout import split_statement
-from .names import RESERVED, Names, identifier
+from .names import RESERVED, Names
 from .primitives import Code
 from .splice import pieces
 
@@ -42,7 +43,8 @@ LOWEST = Const(float("-inf"))
 def store_axis(rec: Recurrence) -> str:
     axes = {store.axis for store in rec.stores}
     windows = {(store.window, store.sinks) for store in rec.stores}
-    assert len(axes) == 1 and len(windows) == 1, "all stores of a rule grow along one axis"
+    if len(axes) != 1 or len(windows) != 1:
+        raise Unsupported("stores of a rule that grow along several axes")
     return axes.pop()
 
 
@@ -115,8 +117,7 @@ def full_text(scope: Scope, value: Value, axes: Axes, rec: Recurrence) -> str:
     if value.lead and set(value.axes) == set(axes):
         return scope.arranged(value, axes).code.at(13)
     order = scope.sorted(axes)
-    lead = "lead, " if False else f"*{scope.like}.shape[:1], "
-    text = scope.expanded(value, order, scope.like, lead)
+    text = scope.expanded(value, order, scope.like, f"*{scope.like}.shape[:1], ")
     return scope.arranged(Value(Code(text), order, True, value.dtype), axes).code.at(13)
 
 
@@ -133,7 +134,9 @@ class PrintedAttention:
     outputs: tuple[Leaf, ...]
 
 
-def print_attention(rec: Recurrence, outputs: Sequence[Expr], class_name: str, operator: str) -> PrintedAttention:
+def print_attention(
+    rec: Recurrence, outputs: Sequence[Expr], class_name: str, operator: str
+) -> PrintedAttention:
     """The class that reads the stores for a stretch of queries."""
     axis = store_axis(rec)
     growing = [leaf for leaf in leaves(outputs) if leaf.kind in GROWING]
@@ -161,8 +164,8 @@ def print_attention(rec: Recurrence, outputs: Sequence[Expr], class_name: str, o
     names_out = [names.fresh("read" if len(results) == 1 else "read1") for _ in results]
     cotangents = [Leaf(LeafKind.COTANGENT, leaf.name, (TIME, *leaf.axes), leaf.dtype) for leaf in results]
     flowing: dict[Expr, Expr] = {}
-    for expr, g in zip(exprs, cotangents, strict=True):
-        g = build.match_axes(g, expr.axes)
+    for expr, leaf in zip(exprs, cotangents, strict=True):
+        g = build.match_axes(leaf, expr.axes)
         flowing[expr] = build.add(flowing[expr], g) if expr in flowing else g
     targets = list(known)
     back = pullback(flowing, targets)
@@ -176,13 +179,25 @@ def print_attention(rec: Recurrence, outputs: Sequence[Expr], class_name: str, o
     query_names = [(known[leaf], leaf.axes) for leaf in known if leaf not in entries]
     lines += printer.table("queries", query_names)
     lines += printer.table("entries", [(known[s.next], (axis, *s.axes)) for s in rec.stores])
-    lines += printer.table("outputs", [(n, (TIME, *leaf.axes)) for n, leaf in zip(names_out, results, strict=True)])
+    lines += printer.table(
+        "outputs", [(n, (TIME, *leaf.axes)) for n, leaf in zip(names_out, results, strict=True)]
+    )
     wanted = [(n, e, (TIME, *leaf.axes)) for n, e, leaf in zip(names_out, exprs, results, strict=True)]
     lines += printer.function("attend", wanted, {})
-    grads = [(known[leaf], g, leaf.axes) for leaf, g in zip(targets, back, strict=True) if g is not build.ZERO]
-    lines += printer.function("back", grads, {g: f"d_{n}" for g, n in zip(cotangents, names_out, strict=True)})
+    grads = [
+        (known[leaf], g, leaf.axes) for leaf, g in zip(targets, back, strict=True) if g is not build.ZERO
+    ]
+    lines += printer.function(
+        "back", grads, {g: f"d_{n}" for g, n in zip(cotangents, names_out, strict=True)}
+    )
     key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-    lines += ["", "", f'{operator} = attention({class_name}, "{operator}_{key}")', "", ""]
+    lines += [
+        "",
+        "",
+        *split_statement(f'{operator} = attention({class_name}, "{operator}_{key}")', WIDTH),
+        "",
+        "",
+    ]
     return PrintedAttention(lines, operator, tuple(queries), tuple(results))
 
 
@@ -190,16 +205,15 @@ def _about(rec: Recurrence) -> str:
     store: Store = rec.stores[0]
     if store.window is None:
         return "Reads of all tokens so far."
-    return f"Reads of the last {store.window} tokens" + (f" and the first {store.sinks}." if store.sinks else ".")
+    return f"Reads of the last {store.window} tokens" + (
+        f" and the first {store.sinks}." if store.sinks else "."
+    )
 
 
 def _queries(outputs: Sequence[Expr], growing: Sequence[Leaf]) -> list[Expr]:
     """What a token brings to its reads: the largest values that need no store, and leaves beside them."""
     found: list[Expr] = [expr for _, expr in hoist(outputs, growing, "query")]
-    inside = set(walk(found))
     stack, seen = list(outputs), set[Expr]()
-    from seqc.ir.expr import children
-
     while stack:
         node = stack.pop()
         if node in seen or node in found:
@@ -208,7 +222,6 @@ def _queries(outputs: Sequence[Expr], growing: Sequence[Leaf]) -> list[Expr]:
         if isinstance(node, Leaf) and node not in growing and node not in found:
             found.append(node)
         stack.extend(children(node))
-    del inside
     return found
 
 
@@ -275,7 +288,9 @@ class _Printer:
         axes = self.sorted(axes)
         if value.lead and set(value.axes) == set(axes):
             return scope.arranged(value, axes).code.text
-        like = next(v for v in scope.known.values() if v.lead and TIME in v.axes and v.code.text.isidentifier())
+        like = next(
+            v for v in scope.known.values() if v.lead and TIME in v.axes and v.code.text.isidentifier()
+        )
         text = scope.expanded(value, axes, scope.like, f"{like.code.text}.shape[0], ")
         return scope.arranged(Value(Code(text), axes, True, value.dtype), axes).code.text
 
@@ -284,7 +299,3 @@ def _is(leaf: Leaf, word: str) -> bool:
     if word == "age":
         return leaf.kind is LeafKind.AGE or leaf.name == "%earlier"
     return leaf.name in ("%visible", "%earlier")
-
-
-def _unused() -> object:
-    return (depends_on, identifier)

@@ -94,7 +94,12 @@ def contract_pair(scope: Scope, a: Value, b: Value, over: set[str]) -> Value:
     left = tuple(x for x in out if x not in b.axes)
     right = tuple(x for x in out if x not in a.axes)
     mixed = a.dtype is not b.dtype
-    plain = len(over) == 1 and len(left) <= 1 and len(right) <= 1 and out == (*stack, *(x for x in out if x not in shared))
+    plain = (
+        len(over) == 1
+        and len(left) <= 1
+        and len(right) <= 1
+        and out == (*stack, *(x for x in out if x not in shared))
+    )
     if plain and not mixed:
         return _matmul(scope, a, b, next(iter(over)), stack, left, right, out, lead)
     return _einsum(scope, a, b, over, out, lead, mixed)
@@ -113,10 +118,12 @@ def _matmul(
     if not stack and not matrix.lead:  # a weight, applied to vectors
         vectors = scope.arranged(b, (key,))
         if a.axes == (*left, key):
-            return type(a)(Code(f"F.linear({vectors.code.text}, {a.code.text})"), out, lead, dtype)
+            return type(a)(Code(f"linear({vectors.code.text}, {a.code.text})"), out, lead, dtype)
         weight = scope.arranged(a, (key, *left))
         return type(a)(_at(vectors, weight), out, lead, dtype)
     vector = scope.arranged(b, (*stack, key))
+    if len(matrix.code.text) + len(vector.code.text) > 70:
+        matrix = scope.assign(matrix, "matrix")
     text = f"({matrix.code.at(MUL)} @ {vector.atom}[..., None])[..., 0]"
     return type(a)(Code(text), out, lead, dtype)
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from seqc.backend import Scheduled
 from seqc.diagnostics import SpecError
-from seqc.diagnostics.targets import ModeNotAllowed, NotSupported
-from seqc.passes.schedule import Unschedulable, schedule
+from seqc.diagnostics.targets import NotSupported
+from seqc.passes.schedule import schedule
 from seqc.source import Source
 
 
@@ -18,15 +18,13 @@ class Unsupported(Exception):
 
 @contextmanager
 def diagnosed(program: Scheduled) -> Generator[None]:
-    """Turns what cannot be scheduled or emitted into a `SpecError`."""
+    """Turns what cannot be emitted into a `SpecError`."""
     source = program.source or Source("", program.name)
     try:
         yield
     except Unsupported as error:
         reason = "the emitted module has no form for it"
         raise SpecError([NotSupported(source.span(0, 0), "torch", str(error), reason)]) from error
-    except Unschedulable as error:
-        raise SpecError([ModeNotAllowed(source.span(0, 0), "this", ("step", "reference"), error.why)]) from error
 
 
 __all__ = ["Unsupported", "diagnosed", "schedule"]

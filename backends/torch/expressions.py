@@ -163,6 +163,7 @@ class Scope:
             self.known[longest] = self.assign(self.known[longest], hint_for(longest))
 
     def compute(self, node: Expr) -> Value:
+        """The value of a node whose operands are known."""
         self._shorten(operands(node, self.uses))
         if self.special is not None and (found := self.special(self, node)) is not None:
             return found
@@ -171,10 +172,18 @@ class Scope:
                 return Value(number(node.value))
             case Apply():
                 return self._apply(node)
-            case Reduce(op="sum"):
-                return contract_all(self, operands(node, self.uses), node.over, sign(node, self.uses))
             case Reduce():
-                return self.reduced(self.value(node.arg), "amax", node.over)
+                return self._reduce(node)
+            case _:
+                return self._arranging(node)
+
+    def _reduce(self, node: Reduce) -> Value:
+        if node.op == "sum":
+            return contract_all(self, operands(node, self.uses), node.over, sign(node, self.uses))
+        return self.reduced(self.value(node.arg), "amax", node.over)
+
+    def _arranging(self, node: Expr) -> Value:
+        match node:
             case Rename():
                 return self._rename(node)
             case Index():
@@ -259,8 +268,12 @@ class Scope:
         assert node.columns is not None
         s, r = node.columns
         rest = self.sorted({*decay.axes, *source.axes} - {s, r, node.axis})
-        a = self.aligned(self.arranged(decay, self.has(decay, (*rest, node.axis, s, r))), (*rest, node.axis, s, r), lead)
-        b = self.aligned(self.arranged(source, self.has(source, (*rest, node.axis, s))), (*rest, node.axis, s), lead)
+        a = self.aligned(
+            self.arranged(decay, self.has(decay, (*rest, node.axis, s, r))), (*rest, node.axis, s, r), lead
+        )
+        b = self.aligned(
+            self.arranged(source, self.has(source, (*rest, node.axis, s))), (*rest, node.axis, s), lead
+        )
         more = ", reverse=True" if node.reverse else ""
         return Value(Code(f"scan_matrix({a.text}, {b.text}{more})"), (*rest, node.axis, s), lead, node.dtype)
 
@@ -273,19 +286,30 @@ class Scope:
         free = tuple(a for a in side.axes if a != rows and a not in matrix.axes)
         rest = self.sorted({*matrix.axes, *side.axes} - {rows, columns, *free})
         free = self.sorted(free)
-        m = self.aligned(self.arranged(matrix, self.has(matrix, (*rest, rows, columns))), (*rest, rows, columns), True)
+        m = self.aligned(
+            self.arranged(matrix, self.has(matrix, (*rest, rows, columns))), (*rest, rows, columns), True
+        )
         full = (*rest, rows, *free)
         b = self.aligned(self.arranged(side, self.has(side, full)), full, True)
+        if len(m.text) + len(b.text) > 70:
+            longer = b if len(b.text) >= len(m.text) else m
+            name = self.assign(Value(longer), "side" if longer is b else "matrix").code
+            m, b = (m, name) if longer is b else (name, b)
         upper = ", upper=True" if node.upper else ""
         text = f"solve_unit({m.text}, {b.text}, {len(free)}{upper})"
-        return self.arranged(Value(Code(text), full, matrix.lead or side.lead, node.dtype), self.sorted(full))
+        solved = Value(Code(text), full, matrix.lead or side.lead, node.dtype)
+        if full == self.sorted(full):
+            return solved
+        return self.arranged(self.assign(solved, "solved"), self.sorted(full))
 
     def _reshaped(self, node: Expr) -> Value:
         match node:
             case Slice():
                 value = self.value(node.arg)
                 index = self._index_of(value, node.axis, f"{node.start}:{node.start + self.sizes[node.new]}")
-                return replace(value, code=index, axes=tuple(node.new if a == node.axis else a for a in value.axes))
+                return replace(
+                    value, code=index, axes=tuple(node.new if a == node.axis else a for a in value.axes)
+                )
             case At():
                 value = self.value(node.arg)
                 code = self._index_of(value, node.axis, str(node.index))
@@ -321,12 +345,16 @@ class Scope:
     # --- dimensions -----------------------------------------------------------------------------------------------
 
     def sorted(self, axes: Iterable[str]) -> Axes:
-        return tuple(sorted(axes, key=lambda a: (self.order.get(a, self.order.get(a.split("~")[0], 10**6)), a)))
+        return tuple(
+            sorted(axes, key=lambda a: (self.order.get(a, self.order.get(a.split("~")[0], 10**6)), a))
+        )
 
     def arranged(self, value: Value, axes: Axes) -> Value:
         """The value with its dimensions in the order of `axes` (the same set)."""
         if value.axes == axes:
             return value
+        if len(value.code.text) > 40:
+            value = self.assign(value, "value")
         old, n = list(value.axes), len(axes)
         moved = [i for i in range(n) if old[i] != axes[i]]
         if len(moved) == 2 and [old[i] for i in moved] == [axes[i] for i in reversed(moved)]:
@@ -362,9 +390,9 @@ class Scope:
     def expanded(self, value: Value, axes: Axes, like: str, lead: str) -> str:
         """Text of `value` with all of `axes`, and the leading dimensions `lead` (text), where it lacks some."""
         if value.code.number:
-            sizes = [*([lead.rstrip(", ")] if lead else []), *(self.length(a) for a in axes)]
-            comma = "," if len(sizes) == 1 else ""
-            return f"{like}.new_full(({', '.join(sizes)}{comma}), {value.code.text})"
+            lengths = [*([lead.rstrip(", ")] if lead else []), *(self.length(a) for a in axes)]
+            comma = "," if len(lengths) == 1 else ""
+            return f"{like}.new_full(({', '.join(lengths)}{comma}), {value.code.text})"
         text = self.aligned(value, axes, True)
         if value.lead and set(value.axes) == set(axes):
             return text.text
@@ -380,7 +408,11 @@ def distribute(node: Reduce) -> Expr | None:
     arg = node.arg
     if isinstance(arg, Apply) and arg.op == "neg":
         return build.neg(_resum(node.over, arg.args[0]))
-    if isinstance(arg, Apply) and arg.op in ("add", "sub") and any(_contractible(x, node.over) for x in arg.args):
+    if (
+        isinstance(arg, Apply)
+        and arg.op in ("add", "sub")
+        and any(_contractible(x, node.over) for x in arg.args)
+    ):
         return build.apply(arg.op, *(_resum(node.over, x) for x in arg.args))
     return None
 

@@ -69,7 +69,11 @@ class Classes:
         return self.known[key]
 
     def function(
-        self, function: Function, given: tuple[str, ...], static: tuple[bool, ...], returns: tuple[Axes, ...] | None
+        self,
+        function: Function,
+        given: tuple[str, ...],
+        static: tuple[bool, ...],
+        returns: tuple[Axes, ...] | None,
     ) -> str:
         key: Key = (function, given, static)
         if key not in self.known:
@@ -125,7 +129,8 @@ class _FunctionPrinter:
 
     def _signature(self) -> str:
         inputs = ", ".join(
-            f"{leaf.name}[{', '.join(leaf.axes)}]" if leaf.axes else leaf.name for leaf in self.function.inputs
+            f"{leaf.name}[{', '.join(leaf.axes)}]" if leaf.axes else leaf.name
+            for leaf in self.function.inputs
         )
         outputs = ", ".join(f"[{', '.join(axes)}]" for axes in self.returns)
         return f"{self.function.name}({inputs}) -> {outputs}"
@@ -135,7 +140,9 @@ class _FunctionPrinter:
     @property
     def locals(self) -> list[str]:
         names = Names({*RESERVED, *pieces()} - {"tokens"})
-        return [names.fresh(leaf.name) if leaf.name != "tokens" else "tokens" for leaf in self.function.inputs]
+        return [
+            names.fresh(leaf.name) if leaf.name != "tokens" else "tokens" for leaf in self.function.inputs
+        ]
 
     @property
     def given_locals(self) -> list[str]:
@@ -431,7 +438,12 @@ def _linear(scope: Scope, node: Reduce) -> Value | None:
         x, weight = weight, x
     over = tuple(a for a in weight.axes if a in node.over)
     out = tuple(a for a in weight.axes if a not in node.over)
-    if not x.lead or weight.lead or set(over) != set(node.over) or set(x.axes) & set(weight.axes) != set(over):
+    if (
+        not x.lead
+        or weight.lead
+        or set(over) != set(node.over)
+        or set(x.axes) & set(weight.axes) != set(over)
+    ):
         return None
     if x.dtype is DType.COMPLEX or weight.dtype is DType.COMPLEX or not out:
         return None
@@ -459,7 +471,11 @@ def _gather(scope: Scope, node: Gather) -> Value:
     index, table = scope.value(node.index), scope.value(node.table)
     rest = tuple(a for a in table.axes if a != node.axis)
     table = scope.arranged(table, (node.axis, *rest))
-    text = f"F.embedding({index.code.text}, {table.code.text})" if len(rest) == 1 else f"{table.atom}[{index.code.text}]"
+    text = (
+        f"F.embedding({index.code.text}, {table.code.text})"
+        if len(rest) == 1
+        else f"{table.atom}[{index.code.text}]"
+    )
     return Value(Code(text), (*index.axes, *rest), index.lead, node.dtype)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from seqc.ir.expr import Expr, walk
+from seqc.ir.expr import Apply, Expr, walk
 from seqc.ir.ops import RANDOM
-from seqc.ir.expr import Apply
 from seqc.ir.recurrence import Parameter
 
 from .expressions import Scope, Value, all_axes, merged_order
 from .layout import split_statement
 from .names import RESERVED, Names
-from .splice import pieces
 from .primitives import Code
+from .splice import pieces
 
 WIDTH = 110
 
 
-def print_constructor(parameters: Sequence[Parameter], sizes: Mapping[str, int], more: Sequence[str] = ()) -> list[str]:
+def print_constructor(
+    parameters: Sequence[Parameter], sizes: Mapping[str, int], more: Sequence[str] = ()
+) -> list[str]:
     """`__init__`, with every parameter drawn in order from the generator `draw`."""
     lines = [
         "",
@@ -32,14 +33,18 @@ def print_constructor(parameters: Sequence[Parameter], sizes: Mapping[str, int],
     return [*lines, *(f"        {line}" for line in more)]
 
 
-def _parameter(parameter: Parameter, known: Sequence[Parameter], sizes: Mapping[str, int], names: Names) -> list[str]:
+def _parameter(
+    parameter: Parameter, known: Sequence[Parameter], sizes: Mapping[str, int], names: Names
+) -> list[str]:
     shape = tuple(sizes[a] for a in parameter.axes)
     order = merged_order([parameter.axes, *all_axes([parameter.initial])])
     scope = Scope(names, order, sizes, "torch.empty(0)", width=WIDTH - 8)
 
     def special(scope: Scope, node: Expr) -> Value | None:
         if isinstance(node, Apply) and node.op in RANDOM:
-            low, high = (scope.aligned(scope.value(arg), parameter.axes, False, every=True) for arg in node.args)
+            low, high = (
+                scope.aligned(scope.value(arg), parameter.axes, False, every=True) for arg in node.args
+            )
             text = f"{node.op}({low.text}, {high.text}, {shape}, draw)"
             return Value(Code(text), parameter.axes, False)
         return None
@@ -55,7 +60,9 @@ def _parameter(parameter: Parameter, known: Sequence[Parameter], sizes: Mapping[
     elif set(value.axes) == set(parameter.axes):
         text = scope.arranged(value, parameter.axes).code.text
     else:
-        text = f"({scope.aligned(value, parameter.axes, False, every=True).text}).expand{_args(shape)}.clone()"
+        text = (
+            f"({scope.aligned(value, parameter.axes, False, every=True).text}).expand{_args(shape)}.clone()"
+        )
     decays = "" if parameter.decays else ", decays=False"
     return [*scope.lines, *split_statement(f'self.place("{parameter.name}", {text}{decays})', WIDTH - 8)]
 

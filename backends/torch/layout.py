@@ -13,7 +13,8 @@ def split_statement(text: str, width: int, indent: int = 0) -> list[str]:
         return _parenthesised(text, width, indent)
     start, end = opening
     head, body, tail = text[: start + 1], text[start + 1 : end], text[end:]
-    if len(body) + indent + 4 <= width:
+    is_call = start > 0 and (head[start - 1].isalnum() or head[start - 1] in "_)]")
+    if is_call and len(body) + indent + 4 <= width:
         return [pad + head, f"{pad}    {body}", pad + tail]
     lines = [pad + head]
     for item in split_items(body):

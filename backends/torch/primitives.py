@@ -6,6 +6,7 @@ Where a row names a function of the emitted runtime (`runtime/`), that function 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ def number(value: float) -> Code:
         return Code('float("nan")', ATOM, True)
     if math.isinf(value):
         return Code('float("inf")' if value > 0 else 'float("-inf")', ATOM, True)
-    text = repr(float(value))
+    text = repr(float(value)).replace("e+", "e")
     return Code(text, UNARY if value < 0 else ATOM, True)
 
 
@@ -65,9 +66,14 @@ def tail(suffix: str) -> Spelling:
     return lambda args: Code(f"{args[0].at(ATOM)}{suffix}")
 
 
+SIMPLE = re.compile(r"[A-Za-z_][\w.]*|\d+(\.\d+)?")
+
+
 def _power(args: Sequence[Code]) -> Code:
     exponent = args[1].text[:-2] if args[1].number and args[1].text.endswith(".0") else args[1].at(POWER)
-    return Code(f"{args[0].at(ATOM)}**{exponent}", POWER)
+    base = args[0].at(ATOM)
+    space = "" if SIMPLE.fullmatch(base) and SIMPLE.fullmatch(exponent) else " "
+    return Code(f"{base}{space}**{space}{exponent}", POWER)
 
 
 def _where(args: Sequence[Code]) -> Code:

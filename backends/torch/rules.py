@@ -56,7 +56,14 @@ def print_rule(
             operator = names.fresh(f"{identifier(rec.name)}_{identifier(stage.name)}")
             key = f"{operator}_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
             operators.append(operator)
-            lines += [*text, "", "", f'{operator} = operator({class_text}, "{key}")', "", ""]
+            lines += [
+                *text,
+                "",
+                "",
+                *split_statement(f'{operator} = operator({class_text}, "{key}")', WIDTH),
+                "",
+                "",
+            ]
         if rec.stores:
             operator = names.fresh(f"{identifier(rec.name)}_attention")
             class_text = names.fresh_class(f"{rec.name}_attention")
@@ -84,12 +91,20 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _pace(block: int) -> str:
-    return "a token at a time" if block == 1 else "the whole sequence" if block == 0 else f"{block} tokens at a time"
+    return (
+        "a token at a time"
+        if block == 1
+        else "the whole sequence"
+        if block == 0
+        else f"{block} tokens at a time"
+    )
 
 
 def signature(rec: Recurrence) -> str:
     """`gated_delta(q[n], k[n], alpha) -> [m]`."""
-    inputs = ", ".join(f"{leaf.name}[{', '.join(leaf.axes)}]" if leaf.axes else leaf.name for leaf in rec.inputs)
+    inputs = ", ".join(
+        f"{leaf.name}[{', '.join(leaf.axes)}]" if leaf.axes else leaf.name for leaf in rec.inputs
+    )
     outputs = ", ".join(f"[{', '.join(axes)}]" for axes in rec.returns)
     return f"{rec.name}({inputs}) -> {outputs}"
 
@@ -106,7 +121,12 @@ class _RulePrinter:
         rec = self.rec
         ranks = ", ".join(str(len(leaf.axes)) for leaf in rec.inputs) or "0"
         comma = "," if len(rec.inputs) <= 1 else ""
-        lines = [f"class {self.name}(Rule):", f'    """{signature(rec)}"""', "", f"    ranks = ({ranks}{comma})"]
+        lines = [
+            f"class {self.name}(Rule):",
+            f'    """{signature(rec)}"""',
+            "",
+            f"    ranks = ({ranks}{comma})",
+        ]
         states = [f'"{s.name}"' for s in rec.states] + [f'"{s.name}"' for s in rec.stores]
         states += [f'"{s.name}.count"' for s in rec.stores]
         comma = "," if len(states) == 1 else ""
@@ -123,7 +143,9 @@ class _RulePrinter:
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 
-    def scope(self, roots: Sequence[Expr], known: Sequence[Axes], names: Names, autograd: bool = True) -> Scope:
+    def scope(
+        self, roots: Sequence[Expr], known: Sequence[Axes], names: Names, autograd: bool = True
+    ) -> Scope:
         order = merged_order([*known, *self._declared(), *all_axes(roots)])
         like = self.locals[0] if self.locals else "like"
         scope = Scope(names, order, self.rec.sizes, like, autograd=autograd, width=WIDTH - 8)
@@ -160,7 +182,9 @@ class _RulePrinter:
             if parameter.name in given:
                 scope.bind(parameter.leaf, given[parameter.name], lead=False)
                 continue
-            name = scope.names.fresh(parameter.name.split(".")[-1] if len(self.rec.parameters) < 9 else parameter.name)
+            name = scope.names.fresh(
+                parameter.name.split(".")[-1] if len(self.rec.parameters) < 9 else parameter.name
+            )
             scope.lines.append(f'{name} = self.exact("{parameter.name}", {like or scope.like})')
             scope.bind(parameter.leaf, name, lead=False)
 
@@ -220,9 +244,7 @@ class _RulePrinter:
             more, exprs = print_store_token(rec, scope)
             results += more
         values = scope.emit(list(exprs))
-        outputs = [
-            self._full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)
-        ]
+        outputs = [self._full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)]
         return self._method("token", "", scope, outputs, results)
 
     def _updates(self, scope: Scope) -> list[tuple[State, str]]:
@@ -230,12 +252,7 @@ class _RulePrinter:
         rec, done = self.rec, dict[str, str]()
         left = list(zip(rec.states, rec.updates, strict=True))
         while left:
-            for state, update in left:
-                needs = {leaf.name for leaf in leaves([update]) if leaf.kind is LeafKind.NEXT}
-                if needs <= set(done):
-                    break
-            else:
-                raise AssertionError("updates refer to one another in a cycle")
+            state, update = next((s, u) for s, u in left if _needs(u) <= set(done))
             left.remove((state, update))
             value = scope.emit([update], [f"{identifier(state.name)}_new"])[0]
             text = self._full(scope, value, state.axes)
@@ -261,7 +278,9 @@ class _RulePrinter:
     def _method(
         self, name: str, more: str, scope: Scope, outputs: Sequence[str], results: Sequence[str]
     ) -> list[str]:
-        head = f"def {name}(self, state: States{more}{self.arguments()}) -> tuple[tuple[Tensor, ...], States]:"
+        head = (
+            f"def {name}(self, state: States{more}{self.arguments()}) -> tuple[tuple[Tensor, ...], States]:"
+        )
         lines = ["", *split_statement(head, WIDTH, 4), *(f"        {line}" for line in scope.lines)]
         texts: list[str] = []
         for k, text in enumerate(outputs):
@@ -353,8 +372,12 @@ class _RulePrinter:
             scope.bind(read.leaf, name)
         targets = targets_text([*reads, *ends])
         inner = f"[{', '.join(arguments)}], [{', '.join(carried)}]"
-        text = f"{targets} = advance({operator}, {len(reads) + len(ends)}, lead[1], {inner})"
-        scope.lines += split_statement(text, WIDTH - 8)
+        text = f"advance({operator}, {len(reads) + len(ends)}, lead[1], {inner})"
+        if len(targets) < 60:
+            scope.lines += split_statement(f"{targets} = {text}", WIDTH - 8)
+        else:
+            head, *rest = split_statement(text, WIDTH - 16)
+            scope.lines += ["(", *(f"    {name}," for name in (*reads, *ends)), f") = {head}", *rest]
 
     def interface(self) -> list[str]:
         """`forward` and `step` with inputs by name."""
@@ -364,7 +387,8 @@ class _RulePrinter:
         results = "outputs" if len(rec.returns) != 1 else "outputs[0]"
         kind = "tuple[Tensor, ...]" if len(rec.returns) != 1 else "Tensor"
         lines: list[str] = []
-        head = f"def forward(self, *, {inputs}state: States | None = None, reset: Tensor | None = None) -> tuple[{kind}, States]:"
+        more = "state: States | None = None, reset: Tensor | None = None"
+        head = f"def forward(self, *, {inputs}{more}) -> tuple[{kind}, States]:"
         lines += ["", *split_statement(head, WIDTH, 4)]
         lines.append('        """A sequence; inputs [batch, time, …mapped axes, …axes]."""')
         lines += split_statement(f"outputs, state = self.whole(({given}), state, reset)", WIDTH, 8)
@@ -375,6 +399,11 @@ class _RulePrinter:
         lines += split_statement(f"outputs, state = self.single(({given}), state)", WIDTH, 8)
         lines.append(f"        return {results}, state")
         return lines
+
+
+def _needs(update: Expr) -> set[str]:
+    """The states whose new values an update refers to."""
+    return {leaf.name for leaf in leaves([update]) if leaf.kind is LeafKind.NEXT}
 
 
 def _state_text(state: State) -> str:

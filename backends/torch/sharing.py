@@ -22,7 +22,9 @@ from seqc.ir.expr import (
 from seqc.ir.plan import Adjoint, Stage
 
 Pairs = tuple[tuple[Leaf, Expr], ...]
-CHEAP = frozenset({"add", "sub", "mul", "div", "neg", "where", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"})
+CHEAP = frozenset(
+    {"add", "sub", "mul", "div", "neg", "where", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"}
+)
 
 
 def share(stage: Stage, adjoint: Adjoint | None) -> tuple[Stage, Adjoint | None]:
@@ -31,7 +33,7 @@ def share(stage: Stage, adjoint: Adjoint | None) -> tuple[Stage, Adjoint | None]
     moving = [state.leaf for state in stage.carried]
     back = [] if adjoint is None else [*adjoint.direct, *adjoint.inputs, *(e for _, e in adjoint.pre)]
     known = [e for _, e in stage.pre]
-    found = _common([known, [*reads, *back]], moving, {leaf for leaf in _states(back)}, first=True)
+    found = _common([known, [*reads, *back]], moving, _states(back), first=True)
     pre, mapping = _extended(stage.pre, found, f"{stage.name}.shared")
     stage = replace(stage, pre=pre, reads=tuple(
         replace(read, value=value) for read, value in zip(stage.reads, substitute(reads, mapping), strict=True)
@@ -83,7 +85,7 @@ def _mapped(pre: Pairs, mapping: dict[Expr, Expr]) -> Pairs:
 def _common(
     groups: Sequence[Sequence[Expr]], moving: Iterable[Expr], after: Iterable[Expr], first: bool
 ) -> list[Expr]:
-    """The largest costly values that occur in two groups (the first among them, if `first`) and may be computed early."""
+    """The largest costly values that two groups have (one the first, if `first`) and that may be computed early."""
     sets = [set(walk(group)) for group in groups]
     every = [expr for group in groups for expr in group]
     late = depends_on(every, [*moving, *after])
@@ -127,7 +129,9 @@ def _costly(roots: Sequence[Expr]) -> set[Expr]:
         below = children(node)
         if isinstance(node, Leaf) or any(child in leafy for child in below):
             leafy.add(node)
-        heavy = isinstance(node, Reduce | Scan | Solve | Softmax) or (isinstance(node, Apply) and node.op not in CHEAP)
+        heavy = isinstance(node, Reduce | Scan | Solve | Softmax) or (
+            isinstance(node, Apply) and node.op not in CHEAP
+        )
         if node in leafy and (heavy or any(child in costly for child in below)):
             costly.add(node)
     return costly

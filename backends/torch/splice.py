@@ -67,7 +67,7 @@ def used(text: str) -> list[Piece]:
 IMPORTS = (
     ("import math", r"\bmath\."),
     ("from collections.abc import {}", ("Callable", "Iterator", "Mapping", "Sequence")),
-    ("from typing import {}", ("TYPE_CHECKING", "Any", "ClassVar", "NamedTuple")),
+    ("from typing import {}", ("TYPE_CHECKING", "Any", "ClassVar", "NamedTuple", "cast")),
     ("", ""),
     ("import torch", r"\btorch\."),
     ("import torch.nn.functional as F", r"\bF\."),

@@ -10,7 +10,7 @@ from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Size, leaves
 from seqc.ir.plan import BETWEEN, FRESH, OTHER, RESTART, TOKEN, VALID, Adjoint, Stage
 from seqc.passes.forms.stage import varies  # the one definition of what is constant in time
 
-from .expressions import Scope, Value, distribute, operands
+from .expressions import Scope, Value, distribute, hint_for, operands
 from .layout import split_statement
 from .names import RESERVED, Names, class_name
 from .sharing import share
@@ -35,6 +35,11 @@ class StagePrinter:
         if leaf not in self.names:
             self.names[leaf] = self.taken.fresh(hint)
         return self.names[leaf]
+
+    def reserve(self, leaf: Leaf, name: str) -> None:
+        """Give a leaf a name of our own."""
+        self.names[leaf] = name
+        self.taken.taken.add(name)
 
 
 def print_stage(stage: Stage, adjoint: Adjoint | None, class_text: str, doc: str) -> list[str]:
@@ -91,26 +96,26 @@ def _name_leaves(printer: StagePrinter) -> None:
             printer.constants.add(item.leaf)
     if stage.phase is not None:
         for name, axes in ((VALID, (TOKEN,)), (FRESH, ()), (RESTART, ())):
-            printer.names[Leaf(LeafKind.READ, name, axes)] = name[1:]
-            printer.taken.taken.add(name[1:])
+            printer.reserve(Leaf(LeafKind.READ, name, axes), name[1:])
     for read in stage.reads:
         printer.name(read.leaf, "read" if len(stage.reads) == 1 else "read1")
     for leaf, expr in (*stage.pre, *(adjoint.pre if adjoint else ())):
-        printer.name(leaf, _pre_hint(expr))
+        printer.name(leaf, hint_for(expr))
         if all(below in printer.constants for below in leaves([expr])):
             printer.constants.add(leaf)
-    if adjoint is None:
-        return
-    for leaf in leaves([*adjoint.direct, *adjoint.steps, *adjoint.inputs, *(e for _, e in adjoint.pre)]):
+    if adjoint is not None:
+        _name_cotangents(printer, adjoint)
+
+
+def _name_cotangents(printer: StagePrinter, adjoint: Adjoint) -> None:
+    roots = [*adjoint.direct, *adjoint.steps, *adjoint.inputs, *(e for _, e in adjoint.pre)]
+    for leaf in sorted(leaves(roots), key=lambda leaf: leaf.name):
         if leaf.kind is LeafKind.COTANGENT:
-            owner = next(
-                (n for known, n in printer.names.items() if known.name == leaf.name and _answers(known, leaf, stage)), ""
-            )
-            printer.names[leaf] = f"d_{owner}"
-            printer.taken.taken.add(f"d_{owner}")
+            known = [k for k in printer.names if k.name == leaf.name and _answers(k, printer.stage)]
+            printer.reserve(leaf, f"d_{printer.names[known[0]]}")
 
 
-def _answers(known: Leaf, cotangent: Leaf, stage: Stage) -> bool:
+def _answers(known: Leaf, stage: Stage) -> bool:
     """Whether a cotangent belongs to a state or a read of that name."""
     if known.kind is LeafKind.STATE:
         return True
@@ -122,12 +127,6 @@ def _input_hint(value: Expr) -> str:
         return value.name.split(".")[-1]
     named = [leaf.name for leaf in walk([value]) if isinstance(leaf, Leaf) and leaf.name[0] != "%"]
     return f"{named[0].split('.')[-1]}_in" if named else "value"
-
-
-def _pre_hint(expr: Expr) -> str:
-    from .expressions import hint_for
-
-    return hint_for(expr)
 
 
 def _token_axes(stage: Stage, leaf: Leaf) -> Axes:
@@ -292,7 +291,9 @@ def _sums(
     totals = [_merged_sum(build.sum_over((BATCH, BLOCK), e)) for e in exprs]
     values = inner.emit(totals)
     return [
-        inner.arranged(v, axes).code.text if set(v.axes) == set(axes) else inner.expanded(v, axes, scope.like, "")
+        inner.arranged(v, axes).code.text
+        if set(v.axes) == set(axes)
+        else inner.expanded(v, axes, scope.like, "")
         for v, (_, _, axes) in zip(values, summed, strict=True)
     ]
 
@@ -318,21 +319,34 @@ def axis_order(stage: Stage, adjoint: Adjoint | None) -> dict[str, int]:
         roots += [*(e for _, e in adjoint.pre), *adjoint.direct, *adjoint.steps, *adjoint.inputs]
     nodes = list(walk(roots))
     found: list[str] = []
-    known = [s.axes for s in stage.carried] + [i.leaf.axes for i in stage.inputs] + [r.leaf.axes for r in stage.reads]
+    known = (
+        [s.axes for s in stage.carried]
+        + [i.leaf.axes for i in stage.inputs]
+        + [r.leaf.axes for r in stage.reads]
+    )
     for axes in [*known, *(n.axes for n in nodes)]:
         found.extend(a for a in axes if a not in found)
-    stacked: set[str] = set()
-    summed: set[str] = set()
-    for node in nodes:
-        if isinstance(node, Reduce) and node.op == "sum":
-            summed.update(node.over)
-            factors = [f for f in operands(node, {}) if f.axes]
-            if any(set(f.axes) != set(factors[0].axes) for f in factors):
-                stacked.update(a for a in node.axes if sum(a in f.axes for f in factors) > 1)
+    stacked, inner = _votes(nodes)
     tokens = [TOKEN, OTHER, BETWEEN]
-    first = [a for a in found if a in stacked - summed and a not in tokens]
+    first = [a for a in found if a in stacked - inner and a not in tokens]
     rest = [a for a in found if a not in first and a not in tokens]
     return {axis: k for k, axis in enumerate([*first, *tokens, *rest])}
+
+
+def _votes(nodes: Iterable[Expr]) -> tuple[set[str], set[str]]:
+    """Axes that matrix products keep apart, and axes that they contract or that only one of their factors has."""
+    stacked: set[str] = set()
+    inner: set[str] = set()
+    for node in nodes:
+        if not isinstance(node, Reduce) or node.op != "sum":
+            continue
+        factors = [set(f.axes) for f in operands(node, {})]
+        if not any(a - b and b - a for a in factors for b in factors):
+            continue
+        for axis in set().union(*factors):
+            alone = sum(axis in f for f in factors) == 1
+            (inner if alone or axis in node.over else stacked).add(axis)
+    return stacked, inner
 
 
 def stage_class(prefix: str, stage: Stage) -> str:

@@ -31,13 +31,13 @@ def write(
     """Write everything into an existing folder."""
     from safetensors.torch import save_file
 
-    from . import _text
+    from . import module_text
     from .load import load_module
 
     for name in options:
         raise UserError(f"the target `torch` has no option `{name}`", "it has none")
     with diagnosed(program):
-        text, name = _text(program.whole, program.plan, origin_of(program))
+        text, name = module_text(program.whole, program.plan, origin_of(program))
     file = f"{identifier(program.name)}.py"
     (folder / file).write_text(text, encoding="utf-8")
     module = getattr(load_module(text, name), name)(seed)

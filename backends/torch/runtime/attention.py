@@ -7,7 +7,7 @@ last reset.  With a window it keeps `sinks` entries of the beginning, then alway
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Attention:
         """The cotangents of queries and entries."""
         with torch.autocast(start.device.type, enabled=False):
             known = cls.arranged(queries, entries)
-            for (name, slot), g in zip(cls.outputs.items(), cotangents):
+            for (name, slot), g in zip(cls.outputs.items(), cotangents, strict=True):
                 known[f"d_{name}"] = g.permute(0, *after(slot, 1))
             slots = cls.queries | cls.entries
             total = {name: torch.zeros_like(known[name]) for name in slots}
@@ -62,13 +62,17 @@ class Attention:
                     first, count = rows if name in cls.queries else columns
                     total[name].narrow(slots[name].order.index(0) + 1, first, count).add_(g)
             return fresh(
-                [total[name].permute(0, *before(slot, 1)) for name, slot in slots.items()], [*queries, *entries]
+                [total[name].permute(0, *before(slot, 1)) for name, slot in slots.items()],
+                [*queries, *entries],
             )
 
     @classmethod
     def arranged(cls, queries: Sequence[Tensor], entries: Sequence[Tensor]) -> Values:
         slots = cls.queries | cls.entries
-        return {n: x.permute(0, *after(slot, 1)) for (n, slot), x in zip(slots.items(), [*queries, *entries])}
+        return {
+            n: x.permute(0, *after(slot, 1))
+            for (n, slot), x in zip(slots.items(), [*queries, *entries], strict=True)
+        }
 
     @classmethod
     def stretches(cls, known: Values, start: Tensor, total: int) -> Any:
@@ -84,7 +88,9 @@ class Attention:
             part: Values = {}
             for name, x in known.items():
                 dim = slots[name].order.index(0) + 1
-                part[name] = x.narrow(dim, low, high - low) if name in cls.entries else x.narrow(dim, first, count)
+                part[name] = (
+                    x.narrow(dim, low, high - low) if name in cls.entries else x.narrow(dim, first, count)
+                )
             part["visible"], part["age"] = seen(
                 start[:, first : first + count], cached + first, low, high, cls.window, cls.sinks
             )
@@ -118,13 +124,16 @@ def seen(
 
 def attention(kind: type[Attention], name: str) -> Callable[..., list[Tensor]]:
     """`kind` as an opaque operator with a derivative, registered once under a name that says what is in it."""
-    if hasattr(torch.ops.seqc, name):
-        return getattr(torch.ops.seqc, name)
+    known: Any = torch.ops.seqc
+    if hasattr(known, name):
+        return cast(Callable[..., list[Tensor]], getattr(known, name))
     schema = "(Tensor[] queries, Tensor[] entries, Tensor start) -> Tensor[]"
     forward = torch.library.custom_op(f"seqc::{name}", kind.forward, mutates_args=(), schema=schema)
     forward.register_fake(kind.fake)
     schema = "(Tensor[] queries, Tensor[] entries, Tensor start, Tensor[] cotangents) -> Tensor[]"
-    backward = torch.library.custom_op(f"seqc::{name}_backward", kind.backward, mutates_args=(), schema=schema)
+    backward = torch.library.custom_op(
+        f"seqc::{name}_backward", kind.backward, mutates_args=(), schema=schema
+    )
 
     @backward.register_fake
     def shapes(queries: Any, entries: Any, start: Tensor, cotangents: Any) -> list[Tensor]:
@@ -141,7 +150,7 @@ def attention(kind: type[Attention], name: str) -> Callable[..., list[Tensor]]:
         return found[: ctx.count], found[ctx.count :], None
 
     forward.register_autograd(differentiate, setup_context=save)
-    return getattr(torch.ops.seqc, name)
+    return cast(Callable[..., list[Tensor]], getattr(known, name))
 
 
 def begins(count: Tensor, reset: Tensor | None, time: int, cached: int) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,16 @@ def generator(seed: int | torch.Generator) -> torch.Generator:
     return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
 
 
-def uniform(low: Tensor | float, high: Tensor | float, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+def uniform(
+    low: Tensor | float, high: Tensor | float, shape: tuple[int, ...], draw: torch.Generator
+) -> Tensor:
     """Uniform between two numbers."""
     return low + (high - low) * torch.rand(shape, generator=draw)
 
 
-def normal(mean: Tensor | float, deviation: Tensor | float, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+def normal(
+    mean: Tensor | float, deviation: Tensor | float, shape: tuple[int, ...], draw: torch.Generator
+) -> Tensor:
     """Normal with a mean and a standard deviation."""
     return mean + deviation * torch.randn(shape, generator=draw)
 

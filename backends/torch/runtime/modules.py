@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -75,15 +75,20 @@ class Rule(Weights):
         """A sequence, token after token; inputs [batch, time, …axes]."""
         count = len(self.ranks)
         given, outputs = inputs[count:], list[tuple[Tensor, ...]]()
-        for t, here in enumerate(zip(*(x.unbind(1) for x in inputs[:count]))):
+        for t, here in enumerate(zip(*(x.unbind(1) for x in inputs[:count]), strict=True)):
             if reset is not None:
                 state = restarted(state, self.initial(here[0].shape[0], *given), reset[:, t], self.stores)
             out, state = self.token(state, *here, *given)
             outputs.append(out)
-        return tuple(torch.stack(entries, 1) for entries in zip(*outputs)), state
+        return tuple(torch.stack(entries, 1) for entries in zip(*outputs, strict=True)), state
 
     def exactly(
-        self, state: States | None, reset: Tensor | None, single: bool, inputs: Sequence[Tensor], given: Sequence[Tensor]
+        self,
+        state: States | None,
+        reset: Tensor | None,
+        single: bool,
+        inputs: Sequence[Tensor],
+        given: Sequence[Tensor],
     ) -> tuple[tuple[Tensor, ...], States]:
         """A sequence or a token, computed in single or double precision whatever the inputs are."""
         first = inputs[0]
@@ -120,7 +125,9 @@ class Rule(Weights):
     def zeros(self, batch: int, *shape: int, complex: bool = False) -> Tensor:
         """States of zeros."""
         dtype = torch.float64 if self.like.dtype == torch.float64 else torch.float32
-        return torch.zeros(batch, *shape, device=self.like.device, dtype=dtype.to_complex() if complex else dtype)
+        return torch.zeros(
+            batch, *shape, device=self.like.device, dtype=dtype.to_complex() if complex else dtype
+        )
 
     def counts(self, batch: int) -> Tensor:
         return torch.zeros(batch, device=self.like.device, dtype=torch.int64)
@@ -132,7 +139,9 @@ class Rule(Weights):
         inputs, rows = folded(inputs, self.ranks, 2)
         if len(rows) > 1:
             state = state and {name: x.flatten(0, len(rows) - 1) for name, x in state.items()}
-            reset = reset if reset is None else reset.repeat_interleave(inputs[0].shape[0] // reset.shape[0], 0)
+            reset = (
+                reset if reset is None else reset.repeat_interleave(inputs[0].shape[0] // reset.shape[0], 0)
+            )
         outputs, state = self.exactly(state, reset, False, inputs, ())
         if len(rows) > 1:
             outputs = tuple(x.unflatten(0, rows).movedim(len(rows), 1) for x in outputs)
@@ -284,13 +293,13 @@ def restarted(state: States, initial: States, reset: Tensor, stores: Sequence[st
 
 def folded(inputs: Sequence[Tensor], ranks: Sequence[int], lead: int) -> tuple[list[Tensor], tuple[int, ...]]:
     """Mapped axes, which stand before an input's own, moved into the batch; and what the batch is made of."""
-    shapes = [x.shape[lead : x.dim() - rank] for x, rank in zip(inputs, ranks)]
+    shapes = [x.shape[lead : x.dim() - rank] for x, rank in zip(inputs, ranks, strict=True)]
     mapped = tuple(torch.broadcast_shapes(*shapes))
     rows = (inputs[0].shape[0], *mapped)
     if not mapped:
         return list(inputs), rows
     moved: list[Tensor] = []
-    for x, rank in zip(inputs, ranks):
+    for x, rank in zip(inputs, ranks, strict=True):
         x = x[(slice(None),) * lead + (None,) * (len(mapped) - (x.dim() - rank - lead))]
         x = x.expand(*x.shape[:lead], *mapped, *x.shape[x.dim() - rank :])
         x = x.movedim(1, len(rows)) if lead == 2 else x

@@ -23,15 +23,23 @@ class PhaseStage(Stage):
     phase: ClassVar[str]
 
     @classmethod
-    def forward(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+    def forward(
+        cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool
+    ) -> list[Tensor]:
         with torch.autocast(carried[0].device.type, enabled=False):
             if time == 0:
                 return [*cls.fake(inputs, [], time, False), *(x.clone() for x in carried)]
             values, place, active = cls.laid_out(inputs, carried)
-            state = {name: x.permute(0, *after(slot, 1)) for (name, slot), x in zip(cls.carried.items(), carried)}
+            state = {
+                name: x.permute(0, *after(slot, 1))
+                for (name, slot), x in zip(cls.carried.items(), carried, strict=True)
+            }
             reads, state, _ = cls.sweep(values, state, active.shape[1], False, active)
             results = [picked(reads[name], slot, place) for name, slot in cls.outputs.items()]
-            finals = [x.permute(0, *before(slot, 1)) for x, slot in zip(state.values(), cls.carried.values())]
+            finals = [
+                x.permute(0, *before(slot, 1))
+                for x, slot in zip(state.values(), cls.carried.values(), strict=True)
+            ]
             return fresh([*results, *finals, *(x.clone() for x in carried if keep)], [*inputs, *carried])
 
     @classmethod
@@ -43,13 +51,19 @@ class PhaseStage(Stage):
             return [torch.zeros_like(x) for x in inputs] + [x.clone() for x in cotangents[len(cls.outputs) :]]
         with torch.autocast(starts[0].device.type, enabled=False):
             values, place, active = cls.laid_out(inputs, starts)
-            state = {name: x.permute(0, *after(slot, 1)) for (name, slot), x in zip(cls.carried.items(), starts)}
+            state = {
+                name: x.permute(0, *after(slot, 1))
+                for (name, slot), x in zip(cls.carried.items(), starts, strict=True)
+            }
             values |= cls.sweep(values, state, active.shape[1], True, active)[2]
             reads, finals = cotangents[: len(cls.outputs)], cotangents[len(cls.outputs) :]
             source = sources(place, active.shape[1] * cls.block)
-            for (name, slot), g in zip(cls.outputs.items(), reads):
+            for (name, slot), g in zip(cls.outputs.items(), reads, strict=True):
                 values[f"d_{name}"] = into_slots(g, slot._replace(padding=0.0), source, cls.block)
-            flowing = {f"d_{n}": g.permute(0, *after(slot, 1)) for (n, slot), g in zip(cls.carried.items(), finals)}
+            flowing = {
+                f"d_{n}": g.permute(0, *after(slot, 1))
+                for (n, slot), g in zip(cls.carried.items(), finals, strict=True)
+            }
             found, flowing = cls.sweep_back(values, flowing, active.shape[1], active)
             grads = [
                 torch.zeros_like(x)
@@ -57,10 +71,15 @@ class PhaseStage(Stage):
                 else found[name]
                 if slot.constant
                 else picked(found[name], slot, place)
-                for (name, slot), x in zip(cls.inputs.items(), inputs)
+                for (name, slot), x in zip(cls.inputs.items(), inputs, strict=False)
             ]
-            grads += [x.permute(0, *before(slot, 1)) for x, slot in zip(flowing.values(), cls.carried.values())]
-            return fresh([*grads[: len(inputs) - 1], torch.zeros_like(inputs[-1]), *grads[len(inputs) - 1 :]], inputs)
+            grads += [
+                x.permute(0, *before(slot, 1))
+                for x, slot in zip(flowing.values(), cls.carried.values(), strict=True)
+            ]
+            return fresh(
+                [*grads[: len(inputs) - 1], torch.zeros_like(inputs[-1]), *grads[len(inputs) - 1 :]], inputs
+            )
 
     @classmethod
     def laid_out(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor]) -> tuple[Values, Tensor, Tensor]:
@@ -74,7 +93,10 @@ class PhaseStage(Stage):
         place = (begins.cumsum(1) - 1) * size + within
         count = int(place.max()) // size + 1
         source = sources(place, count * size)
-        values = {name: into_slots(x, slot, source, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
+        values = {
+            name: into_slots(x, slot, source, size)
+            for (name, slot), x in zip(cls.inputs.items(), inputs, strict=False)
+        }
         valid = (source < reset.shape[1]).unflatten(1, (count, size))
         restart = torch.cat([reset, reset.new_zeros(reset.shape[0], 1)], 1).gather(1, source)[:, ::size]
         dtype = carried[0].real.dtype if carried[0].is_complex() else carried[0].dtype
@@ -84,7 +106,10 @@ class PhaseStage(Stage):
     @classmethod
     def fake(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
         results = super().fake(inputs, carried, time, False)
-        return [*results, *(torch.empty_like(x, memory_format=torch.contiguous_format) for x in carried if keep)]
+        return [
+            *results,
+            *(torch.empty_like(x, memory_format=torch.contiguous_format) for x in carried if keep),
+        ]
 
 
 def sources(place: Tensor, slots: int) -> Tensor:
@@ -101,7 +126,7 @@ def into_slots(x: Tensor, slot: Slot, source: Tensor, size: int) -> Tensor:
     filling = x.new_full((), slot.padding).expand(x.shape[0], 1, *x.shape[2:])
     index = source.view(*source.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     x = torch.cat([x, filling], 1).gather(1, index)
-    return x.unflatten(1, (-1, size)).permute(0, 1, *after(slot, 2)).contiguous()
+    return x.reshape(x.shape[0], -1, size, *x.shape[2:]).permute(0, 1, *after(slot, 2)).contiguous()
 
 
 def picked(x: Tensor, slot: Slot, place: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 
-def scan(decay: Tensor | float, source: Tensor | float, dim: int, reverse: bool = False) -> Tensor:
+def scan(decay: Tensor, source: Tensor, dim: int, reverse: bool = False) -> Tensor:
     """h[i] = decay[i] · h[i - 1] + source[i] along `dim`, from zero; exact for gates of 0 and of either sign."""
-    decay, source = torch.as_tensor(decay), torch.as_tensor(source)
     decay, source = torch.broadcast_tensors(decay, source)
-    result = torch.empty_like(source, dtype=torch.result_type(decay, source), memory_format=torch.contiguous_format)
+    result = torch.empty_like(
+        source, dtype=torch.result_type(decay, source), memory_format=torch.contiguous_format
+    )
     gates, sources, results = decay.unbind(dim), source.unbind(dim), result.unbind(dim)
     order = range(len(results) - 1, -1, -1) if reverse else range(len(results))
     last: Tensor | None = None
@@ -50,7 +51,7 @@ def solve_unit(matrix: Tensor, side: Tensor, free: int, upper: bool = False) -> 
     shape = side.shape
     side = side.flatten(side.dim() - free) if free > 1 else side
     side = side[..., None] if free == 0 else side
-    x = torch.linalg.solve_triangular(-matrix, side, upper=upper, unitriangular=True)
+    x: Tensor = torch.linalg.solve_triangular(-matrix, side, upper=upper, unitriangular=True)
     if free == 1:
         return x
     return x[..., 0] if free == 0 else x.unflatten(-1, shape[len(shape) - free :])

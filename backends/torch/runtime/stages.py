@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -39,7 +39,9 @@ class Stage:
     inputs: ClassVar[dict[str, Slot]]
     carried: ClassVar[dict[str, Slot]]
     outputs: ClassVar[dict[str, Slot]]
-    constants: ClassVar[frozenset[str]] = frozenset()  # results of `pre` and `back_pre` without batch and block
+    constants: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # results of `pre` and `back_pre` without batch and block
     pre: ClassVar[Callable[..., Values]]
     update: ClassVar[Callable[..., Values]]
     reads: ClassVar[Callable[..., Values]]
@@ -49,17 +51,28 @@ class Stage:
     cotangents: ClassVar[Callable[..., Values]]
 
     @classmethod
-    def forward(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+    def forward(
+        cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool
+    ) -> list[Tensor]:
         """The results, the final states and, if asked, the states before each block."""
         with torch.autocast(carried[0].device.type, enabled=False):
             if time == 0:
                 return [*cls.fake(inputs, [], time, False), *(x.clone() for x in carried)]
             size = cls.block or time
-            values = {name: to_blocks(x, slot, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
-            state = {name: x.permute(0, *after(slot, 1)) for (name, slot), x in zip(cls.carried.items(), carried)}
+            values = {
+                name: to_blocks(x, slot, size)
+                for (name, slot), x in zip(cls.inputs.items(), inputs, strict=True)
+            }
+            state = {
+                name: x.permute(0, *after(slot, 1))
+                for (name, slot), x in zip(cls.carried.items(), carried, strict=True)
+            }
             reads, state, starts = cls.sweep(values, state, -(-time // size), keep, None)
             results = [from_blocks(reads[name], slot, time) for name, slot in cls.outputs.items()]
-            finals = [x.permute(0, *before(slot, 1)) for x, slot in zip(state.values(), cls.carried.values())]
+            finals = [
+                x.permute(0, *before(slot, 1))
+                for x, slot in zip(state.values(), cls.carried.values(), strict=True)
+            ]
             return fresh([*results, *finals, *starts.values()], [*inputs, *carried])
 
     @classmethod
@@ -99,12 +112,18 @@ class Stage:
             return [torch.zeros_like(x) for x in inputs] + [x.clone() for x in cotangents[len(cls.outputs) :]]
         with torch.autocast(starts[0].device.type, enabled=False):
             size = cls.block or time
-            values = {name: to_blocks(x, slot, size) for (name, slot), x in zip(cls.inputs.items(), inputs)}
-            values |= dict(zip(cls.carried, starts))
+            values = {
+                name: to_blocks(x, slot, size)
+                for (name, slot), x in zip(cls.inputs.items(), inputs, strict=True)
+            }
+            values |= dict(zip(cls.carried, starts, strict=True))
             reads, finals = cotangents[: len(cls.outputs)], cotangents[len(cls.outputs) :]
-            for (name, slot), g in zip(cls.outputs.items(), reads):
+            for (name, slot), g in zip(cls.outputs.items(), reads, strict=True):
                 values[f"d_{name}"] = to_blocks(g, slot._replace(padding=0.0), size)
-            flowing = {f"d_{n}": g.permute(0, *after(slot, 1)) for (n, slot), g in zip(cls.carried.items(), finals)}
+            flowing = {
+                f"d_{n}": g.permute(0, *after(slot, 1))
+                for (n, slot), g in zip(cls.carried.items(), finals, strict=True)
+            }
             found, flowing = cls.sweep_back(values, flowing, -(-time // size), None)
             grads = [
                 torch.zeros_like(x)
@@ -112,9 +131,12 @@ class Stage:
                 else found[name]
                 if slot.constant
                 else from_blocks(found[name], slot, time)
-                for (name, slot), x in zip(cls.inputs.items(), inputs)
+                for (name, slot), x in zip(cls.inputs.items(), inputs, strict=True)
             ]
-            grads += [x.permute(0, *before(slot, 1)) for x, slot in zip(flowing.values(), cls.carried.values())]
+            grads += [
+                x.permute(0, *before(slot, 1))
+                for x, slot in zip(flowing.values(), cls.carried.values(), strict=True)
+            ]
             return fresh(grads, [*inputs, *starts, *cotangents])
 
     @classmethod
@@ -139,8 +161,8 @@ class Stage:
                 for name, entries in ends.items():
                     entries.append(there[name])
                 steps = ask(cls.back, {**here, **there})
-                for name, g in direct.items():
-                    steps[name] = steps[name] + g[i] if name in steps else g[i]
+                for name, blockwise in direct.items():
+                    steps[name] = steps[name] + blockwise[i] if name in steps else blockwise[i]
                 steps = {n: steps[n] if n in steps else torch.zeros_like(g) for n, g in flowing.items()}
                 flowing = steps if rows is None else chosen(rows, steps, flowing)
             part |= {name: torch.stack(entries[::-1], 1) for name, entries in ends.items()}
@@ -166,12 +188,13 @@ class Stage:
         size = cls.block or time
         count = (time + size - 1) // size
         reads = [
-            like.new_empty((batch, time, *slot.shape), dtype=kind(like, slot)) for slot in cls.outputs.values()
+            like.new_empty((batch, time, *slot.shape), dtype=kind(like, slot))
+            for slot in cls.outputs.values()
         ]
         finals = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in carried]
         starts = [
             x.new_empty((batch, count, *(x.shape[1 + i] for i in slot.order)))
-            for x, slot in zip(carried, cls.carried.values())
+            for x, slot in zip(carried, cls.carried.values(), strict=False)
             if keep
         ]
         return [*reads, *finals, *starts]
@@ -179,13 +202,16 @@ class Stage:
 
 def operator(stage: type[Stage], name: str) -> Callable[..., list[Tensor]]:
     """`stage` as an opaque operator with a derivative, registered once under a name that says what is in it."""
-    if hasattr(torch.ops.seqc, name):
-        return getattr(torch.ops.seqc, name)
+    known: Any = torch.ops.seqc
+    if hasattr(known, name):
+        return cast(Callable[..., list[Tensor]], getattr(known, name))
     schema = "(Tensor[] inputs, Tensor[] carried, SymInt time, bool keep) -> Tensor[]"
     forward = torch.library.custom_op(f"seqc::{name}", stage.forward, mutates_args=(), schema=schema)
     forward.register_fake(stage.fake)
     schema = "(Tensor[] inputs, Tensor[] starts, Tensor[] cotangents, SymInt time) -> Tensor[]"
-    backward = torch.library.custom_op(f"seqc::{name}_backward", stage.backward, mutates_args=(), schema=schema)
+    backward = torch.library.custom_op(
+        f"seqc::{name}_backward", stage.backward, mutates_args=(), schema=schema
+    )
 
     @backward.register_fake
     def shapes(inputs: Any, starts: Any, cotangents: Any, time: int) -> list[Tensor]:
@@ -197,20 +223,22 @@ def operator(stage: type[Stage], name: str) -> Callable[..., list[Tensor]]:
         ctx.save_for_backward(*inputs[0], *output[len(stage.outputs) + len(stage.carried) :])
 
     def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-        inputs, starts = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        saved = ctx.saved_tensors
+        inputs, starts = saved[: ctx.count], saved[ctx.count :]
         known = [g.contiguous() for g in grads[: len(stage.outputs) + len(stage.carried)]]
         found = backward(list(inputs), list(starts), known, ctx.time)
         return found[: ctx.count], found[ctx.count :], None, None
 
     forward.register_autograd(differentiate, setup_context=save)
-    return getattr(torch.ops.seqc, name)
+    return cast(Callable[..., list[Tensor]], getattr(known, name))
 
 
 def advance(
     operator: Callable[..., list[Tensor]], count: int, time: int, inputs: list[Tensor], carried: list[Tensor]
 ) -> list[Tensor]:
     """Results and final states of a stage; the states in between are kept only if a gradient may be asked for."""
-    keep = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *carried])
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *carried])
+    keep = wanted and not torch.compiler.is_exporting()
     return operator(inputs, carried, time, keep)[:count]
 
 
@@ -227,7 +255,10 @@ def each_block(function: Callable[..., Values], part: Values, still: set[str], c
     constant = {name: part[name] for name in names if name in still and name in part}
     if not moving:
         return [constant] * count
-    return [dict(zip(moving, row)) | constant for row in zip(*(part[name].unbind(1) for name in moving))]
+    return [
+        dict(zip(moving, row, strict=True)) | constant
+        for row in zip(*(part[name].unbind(1) for name in moving), strict=True)
+    ]
 
 
 def blocks_at_once(inputs: Sequence[Tensor], count: int) -> int:
@@ -255,12 +286,12 @@ def to_blocks(x: Tensor, slot: Slot, size: int) -> Tensor:
     if missing := -x.shape[1] % size:
         filling = x.new_full((), slot.padding).expand(x.shape[0], missing, *x.shape[2:])
         x = torch.cat([x, filling], 1)
-    return x.unflatten(1, (-1, size)).permute(0, 1, *after(slot, 2)).contiguous()
+    return x.reshape(x.shape[0], -1, size, *x.shape[2:]).permute(0, 1, *after(slot, 2)).contiguous()
 
 
 def from_blocks(x: Tensor, slot: Slot, time: int) -> Tensor:
     x = x.permute(0, 1, *before(slot, 2))
-    return x if len(slot.order) == len(slot.shape) else x.flatten(1, 2)[:, :time]
+    return x if len(slot.order) == len(slot.shape) else x.flatten(1, 2).narrow(1, 0, time)
 
 
 def added(stretches: list[Tensor]) -> Tensor:
