@@ -22,9 +22,10 @@ def subjects(request: Request) -> Iterator[Form]:
     """The scheduler's choice, a loop, and every parallel form that the rules allow; of a model, if there is
     time.
     """
-    modes: dict[str, str | None] = {"default": None}
+    chosen = request.chosen
+    modes: dict[str, str | None] = {f"{chosen} (default)" if chosen else "default": None}
     if not (request.fast and isinstance(request.whole, Model)):
-        modes.update({mode: mode for mode in (LOOPS[0], *request.modes)})
+        modes.update({mode: mode for mode in (LOOPS[0], *request.modes) if mode != chosen})
     for name, mode in modes.items():
         loop = mode in LOOPS
         made: Any = BACKEND.module(request.scheduled(None if loop else mode), mode if loop else None)
