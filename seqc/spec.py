@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from seqc.errors import UserError
 from seqc.ir.expr import Axes
 from seqc.ir.program import Function, Model
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.work import Meter, limited
 from seqc.source import Source, Span
 from seqc.syntax import tree
 from seqc.syntax.lexer import MAX_CHARACTERS
@@ -96,10 +97,12 @@ class Spec:
 
     def explain(self) -> str:
         """What every model, or every rule of a spec without models, was understood to mean."""
+        from seqc.explain import text
+
         handles: list[Handle] = [self.model(name) for name in self.models]
         if not handles:
             handles = [self.rule(name, **self.checked.default_sizes(name)) for name in self.rules]
-        return "\n\n".join(handle.explain() for handle in handles)
+        return "\n\n".join(text(facts) for facts in reports(handles))
 
     def _name(self, kind: type[tree.Rule] | type[tree.Block] | type[tree.Model], name: str | None) -> str:
         return self.checked.definition(kind, name).name
@@ -137,23 +140,31 @@ class Handle:
         whole = self._mapped(axes)
         return Scheduled(whole, self._plans(whole, mode), self.spec.source)
 
-    def _plans(self, whole: Recurrence | Model, mode: str | None) -> Callable[[Recurrence], Plan]:
+    def _plans(
+        self, whole: Recurrence | Model, mode: str | None, meter: Meter | None = None
+    ) -> Callable[[Recurrence], Plan]:
         """The plan of each rule: in `mode` where its class allows that; some rule has to."""
         from seqc.ir.paths import instances
-        from seqc.passes.schedule import schedule
+        from seqc.passes.schedule import MAX_WORK, schedule
 
+        meter = meter or Meter(MAX_WORK)
         plans: dict[Recurrence, Plan] = {}
         for instance in instances(whole) if mode is not None else ():
             if isinstance(instance.owner, Recurrence):
-                plans.setdefault(instance.owner, schedule(instance.owner))
+                with limited(meter):
+                    plans.setdefault(instance.owner, schedule(instance.owner))
         allowed = tuple(dict.fromkeys(m for plan in plans.values() for m in plan.modes))
         if mode is not None and mode not in allowed:
-            reason = "; ".join(dict.fromkeys(plan.classes[0].reason for plan in plans.values() if plan.classes))
+            reason = "; ".join(
+                dict.fromkeys(plan.classes[0].reason for plan in plans.values() if plan.classes)
+            )
             raise SpecError([ModeNotAllowed(self.place, mode, (*allowed, *LOOPS), reason)])
 
+        @cache
         def plan_of(rec: Recurrence) -> Plan:
             fits = rec in plans and mode in plans[rec].modes
-            return schedule(rec, mode if fits else None)
+            with limited(meter):
+                return schedule(rec, mode if fits else None)
 
         return plan_of
 
@@ -162,12 +173,11 @@ class Handle:
             raise UserError(f"`{self.name}` is no rule: only the inputs of rules take further axes")
         return self.whole
 
-    def report(self) -> dict[str, Any]:
-        """What `seqc explain --json` prints."""
+    def report(self, meter: Meter | None = None) -> dict[str, Any]:
+        """What `seqc explain --json` prints; `meter` is what is left of a limit on work."""
         from seqc.explain import report
-        from seqc.passes.schedule import schedule
 
-        return report(self.whole, schedule, self.place)
+        return report(self.whole, self._plans(self.whole, None, meter), self.place)
 
     def explain(self) -> str:
         """The derived recurrence, its class and why, its schedule, parameters, states and costs."""
@@ -204,6 +214,14 @@ class Handle:
             writer.write(program, staging, weights=weights, seed=seed, options=options)
             keep_weights(weights, self.whole, seed, staging)
             write_readme(program, target, staging, self.settings)
+
+
+def reports(handles: Sequence[Handle]) -> list[dict[str, Any]]:
+    """The reports of several, which share one limit of work."""
+    from seqc.passes.schedule import MAX_WORK
+
+    meter = Meter(MAX_WORK)
+    return [handle.report(meter) for handle in handles]
 
 
 class RuleHandle(Handle):

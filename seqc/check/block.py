@@ -68,6 +68,7 @@ class BlockElaborator(Elaborator):
     def statements(self, body: Sequence[tree.BlockStatement]) -> None:
         for statement in body:
             try:
+                self.context.budget.read(self.context.bag, statement.span)
                 self._statement(statement)
             except Failed:
                 self.failed = True

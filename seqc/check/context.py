@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from seqc.check.limits import MADE_UP, MAX_AXIS, MAX_ELEMENTS, MAX_WORK
+from seqc.check.limits import CHARACTERS, MADE_UP, MAX_AXIS, MAX_ELEMENTS, MAX_WORK
 from seqc.diagnostics import Bag, Diagnostic
 from seqc.diagnostics.axes import UnknownAxis
 from seqc.diagnostics.names import NameTaken
@@ -32,6 +32,10 @@ class Budget:
     """How much work one run may still do, shared by everything that it elaborates."""
 
     left: int = MAX_WORK
+
+    def read(self, bag: Bag, span: Span) -> None:
+        """Looking through a stretch of text, which may have parts that nothing else counts."""
+        self.spend(bag, span, 1 + (span.end - span.start) // CHARACTERS)
 
     def spend(self, bag: Bag, span: Span, amount: int = 1) -> None:
         if self.left >= 0 > self.left - amount:

@@ -10,7 +10,8 @@ MAX_STEPS = 16  # steps of a learner at one token
 MAX_USES = 16  # files that use one another, one inside the other
 MAX_FILES = 64
 MAX_CALLS = 32  # blocks that call one another, one inside the other
-MAX_WORK = 60_000  # expressions looked at in one run
+MAX_WORK = 30_000  # expressions looked at in one run
+CHARACTERS = 64  # of text that count as one expression where it is only looked through
 
 # Frames of Python: blocks call blocks from inside expressions, each as deep as its limit allows.
 MAX_FRAMES = 16_000

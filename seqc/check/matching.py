@@ -288,6 +288,9 @@ class Caller:
         unsure = {axis for axis in declared if matching.axes[axis] in context.made_up}
         unsure |= {name for name, node in matching.given.items() if context.unsure(node)}
         given = Given(matching.settings, lengths, frozenset(unsure))
+        settings = definition.node.settings
+        if settings:
+            context.budget.read(context.bag, settings[0].span.to(settings[-1].span))
         known, made_up = fix_settings(context.bag, definition, given, matching.node.span)
         outer = {
             theirs: self._length(ours, matching.node.span)

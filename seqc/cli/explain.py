@@ -50,9 +50,10 @@ def command(
         _explain_code(what)
         return
     from seqc.explain import text
+    from seqc.spec import reports
 
     handles = everything(find_spec(what), name, parse_settings(settings))
-    facts = [handle.report() for handle in handles]
+    facts = reports(handles)
     if json:
         print_json(facts[0] if len(facts) == 1 else facts)
     else:

@@ -97,3 +97,24 @@ class NameTooLong(Diagnostic):
     @property
     def message(self) -> str:
         return f"this name has {self.length} characters; the limit is {self.limit}"
+
+
+@dataclass(frozen=True)
+class RuleTooLarge(Diagnostic):
+    """Rules whose parallel forms take more work to find than the limit: very many states, or objectives and updates
+    that are long products of sums. The step form has no such limit.
+    """
+
+    code = "E0805"
+    title = "rule too large to schedule"
+
+    name: str
+    limit: int
+
+    @property
+    def message(self) -> str:
+        return f"the parallel forms up to that of the rule `{self.name}` need more than {self.limit:,} expressions"
+
+    @property
+    def help(self) -> str:
+        return "divide it into several rules, or give it fewer states or a memory of less depth"

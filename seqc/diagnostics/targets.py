@@ -48,3 +48,24 @@ class ModeNotAllowed(Diagnostic):
     @property
     def notes(self) -> tuple[str, ...]:
         return (self.reason, f"its modes are {listing(self.allowed)}")
+
+
+@dataclass(frozen=True)
+class NoParallelForm(Diagnostic):
+    """A rule that can only be run a token at a time, because no form of the scheduler covers it. Its modes are
+    `step` and `reference`.
+    """
+
+    code = "E0903"
+    title = "no parallel form"
+
+    name: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return f"there is no parallel form of the rule `{self.name}`"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self.reason, "its modes are `step` and `reference`")

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
+from seqc.ir.work import spend
+
 Axes = tuple[str, ...]
 
 
@@ -50,6 +52,7 @@ class _Interned(type):
     """Makes `Node(...)` return the one object that stands for that node."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        spend()
         node = super().__call__(*args, **kwargs)
         key = (cls, *(_key(getattr(node, name)) for name in _own_fields(cls)))
         return _table.setdefault(key, node)
@@ -474,6 +477,7 @@ def walk(roots: Iterable[Expr], known: Container[Expr] = ()) -> Iterator[Expr]:
                 continue
             stack.append((node, True))
             stack.extend((child, False) for child in reversed(children(node)) if child not in seen)
+    spend(len(seen))
 
 
 def rewrite(roots: Iterable[Expr], rule: Callable[[Expr], Expr | None]) -> tuple[Expr, ...]:
@@ -503,6 +507,7 @@ def substitute(roots: Iterable[Expr], mapping: Mapping[Expr, Expr]) -> tuple[Exp
                 continue
             stack.append((node, True))
             stack.extend((child, False) for child in reversed(children(node)) if child not in done)
+    spend(len(done))
     return tuple(done[root] for root in roots)
 
 

@@ -8,7 +8,6 @@ Expanding, factoring, inlining a `let` and reordering therefore never change wha
 from __future__ import annotations
 
 import hashlib
-import weakref
 from collections.abc import Iterable, Mapping
 from functools import cache
 from functools import reduce as fold_left
@@ -29,6 +28,7 @@ from seqc.ir.expr import (
     walk,
     with_children,
 )
+from seqc.ir.work import spend
 
 Monomial = tuple[tuple[Expr, int], ...]
 Poly = dict[Monomial, float]
@@ -36,20 +36,24 @@ Poly = dict[Monomial, float]
 MAX_MONOMIALS = 256
 MAX_REMEMBERED = 100_000
 
-_digests: weakref.WeakKeyDictionary[Expr, str] = weakref.WeakKeyDictionary()
+_digests: dict[Expr, str] = {}
 
 
 def digest(root: Expr) -> str:
     """A short text that depends on the structure of an expression alone, to put things in a fixed order."""
-    if root not in _digests:
-        for node in walk([root]):
+    found = _digests.get(root)
+    if found is None:
+        if len(_digests) > MAX_REMEMBERED:
+            _digests.clear()
+        for node in walk([root], _digests):
             if node not in _digests:
                 facts = [type(node).__name__]
                 for name in _own_fields(type(node)):
                     value = getattr(node, name)
                     facts.append(_digests[value] if isinstance(value, Expr) else _describe(value))
                 _digests[node] = hashlib.blake2s("|".join(facts).encode(), digest_size=12).hexdigest()
-    return _digests[root]
+        found = _digests[root]
+    return found
 
 
 def _describe(value: object) -> str:
@@ -169,12 +173,16 @@ def _poly(node: Expr, done: dict[Expr, Poly]) -> Poly:
 def add(x: Poly, y: Poly) -> Poly:
     result = dict(x)
     for monomial, c in y.items():
-        value = result.get(monomial, 0.0) + c
-        if value:
-            result[monomial] = value
-        else:
-            del result[monomial]
+        _accumulate(result, monomial, c)
     return result
+
+
+def _accumulate(result: Poly, monomial: Monomial, c: float) -> None:
+    value = result.get(monomial, 0.0) + c
+    if value:
+        result[monomial] = value
+    else:
+        result.pop(monomial, None)
 
 
 def scale(x: Poly, factor: float) -> Poly:
@@ -187,7 +195,8 @@ def multiply(x: Poly, y: Poly) -> Poly:
     result: Poly = {}
     for a, ca in x.items():
         for b, cb in y.items():
-            result = add(result, {join(a, b): ca * cb})
+            spend(len(a) + len(b))
+            _accumulate(result, join(a, b), ca * cb)
     return result
 
 

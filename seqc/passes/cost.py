@@ -72,10 +72,14 @@ class Sizes:
     fixed: Mapping[str, int]
     growing: frozenset[str] = frozenset()
 
+    def length(self, axis: str) -> int:
+        """`n~2` is an axis that the canonical form gave another name because `n` was taken."""
+        return self.fixed[axis] if axis in self.fixed else self.fixed[axis.partition("~")[0]]
+
     def volume(self, axes: Iterable[str]) -> Cost:
         """How many numbers a value over `axes` has."""
         axes = tuple(axes)
-        entries = float(prod(self.fixed[axis] for axis in axes if axis not in self.growing))
+        entries = float(prod(self.length(axis) for axis in axes if axis not in self.growing))
         return Cost(context=entries) if any(axis in self.growing for axis in axes) else Cost(fixed=entries)
 
 

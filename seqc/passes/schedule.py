@@ -5,24 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from seqc.diagnostics import Diagnostic, SpecError
+from seqc.diagnostics.limits import RuleTooLarge
+from seqc.diagnostics.targets import ModeNotAllowed, NoParallelForm
 from seqc.ir.expr import Expr, LeafKind, leaves
 from seqc.ir.plan import Plan
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.work import OutOfWork, limited, spend
 from seqc.passes.classify import classify
 from seqc.passes.forms import FORMS
 from seqc.passes.forms.held import find_held, held_stage
 from seqc.passes.forms.problem import Build, Problem
 from seqc.passes.groups import components, inlined, merge_coupled, reads_of, with_resets
 from seqc.passes.reads import Reader
+from seqc.source import Source, Span
 
 MODES = ("scan", "chunk", "loop")
 ATTENTION = "attention"  # the mode of a recurrence with growing stores
 
+MAX_WORK = 400_000  # expressions made or visited for all rules of a program
+LEAST_WORK = 200  # what any rule costs
+MAX_STATES = 128
 
-class Unschedulable(Exception):
-    """No schedule, or none of the asked mode: `why` not, and the expression to blame if it is one."""
 
-    def __init__(self, why: str, node: Expr | None = None) -> None:
+class Unschedulable(SpecError):
+    """No schedule, or none of the asked mode; `why` not is in the diagnostic."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__([diagnostic])
+
+
+class _NoForm(Exception):
+    """Why no parallel form applies, and the expression to blame."""
+
+    def __init__(self, why: str, node: Expr) -> None:
         super().__init__(why)
         self.why, self.node = why, node
 
@@ -30,11 +46,37 @@ class Unschedulable(Exception):
 def schedule(recurrence: Recurrence, mode: str | None = None) -> Plan:
     """The plan of a recurrence: the best one, or the one of a `mode` of `modes(recurrence)`.
 
-    Raises `Unschedulable` when its class does not allow the mode.
+    Raises `Unschedulable`, a `SpecError`, when its class does not allow the mode, or allows none.
     """
+    try:
+        with limited(MAX_WORK):
+            spend(LEAST_WORK)
+            return _schedule(recurrence, mode)
+    except _NoForm as error:
+        raise Unschedulable(
+            NoParallelForm(_place(recurrence, error.node), recurrence.name, error.why)
+        ) from None
+    except OutOfWork as error:
+        raise Unschedulable(RuleTooLarge(_place(recurrence), recurrence.name, error.limit)) from None
+
+
+def _place(recurrence: Recurrence, node: Expr | None = None) -> Span:
+    """Where an expression of a recurrence was written; without one, where its text begins."""
+    origins = recurrence.origins
+    if node is not None and node in origins:
+        return origins[node]
+    first = min(origins.values(), key=lambda span: span.start, default=None)
+    return Source("", recurrence.name).span(0, 0) if first is None else first
+
+
+def _schedule(recurrence: Recurrence, mode: str | None) -> Plan:
+    if len(recurrence.states) > MAX_STATES:
+        raise OutOfWork(MAX_WORK)
     classes, allowed = classify(recurrence), modes(recurrence)
     if mode is not None and mode not in allowed:
-        raise Unschedulable(f"its classes allow the modes {', '.join(allowed)} only")
+        reason = "; ".join(dict.fromkeys(c.reason for c in classes)) or "it has no state"
+        known = (*allowed, "step", "reference")
+        raise Unschedulable(ModeNotAllowed(_place(recurrence), mode, known, reason))
     held = find_held(recurrence)
     if held is not None and mode in (None, "chunk"):
         stage, adjoint, outputs = held_stage(recurrence, held)
@@ -85,7 +127,7 @@ class _Choice:
             self.updates.update(zip((s.name for s in later), exprs, strict=False))
             self.tail = exprs[len(later) :]
             if any(leaf.kind in (LeafKind.STORE, LeafKind.STORED) for leaf in leaves(updates)):
-                raise Unschedulable("a state depends on the entries of a growing store", updates[0])
+                raise _NoForm("a state depends on the entries of a growing store", updates[0])
             self._take(Problem(reader.prefix, group, updates, reader.reads, self.sizes))
 
     def _next(self, left: list[list[State]]) -> tuple[list[State], Reader, tuple[Expr, ...]]:

@@ -10,7 +10,8 @@ import pytest
 import seqc
 from seqc.diagnostics import Diagnostic, SpecError
 from seqc.diagnostics.rules import NotDifferentiableHere
-from seqc.diagnostics.targets import ModeNotAllowed, NotSupported
+from seqc.diagnostics.targets import NotSupported
+from seqc.passes.schedule import schedule
 from seqc.source import Source
 from seqc.syntax.lexer import MAX_CHARACTERS, MAX_NAME
 from tests.errors.compiled import check_in, diagnose
@@ -44,6 +45,33 @@ def no_such_item(_: Path) -> tuple[Diagnostic, ...]:
     return caught.value.diagnostics
 
 
+def refused(act: Callable[[], object]) -> tuple[Diagnostic, ...]:
+    with pytest.raises(SpecError) as caught:
+        act()
+    return caught.value.diagnostics
+
+
+def rule_too_large(_: Path) -> tuple[Diagnostic, ...]:
+    states = "".join(f"state h{i}[f] = 0\n h{i}' = 0.5 * h{i} + x\n" for i in range(200))
+    spec = seqc.loads(f"rule r(x[f]; f = 4) {{ {states} return h0' }}")
+    return refused(spec.explain)
+
+
+def mode_not_allowed(_: Path) -> tuple[Diagnostic, ...]:
+    spec = seqc.loads("rule r(x[f]; f = 4) { state h[f] = 0\n h' = tanh(h + x)\n return h' }")
+    found = refused(lambda: spec.rule().torch(mode="scan"))
+    assert refused(lambda: schedule(spec.rule().recurrence, "scan"))[0].notes == found[0].notes
+    assert "its modes are `loop`, `step` and `reference`" in found[0].notes
+    return found
+
+
+def no_parallel_form(_: Path) -> tuple[Diagnostic, ...]:
+    kept = "store K[s, n] = k\n state h[n] = 0\n h' = h + sum[s](softmax[s](sum[n](q * K')) * K')"
+    spec = seqc.loads(f"rule r(q[n], k[n]; n = 4) {{ {kept}\n return h' }}")
+    assert refused(lambda: spec.rule().torch())[0].code == "E0903"
+    return refused(spec.explain)
+
+
 def said(diagnostic: type[Diagnostic], *facts: object) -> Made:
     """One that no text gives today: a backend says it, or a later primitive without a derivative."""
     return lambda _: (diagnostic(Source("text").span(0, 4), *facts),)
@@ -58,6 +86,8 @@ MADE: dict[str, Made] = {
     "E0801": lambda _: diagnose("#" * (MAX_CHARACTERS + 1)),
     "E0802": rule("(" * 100 + "x" + ")" * 100),
     "E0804": rule("x" * (MAX_NAME + 1)),
+    "E0805": rule_too_large,
     "E0901": said(NotSupported, "onnx", "`step` of this model", "it reads the future"),
-    "E0902": said(ModeNotAllowed, "chunk", ("scan", "loop"), "its update is not affine in `h`"),
+    "E0902": mode_not_allowed,
+    "E0903": no_parallel_form,
 }
