@@ -244,6 +244,6 @@ def test_the_cost_is_linear_in_layers_that_are_alike() -> None:
     }
     """
     checked(text)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(parameters(checked(text).elaborate_model("m"))) == 48 * 9 + 3
-    assert time.perf_counter() - start < 0.3
+    assert time.process_time() - start < 0.3

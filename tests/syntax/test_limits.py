@@ -41,12 +41,12 @@ HOSTILE = {
 def test_hostile_text_is_refused_quickly(name: str) -> None:
     code, text = HOSTILE[name]
     parse_text("use std")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError) as caught:
         parse_text(text)
     assert code in caught.value.codes
     assert len(str(caught.value)) < 20_000
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 def test_what_the_limits_allow_is_parsed_and_walked() -> None:
