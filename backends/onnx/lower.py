@@ -93,6 +93,13 @@ class Lowering:
         """What has to be known before a node can be emitted."""
         if node in self.definitions:
             return (self.definitions[node],)
+        if (
+            isinstance(node, Apply)
+            and (scaled := self._scaled_sum(node)) is not None
+            and scaled.arg is not node
+        ):
+            self.definitions[node] = scaled
+            return (scaled,)
         if isinstance(node, Reduce) and node.op == "sum":
             if node not in self._factors:
                 self._factors[node] = self._factors_of(node.arg)
@@ -145,6 +152,15 @@ class Lowering:
         size = self.space.fixed(node.axis)
         assert size is not None
         return self.space.number(size)
+
+    def _scaled_sum(self, node: Apply) -> Reduce | None:
+        """A number times a sum of products as the sum with one more factor: scores are scaled by their query."""
+        if node.op != "mul" or node.dtype is DType.COMPLEX:
+            return None
+        for scale, total in (node.args, node.args[::-1]):
+            if isinstance(scale, Const) and isinstance(total, Reduce) and total.op == "sum":
+                return cast(Reduce, build.reduce("sum", total.over, build.mul(scale, total.arg)))
+        return None
 
     def _apply(self, node: Apply) -> Number:
         args = [self.env[arg] for arg in node.args]

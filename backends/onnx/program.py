@@ -15,6 +15,7 @@ from .builder import Builder
 from .conv import convolve
 from .lower import Lowering, Unsupported
 from .manifest import LoweringInfo
+from .narrow import narrow
 from .pairs import COMPLEX_PRIMITIVES, PARTS, Number, Pair, both, pack, pair, unpack
 from .stages import run_plan
 from .stores import Appending, Documents, Entries
@@ -182,6 +183,8 @@ def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lo
     if any(stage.phase is not None for stage in plan.stages):
         plan = call.planner(owner, "loop")
     special = special_stages(plan, call.native)
+    if call.whole and not special.natives and not owner.stores:
+        plan = narrow(plan)
     call.lowerings.append(describe(plan, instance.path, special.words()))
     slots = {s.name: _state_slot(owner, instance.path, s, special.layout(s)) for s in owner.states}
     before: dict[str, Number] = {}

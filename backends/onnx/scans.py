@@ -11,8 +11,9 @@ from seqc.ir.expr import Axes, DType
 
 from .control import Unsupported, any_negative, branch
 from .pairs import Number, Pair, add, both, mul, pair
-from .tensors import Space, Tensor
+from .tensors import UNIT, Space, Tensor
 
+UNROLLED, WIDE = 64, 512  # how many entries are written out one by one, and from which width on
 LOWEST_LOG = -1e30  # stands for the logarithm of 0; many of them add up without overflow, and 0 times it is 0
 
 
@@ -87,10 +88,15 @@ def spread(space: Space, x: Number, axis: str) -> Number:
 def linear_scan(
     space: Space, decay: Number, source: Number, axis: str, reverse: bool, columns: tuple[str, str] | None
 ) -> Number:
-    """`h[i] = decay[i] · h[i-1] + source[i]`, by doubling: exact at gates of zero, no logarithm and no division."""
+    """`h[i] = decay[i] · h[i-1] + source[i]`, exact at gates of zero: no logarithm and no division.
+
+    One entry after another where an entry is large, else by doubling, which reads everything many times.
+    """
     size = space.fixed(axis)
     if size is None:
         raise Unsupported("scan along a sequence of unknown length without blocks")
+    if columns is None and size <= UNROLLED and space.guess({*decay.axes, *source.axes} - {axis}) >= WIDE:
+        return _unrolled(space, decay, spread(space, source, axis), axis, reverse, size)
     result, reach = spread(space, source, axis), 1
     while reach < size:
         by = -reach if reverse else reach
@@ -100,6 +106,33 @@ def linear_scan(
             decay = _compose(space, decay, earlier, columns)
         reach *= 2
     return result
+
+
+def _unrolled(space: Space, decay: Number, source: Number, axis: str, reverse: bool, size: int) -> Number:
+    decays, sources = (_entries(space, x, axis, size) for x in (decay, source))
+    order = range(size - 1, -1, -1) if reverse else range(size)
+    results: dict[int, Number] = {}
+    state: Number | None = None
+    for i in order:
+        state = sources[i] if state is None else add(space, mul(space, decays[i], state), sources[i])
+        results[i] = state
+    found = [results[i] for i in range(size)]
+    if not any(isinstance(x, Pair) for x in found):
+        return space.gather([x for x in found if isinstance(x, Tensor)], axis)
+    pairs = [pair(space, x) for x in found]
+    return Pair(space.gather([z.re for z in pairs], axis), space.gather([z.im for z in pairs], axis))
+
+
+def _entries(space: Space, x: Number, axis: str, size: int) -> list[Number]:
+    """The entries along an axis, each without it."""
+    if isinstance(x, Pair):
+        parts = zip(_entries(space, x.re, axis, size), _entries(space, x.im, axis, size), strict=True)
+        return [Pair(re, im) for re, im in parts if isinstance(re, Tensor) and isinstance(im, Tensor)]
+    if axis not in x.axes:
+        return [x] * size
+    first = space.transpose(x, (axis, *(a for a in x.axes if a != axis)))
+    pieces = space.builder.ops("Split", first.value, count=size, axis=0, num_outputs=size)
+    return [Tensor(piece, (UNIT, *first.axes[1:]), x.kind) for piece in pieces]
 
 
 def _advance(space: Space, decay: Number, state: Number, columns: tuple[str, str] | None) -> Number:

@@ -55,6 +55,8 @@ def run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict[
         token.space.dynamic[TIME] if stage.block == 1 else _block_count(space, stage.block)
     )
     space.outer = _outer_axes(stage)
+    # The longest axis stands last: a node that repeats something along a short last axis is slow.
+    space.last = tuple(sorted(stage.carried[0].axes, key=lambda a: space.guess((a,))))
     blocks = Lowering(space, {})
     for item in stage.inputs:
         value = token.value(item.value)

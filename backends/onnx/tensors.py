@@ -16,7 +16,8 @@ from seqc.ir.plan import BETWEEN, OTHER, TOKEN
 from .builder import Builder
 
 BATCH, TIME, BLOCKS = "%batch", "%time", "%blocks"
-_RANKS = {BLOCKS: 0, BATCH: 1, TIME: 2, TOKEN: 4, BETWEEN: 5, OTHER: 6}
+UNIT = "%unit"  # an axis of length 1 in the place of one that was split
+_RANKS = {UNIT: -1, BLOCKS: 0, BATCH: 1, TIME: 2, TOKEN: 4, BETWEEN: 5, OTHER: 6}
 _OUTER, _PLAIN = 3, 7
 _GUESSES = {BATCH: 1, TIME: 256, BLOCKS: 8, TOKEN: 64, OTHER: 64, BETWEEN: 64}
 STORED = {DType.REAL: "float32", DType.INT: "int64", DType.BOOL: "bool"}
@@ -39,21 +40,27 @@ class Space:
 
     def __init__(self, builder: Builder, sizes: Mapping[str, int], dynamic: Mapping[str, ir.Value]) -> None:
         self.builder = builder
-        self.sizes = dict(sizes)
+        self.sizes = {**sizes, UNIT: 1}
         self.dynamic = dict(dynamic)
         self.outer: frozenset[str] = frozenset()
+        self.last: Axes = ()
 
     def inside(self, builder: Builder) -> Space:
         space = Space(builder, self.sizes, self.dynamic)
-        space.outer = self.outer
+        space.outer, space.last = self.outer, self.last
         return space
 
     # --- the order of axes ------------------------------------------------------------------------------------
 
     def ordered(self, axes: Iterable[str]) -> Axes:
-        """Blocks, batch, time, the axes in `outer` (batched over in matrix products), tokens, the rest as given."""
+        """Blocks, batch, time, the axes in `outer` (batched over in matrix products), tokens, the rest as given.
+
+        The axes of `last` stand behind all others, in that order.
+        """
 
         def rank(axis: str) -> int:
+            if axis in self.last and axis not in self.outer:
+                return _PLAIN + 1 + self.last.index(axis)
             return _RANKS.get(axis, _OUTER if axis in self.outer else _PLAIN)
 
         return tuple(sorted(dict.fromkeys(axes), key=rank))
@@ -239,6 +246,17 @@ class Space:
         shape = self.builder.op("Concat", *parts, axis=0, name="shape")
         return Tensor(self.builder.op("Expand", aligned, shape), order, tensor.kind)
 
+    def gather(self, tensors: Sequence[Tensor], axis: str) -> Tensor:
+        """Entries with the leading axis `UNIT` one after another along `axis`, in the usual order of axes."""
+        order = self.merge(tensors)
+        order = (UNIT, *(a for a in order if a != UNIT))
+        values = [
+            self._grow(t, order, UNIT).value if set(t.axes) != set(order) else self.transpose(t, order).value
+            for t in tensors
+        ]
+        whole = Tensor(self.builder.op("Concat", *values, axis=0), (axis, *order[1:]), tensors[0].kind)
+        return self.transpose(whole, self.ordered(whole.axes))
+
     def stack(self, tensors: Sequence[Tensor], axis: str) -> Tensor:
         """Tensors side by side along a new last axis."""
         axes = self.merge(tensors)
@@ -290,6 +308,7 @@ class Space:
         parts, left = list(factors), list(dict.fromkeys(over))
         outside = [t for t in parts if not set(t.axes) & set(left)]
         parts = [t for t in parts if set(t.axes) & set(left)]
+        outside = self._absorb(parts, outside, left)
         while left or len(parts) > 1:
             for axis in list(left):
                 owners = [t for t in parts if axis in t.axes]
@@ -306,6 +325,19 @@ class Space:
         for factor in sorted(outside, key=lambda t: len(t.axes)):
             parts[0] = self.mul(parts[0], factor)
         return parts[0]
+
+    def _absorb(self, parts: list[Tensor], outside: list[Tensor], over: Sequence[str]) -> list[Tensor]:
+        """Multiply what is not summed over into a factor that is smaller than the result; returns the others."""
+        result = self.guess({a for t in (*parts, *outside) for a in t.axes if a not in over})
+        left: list[Tensor] = []
+        for factor in outside:
+            hosts = [t for t in parts if set(factor.axes) <= set(t.axes) and t.kind is DType.REAL]
+            host = min(hosts, key=lambda t: self.guess(t.axes), default=None)
+            if host is None or self.guess(host.axes) >= result:
+                left.append(factor)
+            else:
+                parts[parts.index(host)] = self.mul(host, factor)
+        return left
 
     def _cheapest(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The pair with the smallest product; of equal ones a pair where the larger factor does not grow, and of
