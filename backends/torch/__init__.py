@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.timing import reads_future
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ class TorchBackend:
 
     def module(self, program: Scheduled, mode: str | None = None, seed: int = 0) -> torch.nn.Module:
         """A module, made of exactly the text that `write` writes; `mode` may be "reference" or "step"."""
-        from .diagnose import diagnosed
+        from .diagnose import diagnosed, refusal
         from .write import origin_of
 
         with diagnosed(program):
@@ -118,7 +119,10 @@ class TorchBackend:
 
                 if open_axes(program.whole):
                     return Opened(program.whole, lambda rule: _loaded(rule, plans, seed, origin))
-            return _loaded(program.whole, plans, seed, origin)
+            made = _loaded(program.whole, plans, seed, origin)
+        if isinstance(program.whole, Model) and reads_future(program.whole):
+            object.__setattr__(made, "step", refusal(program, "a step of a model that reads the future"))
+        return made
 
 
 BACKEND = TorchBackend()

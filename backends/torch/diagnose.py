@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from seqc.backend import Scheduled
 from seqc.diagnostics import SpecError
 from seqc.diagnostics.targets import NotSupported
-from seqc.passes.schedule import schedule
 from seqc.source import Source
 
 
@@ -27,4 +26,16 @@ def diagnosed(program: Scheduled) -> Generator[None]:
         raise SpecError([NotSupported(source.span(0, 0), "torch", str(error), reason)]) from error
 
 
-__all__ = ["Unsupported", "diagnosed", "schedule"]
+def refusal(program: Scheduled, what: str) -> Callable[..., None]:
+    """A function that says, when called, that there is no such thing for this program."""
+    source = program.source or Source("", program.name)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise SpecError(
+            [NotSupported(source.span(0, 0), "torch", what, "an output may depend on every token")]
+        )
+
+    return refuse
+
+
+__all__ = ["Unsupported", "diagnosed", "refusal"]

@@ -33,7 +33,7 @@ from seqc.ir.expr import (
 from seqc.ir.plan import Plan
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Recurrence
-from seqc.ir.timing import varying_outputs
+from seqc.ir.timing import reads_future, varying_outputs
 
 from .expressions import Scope, Value, all_axes, merged_order, operands, sign
 from .initial import print_constructor
@@ -119,8 +119,9 @@ class _FunctionPrinter:
         if where := place(self.function.origins):
             lines.append(f"# {where}")
         lines += [f"class {name}({base}):", f'    """{self._signature()}"""']
-        if self.model is not None and not varying_outputs(self.function)[0]:
-            lines += ["", "    pooled = True"]
+        if self.model is not None and reads_future(self.model):
+            pooled = not varying_outputs(self.function)[0]
+            lines += ["", "    reads_future = True", *["    pooled = True"] * pooled]
         own = [p for p in self.function.parameters if p.name not in self.given]
         if own or self.places:
             lines += print_constructor(own, self.function.sizes, self.places)

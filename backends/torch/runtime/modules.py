@@ -229,7 +229,8 @@ class Network(Block):
     """
 
     checkpoint = False
-    pooled: ClassVar[bool] = False
+    pooled: ClassVar[bool] = False  # one output a sequence
+    reads_future: ClassVar[bool] = False  # then there is no step, and no state to go on from
     like: Tensor
 
     def __init__(self, seed: int | torch.Generator = 0) -> None:
@@ -240,6 +241,8 @@ class Network(Block):
         raise NotImplementedError
 
     def run(self, batch: int, time: int, state: States | None, reset: Tensor | None, single: bool) -> Run:
+        if self.reads_future and (single or state):
+            raise RuntimeError(f"{type(self).__name__} reads the future: it has no step and takes no state")
         dtype = torch.float64 if self.like.dtype == torch.float64 else torch.float32
         clock = torch.zeros(batch, time, dtype=dtype, device=self.like.device)
         return Run(clock, state, reset, single, self.checkpoint)

@@ -28,7 +28,15 @@ def rule(
     stores: tuple[Store, ...] = (),
 ) -> Recurrence:
     return Recurrence(
-        name, inputs, parameters, tuple(states), stores, tuple(states.values()), (output,), (axes,), dict(sizes)
+        name,
+        inputs,
+        parameters,
+        tuple(states),
+        stores,
+        tuple(states.values()),
+        (output,),
+        (axes,),
+        dict(sizes),
     )
 
 

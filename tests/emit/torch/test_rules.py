@@ -77,7 +77,9 @@ def test_gradients_agree_with_differences(make: Callable[[], Recurrence], mode: 
 
 
 @pytest.mark.parametrize(("make", "mode"), FORMS)
-def test_a_sequence_may_be_split_anywhere_and_stepped(make: Callable[[], Recurrence], mode: str | None) -> None:
+def test_a_sequence_may_be_split_anywhere_and_stepped(
+    make: Callable[[], Recurrence], mode: str | None
+) -> None:
     rec = make()
     module = backend.rule(rec, mode=mode).double()
     inputs = {name: x.detach() for name, x in inputs_of(rec, 2, 40).items()}
@@ -130,7 +132,9 @@ def test_gates_and_states_keep_single_precision_when_inputs_do_not() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         again, _ = module(**low)
     assert torch.equal(out, again)
-    double, _ = backend.rule(rules.linear_attention(), mode="reference")(**{n: x.double() for n, x in low.items()})
+    double, _ = backend.rule(rules.linear_attention(), mode="reference")(
+        **{n: x.double() for n, x in low.items()}
+    )
     assert error(out.double(), double) < 5e-3
 
 
@@ -148,4 +152,6 @@ def test_modules_can_be_copied_and_seeded() -> None:
     module = backend.rule(rules.tanh_cell(), seed=3)
     assert torch.equal(copy.deepcopy(module).state_dict()["R"], module.state_dict()["R"])
     assert torch.equal(backend.rule(rules.tanh_cell(), seed=3).state_dict()["R"], module.state_dict()["R"])
-    assert not torch.equal(backend.rule(rules.tanh_cell(), seed=4).state_dict()["R"], module.state_dict()["R"])
+    assert not torch.equal(
+        backend.rule(rules.tanh_cell(), seed=4).state_dict()["R"], module.state_dict()["R"]
+    )
