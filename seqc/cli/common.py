@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -120,6 +121,16 @@ def print_user_error(error: UserError) -> None:
     print(f"{red}error{off}: {printable(str(error))}", file=sys.stderr)
     if error.help:
         print(f"  help: {printable(error.help)}", file=sys.stderr)
+
+
+@contextmanager
+def progress(text: str) -> Generator[Callable[[str], None]]:
+    """A line on the terminal that says what is being done, for as long as it is; nothing where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with console(sys.stderr).status(text) as status:
+        yield status.update
 
 
 def plural(number: int, word: str) -> str:

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from seqc.cli.common import Json, Name, Settings, Spec, chosen, find_spec, parse_settings, print_json
+from seqc.cli.common import (
+    Json,
+    Name,
+    Settings,
+    Spec,
+    chosen,
+    find_spec,
+    parse_settings,
+    print_json,
+    progress,
+)
 
 
 def complete_target(incomplete: str) -> list[str]:
@@ -48,7 +58,8 @@ def command(
     handle = chosen(find_spec(spec), name, parse_settings(settings))
     options = {} if profile is None else {"profile": profile}
     tensors = None if weights is None else read_weights(weights, handle.whole)
-    handle.write(target, out, weights=tensors, seed=seed, **options)
+    with progress(f"compiling {handle.name} for {target}"):
+        handle.write(target, out, weights=tensors, seed=seed, **options)
     written = [{"file": path.name, "bytes": path.stat().st_size} for path in sorted(out.iterdir())]
     if json:
         print_json({"folder": str(out), "target": target, "files": written})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +16,7 @@ from seqc.cli.common import (
     find_spec,
     parse_settings,
     print_diagnostics,
+    progress,
 )
 from seqc.output import write_file
 
@@ -83,17 +81,7 @@ def _examined(
     tensors = None
     if weights is not None:
         tensors = read_weights(weights, chosen(path, names[0] if names else None, settings).whole)
-    with _progress() as show:
+    with progress("reading the spec") as show:
         return conform(
             spec, targets, names, fast=fast, weights=tensors, only=checks, progress=show, settings=settings
         )
-
-
-@contextmanager
-def _progress() -> Generator[Callable[[str], None]]:
-    """A line on the terminal that says what is being examined; nothing where there is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with console(sys.stderr).status("reading the spec") as status:
-        yield status.update

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqc.cli.common import Json, Name, Settings, Spec, chosen, console, find_spec, parse_settings, print_json
+from seqc.cli.common import (
+    Json,
+    Name,
+    Settings,
+    Spec,
+    chosen,
+    console,
+    find_spec,
+    parse_settings,
+    print_json,
+    progress,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +54,8 @@ def command(
       seqc trace griffin --prompt "def f(x):" --json
     """
     whole = chosen(find_spec(spec), name, parse_settings(settings), made_up=True).whole
-    found = _run(whole, length, at, prompt, seed)
+    with progress(f"running {whole.name} token by token"):
+        found = _run(whole, length, at, prompt, seed)
     if json:
         print_json(_data(found))
     else:
