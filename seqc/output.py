@@ -27,7 +27,7 @@ def new_folder(target: Path) -> Generator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise UserError(f"cannot write `{target}`: {error.strerror}") from error
+        raise UserError(f"cannot write `{str(target)[:200]}`: {error.strerror}") from error
     try:
         yield staging
         staging.chmod(0o755)
@@ -60,17 +60,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"`{folder}` has no {MANIFEST}", "write such a folder with `seqc compile SPEC -o DIR`"
         ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read `{folder / MANIFEST}`: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read `{folder / MANIFEST}`: {error.strerror}") from error
+    except ValueError:
+        raise UserError(f"`{folder / MANIFEST}` is not JSON") from None
     if not isinstance(manifest, dict) or not str(manifest.get("generator", "")).startswith("seqc "):
         raise UserError(f"`{folder / MANIFEST}` was not written by seqc")
     return dict(manifest)
 
 
 def _refuse_foreign(target: Path) -> None:
-    if not target.exists():
+    # Unlike those of `Path`, these say no to a name that no file can have: making it then says what is wrong.
+    if not os.path.exists(target):
         return
-    if not target.is_dir():
+    if not os.path.isdir(target):
         raise UserError(f"`{target}` is a file, not a folder")
     if any(target.iterdir()):
         try:

@@ -50,15 +50,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for another progr
 def find_spec(text: str) -> Path:
     """The file that `text` names: a path, or a spec that comes with seqc."""
     path = Path(text)
-    if path.is_file():
+    # Unlike those of `Path`, these say no to a name that no file can have.
+    if os.path.isfile(path):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"`{text}` is a folder, not a .seq file")
     known = {spec.stem: spec for spec in bundled.specs()}
     if text in known:
         return known[text]
     near = ", ".join(f"`{name}`" for name in by_nearness(path.stem, known)[:5])
-    raise UserError(f"there is no file `{text}`", f"specs that come with seqc: {near}, … (`seqc list`)")
+    shown = text if len(text) <= 200 else f"{text[:200]}…"
+    raise UserError(f"there is no file `{shown}`", f"specs that come with seqc: {near}, … (`seqc list`)")
 
 
 def parse_settings(given: Iterable[str] | None) -> dict[str, float]:

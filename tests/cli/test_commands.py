@@ -105,6 +105,17 @@ def test_fmt_rewrites_in_place(seqc: Seqc, keep: Path) -> None:
     assert keep.read_text() == KEEP
 
 
+@pytest.mark.parametrize("command", ["check", "explain", "trace", "fmt", "conform", "run"])
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "", ".", "\udcff", "nowhere/a.seq", "-"])
+def test_strange_names_are_the_users_mistake(seqc: Seqc, command: str, name: str) -> None:
+    if (command, name) == ("fmt", "-"):
+        return
+    more = ("--prompt", "x") if command == "run" else ()
+    done = seqc(command, name, *more)
+    assert done.code in (1, 2), done.err
+    assert len(done.err) < 6000
+
+
 # --- explain, trace ------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +207,8 @@ def test_both_targets_continue_alike(seqc: Seqc) -> None:
         ("--set", "nothing=1"),
         ("--target", "onnx", "--profile", "slow"),
         ("--weights", "missing.safetensors"),
+        ("--weights", "x" * 5000),
+        ("--out", "x" * 5000),
     ],
 )
 def test_nothing_is_written_on_error(seqc: Seqc, wrong: tuple[str, ...]) -> None:
