@@ -134,4 +134,5 @@ def everything(module: Any, inputs: Mapping[str, Tensor], **given: Any) -> list[
 
 def error(found: Tensor, wanted: Tensor) -> float:
     """The relative 2-norm of the difference."""
+    found, wanted = found.detach(), wanted.detach()
     return float((found - wanted).norm() / wanted.norm().clamp(min=1e-12))

@@ -144,7 +144,8 @@ def test_a_copy_is_independent_and_half_precision_keeps_states_single() -> None:
     net, x = module(dtype=torch.float32), tokens(2, 30)
     out, _ = net(x)
     low, state = copy.deepcopy(net).bfloat16()(x)
-    assert low.dtype == torch.bfloat16 and (low.float() - out).norm() < 0.05 * out.norm()
+    assert low.dtype == torch.bfloat16
+    assert (low.float() - out).norm() < 0.05 * out.norm()
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
     with torch.autocast("cpu", torch.bfloat16):
         mixed, state = net(x)
@@ -171,7 +172,7 @@ def test_an_exported_program_runs_at_every_length_and_batch() -> None:
 @pytest.mark.slow
 def test_a_compiled_model_has_one_graph_and_the_same_gradients() -> None:
     net = module(dtype=torch.float32)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = torch.compile(net, fullgraph=True, dynamic=True, backend="aot_eager")
     for length in (33, 5):
         x = tokens(2, length)
@@ -186,6 +187,7 @@ def test_a_model_that_reads_the_future_has_no_step() -> None:
     text = "model m(x[c]; c = 3, d = 4) { let y[d] = linear(x)\n return regression(y) -> [outputs] }"
     net = module(text)
     out, state = net(torch.randn(2, 5, 3, dtype=torch.float64))
-    assert out.shape == (2, 1) and state == {}
+    assert out.shape == (2, 1)
+    assert state == {}
     with pytest.raises((SpecError, RuntimeError)):
         net.step(torch.randn(2, 3, dtype=torch.float64), {})

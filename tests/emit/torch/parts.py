@@ -1,0 +1,32 @@
+"""What the tests need of the backend.
+
+It stands at the root of a checkout and is imported as part of `seqc`, which type checkers cannot know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import backends.torch as backend  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.torch import BACKEND, emit_model, emit_rule  # noqa: TID251
+    from backends.torch.names import TAKEN, Names, class_name, identifier, path_text  # noqa: TID251
+    from backends.torch.primitives import SPELLINGS  # noqa: TID251
+else:
+    import seqc.backends.torch as backend
+    from seqc.backends.torch import BACKEND, emit_model, emit_rule
+    from seqc.backends.torch.names import TAKEN, Names, class_name, identifier, path_text
+    from seqc.backends.torch.primitives import SPELLINGS
+
+__all__ = [
+    "BACKEND",
+    "SPELLINGS",
+    "TAKEN",
+    "Names",
+    "backend",
+    "class_name",
+    "emit_model",
+    "emit_rule",
+    "identifier",
+    "path_text",
+]
