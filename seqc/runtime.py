@@ -32,12 +32,22 @@ class Runner(Protocol):
 
 def continued(runner: Runner, prompt: bytes, length: int) -> Iterator[int]:
     """The bytes that follow a prompt, greedily; of equal logits the lowest byte wins."""
+    _check_bytes(runner, prompt)
     logits, state = runner.prefill(np.frombuffer(prompt, np.uint8).astype(np.int64)[None])
     for produced in range(length):
         token = int(logits[0].argmax())
         yield token
         if produced + 1 < length:
             logits, state = runner.step(np.array([token]), state)
+
+
+def _check_bytes(runner: Runner, prompt: bytes) -> None:
+    """Refuse a model whose tokens are not bytes, and a prompt with bytes that the model does not know."""
+    vocabulary = runner.prefill(np.zeros((1, 1), np.int64))[0].shape[-1]
+    if vocabulary > 256:
+        raise UserError(f"this is no model of bytes: it has {vocabulary:,} tokens")
+    if max(prompt) >= vocabulary:
+        raise UserError(f"the model has {vocabulary} tokens, and the prompt has the byte {max(prompt)}")
 
 
 def throughput(runner: Runner, prompt: int = 512, steps: int = 64, repeats: int = 3) -> tuple[float, float]:
@@ -62,11 +72,24 @@ def load_runner(folder: Path, threads: int | None = None) -> Runner:
     manifest = read_manifest(folder)
     if manifest.get("kind") != "tokens":
         raise UserError(f"`{folder}` does not hold a model of tokens")
-    if "prefill" in manifest:
-        return OnnxRunner(folder, manifest, threads)
-    if "module" in manifest:
-        return TorchRunner(folder, manifest, threads)
+    makers: dict[str, type[OnnxRunner] | type[TorchRunner]] = {"prefill": OnnxRunner, "module": TorchRunner}
+    for key, make in makers.items():
+        if key in manifest:
+            return _made(make, folder, manifest, threads)
     raise UserError(f"seqc cannot run what is in `{folder}`", "compile it for torch or onnx")
+
+
+def _made(
+    make: type[OnnxRunner] | type[TorchRunner], folder: Path, manifest: Mapping[str, Any], threads: int | None
+) -> Runner:
+    from safetensors import SafetensorError
+
+    try:
+        return make(folder, manifest, threads)
+    except (OSError, SafetensorError, LookupError, TypeError, RuntimeError) as error:
+        # RuntimeError: PyTorch, of weights that do not fit the module.
+        words = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"`{folder}` is damaged ({words})", "compile the spec again") from error
 
 
 class OnnxRunner:

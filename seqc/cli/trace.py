@@ -87,7 +87,7 @@ def _inputs(whole: Recurrence | Model, length: int, prompt: str | None, seed: in
         if whole.kind == "tokens":
             vocabulary = int(whole.settings.get("vocab", 2))
             if prompt is not None:
-                return {leaf.name: torch.tensor([list(os.fsencode(prompt))])}
+                return {leaf.name: torch.tensor([_bytes(prompt, vocabulary)])}
             return {leaf.name: torch.randint(vocabulary, (1, length), generator=generator)}
         leaves: tuple[Leaf, ...] = (leaf,)
     else:
@@ -98,6 +98,13 @@ def _inputs(whole: Recurrence | Model, length: int, prompt: str | None, seed: in
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         made[leaf.name] = noise if leaf.axes else noise.sigmoid()
     return made
+
+
+def _bytes(prompt: str, vocabulary: int) -> list[int]:
+    found = list(os.fsencode(prompt))
+    if not found or max(found) >= vocabulary:
+        raise typer.BadParameter(f"the bytes of the prompt must be below {vocabulary}", param_hint="--prompt")
+    return found
 
 
 def _data(found: Trace) -> dict[str, Any]:

@@ -217,6 +217,15 @@ def test_nothing_is_written_on_error(seqc: Seqc, wrong: tuple[str, ...]) -> None
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("vocabulary", [8, 300])
+def test_run_wants_a_model_of_bytes(seqc: Seqc, vocabulary: int) -> None:
+    more = ("--set", f"vocab={vocabulary}")
+    assert seqc("compile", "griffin", "-t", "onnx", "-o", "built", *SMALL, *more).code == 0
+    done = seqc("run", "built", "--prompt", "x")
+    assert done.code == 1
+    assert f"{vocabulary} tokens" in done.err
+
+
 def test_weights_must_fit(seqc: Seqc) -> None:
     assert seqc("compile", "griffin", "-t", "onnx", "-o", "one", *SMALL).code == 0
     assert (Path("one") / "weights.safetensors").is_file()
@@ -235,6 +244,24 @@ def test_weights_must_fit(seqc: Seqc) -> None:
 def test_run_wants_a_compiled_folder(seqc: Seqc, keep: Path) -> None:
     assert seqc("run", ".", "--prompt", "x").code == 1
     assert seqc("run", "nowhere", "--prompt", "x").code == 1
+
+
+@pytest.mark.parametrize("target", ["torch", "onnx"])
+def test_a_damaged_folder_is_no_traceback(seqc: Seqc, target: str) -> None:
+    assert seqc("compile", "griffin", "--target", target, "-o", "built", *SMALL).code == 0
+    manifest = json.loads(Path("built/manifest.json").read_text())
+    victims = [path for path in Path("built").iterdir() if path.suffix in {".onnx", ".py"}]
+    if target == "torch":
+        victims.append(Path("built/weights.safetensors"))
+    for victim in victims:
+        whole = victim.read_bytes()
+        victim.unlink()
+        assert seqc("run", "built", "--prompt", "x").code == 1
+        victim.write_bytes(whole)
+    for key in ("module", "class") if target == "torch" else ("inputs", "outputs", "states"):
+        Path("built/manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != key}))
+        done = seqc("run", "built", "--prompt", "x")
+        assert (done.code, "Traceback" in done.err) == (1, False), done.err
 
 
 # --- conform -------------------------------------------------------------------------------------------------------
