@@ -168,7 +168,8 @@ class Builder:
         return tuple(outputs)
 
     def graph(self, name: str, outputs: Sequence[ir.Value], opsets: dict[str, int]) -> ir.Graph:
-        """What was built."""
+        """What was built, without what the outputs do not need."""
+        self.nodes = needed_nodes(self.nodes, outputs)
         return ir.Graph(
             self.inputs,
             outputs,
@@ -177,6 +178,30 @@ class Builder:
             opset_imports=opsets,
             name=safe_name(name),
         )
+
+
+def needed_nodes(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Node]:
+    """The nodes that some output follows from, in their order."""
+    wanted, found = set(outputs), list[ir.Node]()
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            found.append(node)
+            wanted.update(used_by(node))
+    return found[::-1]
+
+
+def used_by(node: ir.Node) -> set[ir.Value]:
+    """What a node takes, in the bodies of a control-flow node too."""
+    used: set[ir.Value] = set()
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        used.update(value for value in current.inputs if value is not None)
+        for attribute in current.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                stack.extend(attribute.as_graph())
+                used.update(attribute.as_graph().outputs)
+    return used
 
 
 def _attribute(name: str, value: Any) -> ir.Attr:

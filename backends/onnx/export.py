@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +15,7 @@ from seqc.ir.program import Function
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import varying_outputs
 
-from .builder import DTYPES, Array, Builder
+from .builder import DTYPES, Array, Builder, needed_nodes, used_by
 from .fold import fold
 from .manifest import LoweringInfo, TensorInfo, WeightInfo
 from .pairs import PARTS, Number, Pair, both, pack, pair, unpack
@@ -203,6 +202,7 @@ class Emitter:
 
     def _finish(self, outputs: list[ir.Value]) -> tuple[dict[str, WeightInfo], ir.Model]:
         opsets = PROFILES[self.profile]
+        self.builder.nodes = needed_nodes(self.builder.nodes, outputs)
         moved = fold(self.builder, outputs, IR_VERSION, PROFILES["portable"])
         weights = self._tidy(moved, outputs)
         graph = self.builder.graph(self.subject.name, outputs, opsets)
@@ -213,7 +213,7 @@ class Emitter:
     ) -> dict[str, WeightInfo]:
         """Drop initializers that nothing uses; a weight that is only used transposed is stored under its own name."""
         b = self.builder
-        used = {v for node in _all_nodes(b.nodes) for v in node.inputs if v is not None} | set(outputs)
+        used = set(outputs).union(*(used_by(node) for node in b.nodes))
         inputs = set(b.inputs)
         kept = {n: v for n, v in b.initializers.items() if v in used or v in inputs}
         table = parameter_table(self.subject.owner)
@@ -232,21 +232,3 @@ class Emitter:
                 value.const_value.name = origin
             b.initializers[str(value.name)] = value
         return weights
-
-
-def _all_nodes(nodes: Sequence[ir.Node]) -> list[ir.Node]:
-    """Nodes, those of the bodies of control-flow nodes included."""
-    found: list[ir.Node] = []
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        found.append(node)
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                stack.extend(attribute.as_graph())
-                found.append(ir.Node("", "Outputs", list(attribute.as_graph().outputs)))
-    return found
-
-
-def size_of(shape: Sequence[int]) -> int:
-    return math.prod(shape)

@@ -63,15 +63,21 @@ class _Recorder(_Choice):
         _Choice._take(self, problem)
 
 
+def problems(recurrence: Recurrence) -> list[Problem]:
+    """The groups of states as the scheduler sees them."""
+    ready = with_resets(recurrence)
+    updates = ready.updates_by_name
+    tail = (*ready.outputs, *(store.value for store in ready.stores))
+    recorder = _Recorder(None, recurrence.sizes, dict(updates), tail)
+    recorder.run(merge_coupled(components(ready.states, updates), updates))
+    return recorder.problems
+
+
 def find_native(recurrence: Recurrence) -> dict[str, Native]:
     """The groups that the operator computes, by the name of their stage."""
     if recurrence.stores or not recurrence.states:
         return {}
-    ready = with_resets(recurrence)
-    updates = ready.updates_by_name
-    recorder = _Recorder(None, recurrence.sizes, dict(updates), ready.outputs)
-    recorder.run(merge_coupled(components(ready.states, updates), updates))
-    found = {problem.name: match(problem) for problem in recorder.problems}
+    found = {problem.name: match(problem) for problem in problems(recurrence)}
     return {name: native for name, native in found.items() if native is not None}
 
 
@@ -100,7 +106,7 @@ def match(problem: Problem) -> Native | None:
 
 def without_reset(state: State, updates: Sequence[Expr]) -> tuple[Expr, ...]:
     """The updates with the state itself in the place of what a reset makes of it."""
-    return substitute(updates, {build.where(RESET, ZERO, state.leaf): state.leaf})
+    return substitute(updates, {build.where(RESET, state.initial, state.leaf): state.leaf})
 
 
 def _sides(

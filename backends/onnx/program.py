@@ -13,12 +13,14 @@ from seqc.ir.recurrence import Recurrence, State, Store
 from .attention_op import Special, run_token, special_stages
 from .builder import Builder
 from .conv import convolve
+from .local import is_local, local_outputs
 from .lower import Lowering, Unsupported
 from .manifest import LoweringInfo
 from .narrow import narrow
 from .pairs import COMPLEX_PRIMITIVES, PARTS, Number, Pair, both, pack, pair, unpack
-from .stages import run_plan
-from .stores import Appending, Documents, Entries
+from .stages import StageRunner, run_plan
+from .stores import Appended, Appending, Documents, Entries
+from .sums import find_sums
 from .tensors import BATCH, TIME, Space, Tensor
 
 Planner = Callable[[Recurrence, str | None], Plan]
@@ -183,7 +185,8 @@ def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lo
     if any(stage.phase is not None for stage in plan.stages):
         plan = call.planner(owner, "loop")
     special = special_stages(plan, call.native)
-    if call.whole and not special.natives and not owner.stores:
+    sums = find_sums(plan) if call.whole else {}
+    if call.whole and not special.natives and not sums and not owner.stores:
         plan = narrow(plan)
     call.lowerings.append(describe(plan, instance.path, special.words()))
     slots = {s.name: _state_slot(owner, instance.path, s, special.layout(s)) for s in owner.states}
@@ -194,8 +197,10 @@ def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lo
         else:
             before[state.name] = _unpacked(token.space, state, call.enter(slots[state.name]))
     token.env[RESET] = call.reset if call.reset is not None else token.space.filled(0, (), DType.BOOL)
-    run = _run_sequence if call.whole else _run_token
-    outputs, after = run(call, instance, plan, special, token, before)
+    if call.whole:
+        outputs, after = _run_sequence(call, instance, plan, {**sums, **special.runners}, token, before)
+    else:
+        outputs, after = _run_token(call, instance, plan, special, token, before)
     for state in () if call.stateless else owner.states:
         call.leave(slots[state.name], _packed(token.space, state, after[state.name]))
     return outputs
@@ -229,18 +234,22 @@ def _run_sequence(
     call: Call,
     instance: Instance,
     plan: Plan,
-    special: Special,
+    special: Mapping[str, StageRunner],
     token: Lowering,
     before: Mapping[str, Number],
 ) -> Results:
     owner = plan.recurrence
     count = len(owner.outputs)
     if not owner.stores:
-        advanced = run_plan(token, plan, before, plan.outputs, special.runners)
+        advanced = run_plan(token, plan, before, plan.outputs, special)
         return advanced.outputs, advanced.states
-    advanced = run_plan(token, plan, before, plan.outputs[count:], special.runners)
-    _append(call, instance, owner, token, advanced.outputs)
-    return token.values(plan.outputs[:count]), advanced.states
+    advanced = run_plan(token, plan, before, plan.outputs[count:], special)
+    appended = _append(call, instance, owner, token, advanced.outputs)
+    outputs = plan.outputs[:count]
+    documents = call.documents
+    if documents is not None and is_local(owner.stores):
+        return local_outputs(token, owner.stores, appended[0], documents, outputs), advanced.states
+    return token.values(outputs), advanced.states
 
 
 def describe(plan: Plan, path: str, native: str | None) -> LoweringInfo:
@@ -301,8 +310,9 @@ def reset_to(token: Lowering, reset: Tensor, initial: Number, value: Number) -> 
 
 def _append(
     call: Call, instance: Instance, owner: Recurrence, token: Lowering, values: Sequence[Number]
-) -> None:
-    """Append this call's entries to the stores and make them known to `token`."""
+) -> list[Appended]:
+    """Append this call's entries to the stores, axis by axis, and make them known to `token`."""
+    done: list[Appended] = []
     by_axis: dict[str, list[Store]] = {}
     for store in owner.stores:
         by_axis.setdefault(store.axis, []).append(store)
@@ -310,7 +320,8 @@ def _append(
     for axis, stores in by_axis.items():
         if any((s.window, s.sinks) != (stores[0].window, stores[0].sinks) for s in stores):
             raise Unsupported("give the stores of one axis different windows")
-        _append_axis(call, instance, owner, token, axis, stores, new)
+        done.append(_append_axis(call, instance, owner, token, axis, stores, new))
+    return done
 
 
 def _append_axis(
@@ -321,7 +332,7 @@ def _append_axis(
     axis: str,
     stores: list[Store],
     new: Mapping[str, Number],
-) -> None:
+) -> Appended:
     space = token.space
     counter = StateSlot(join(instance.path, count_name(stores[0])), (BATCH,), (), "int64", None)
     count = call.enter(counter)
@@ -346,6 +357,7 @@ def _append_axis(
             call.leave(slot, tensor)
     token.env[Leaf(LeafKind.AGE, axis, (axis,))] = appended.age
     call.leave(counter, appended.count)
+    return appended
 
 
 def _store_slots(owner: Recurrence, path: str, store: Store) -> tuple[StateSlot, ...]:

@@ -51,24 +51,20 @@ def run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict[
     if stage.block == 0:
         return _one_block(token, stage, before)
     space = Space(token.space.builder, {**token.space.sizes, **stage.sizes}, token.space.dynamic)
-    space.dynamic[BLOCKS] = (
-        token.space.dynamic[TIME] if stage.block == 1 else _block_count(space, stage.block)
-    )
+    space.dynamic[BLOCKS] = token.space.dynamic[TIME] if stage.block == 1 else block_count(space, stage.block)
     space.outer = _outer_axes(stage)
     # The longest axis stands last: a node that repeats something along a short last axis is slow.
     space.last = tuple(sorted(stage.carried[0].axes, key=lambda a: space.guess((a,))))
     blocks = Lowering(space, {})
     for item in stage.inputs:
         value = token.value(item.value)
-        blocks.env[item.leaf] = (
-            value if item.constant else _to_blocks(space, value, stage.block, item.padding)
-        )
+        blocks.env[item.leaf] = value if item.constant else to_blocks(space, value, stage.block, item.padding)
     finals, results = _scan_blocks(blocks, stage, before)
     for read, value in zip(stage.reads, results, strict=True):
         if stage.block == 1:
             token.env[read.leaf] = both(value, lambda t: space.rename(t, {BLOCKS: TIME}))
         else:
-            token.env[read.leaf] = both(value, lambda t: _to_tokens(space, t))
+            token.env[read.leaf] = both(value, lambda t: to_tokens(space, t))
     return dict(zip((s.name for s in stage.carried), finals, strict=True))
 
 
@@ -108,7 +104,7 @@ def _one_block(token: Lowering, stage: Stage, before: Sequence[Number]) -> dict[
 # --- blocks -------------------------------------------------------------------------------------------------
 
 
-def _block_count(space: Space, block: int) -> ir.Value:
+def block_count(space: Space, block: int) -> ir.Value:
     b = space.builder
     return b.op("Div", b.op("Add", space.length(TIME), b.ints(block - 1)), b.ints(block), name="blocks")
 
@@ -118,7 +114,7 @@ def _with_time(space: Space, tensor: Tensor) -> Tensor:
     return space.transpose(tensor, axes) if TIME in tensor.axes else space.expand(tensor, axes)
 
 
-def _to_blocks(space: Space, value: Number, block: int, padding: float) -> Number:
+def to_blocks(space: Space, value: Number, block: int, padding: float) -> Number:
     """Token level to block level, the last block completed with `padding`."""
     if block == 1:
         return both(value, lambda t: space.rename(t, {TIME: BLOCKS}))
@@ -142,7 +138,7 @@ def _to_blocks(space: Space, value: Number, block: int, padding: float) -> Numbe
     return split(value, padding)
 
 
-def _to_tokens(space: Space, tensor: Tensor) -> Tensor:
+def to_tokens(space: Space, tensor: Tensor) -> Tensor:
     """Block level to token level, without the padding."""
     if BLOCKS not in tensor.axes and TOKEN not in tensor.axes:
         return tensor

@@ -44,6 +44,7 @@ class Appended:
     visible: Growing
     after: dict[str, Entries]
     count: Tensor
+    document: Tensor | None  # [batch, axis]: the document of every entry, in a graph for whole sequences
 
 
 def cache_length(store: Store) -> int | None:
@@ -78,9 +79,9 @@ class Appending:
         now = self._visible(age)
         earlier = self._and(now, self._compare("Greater", age, 0))
         after = {s.name: self._keep(s, entries[s.name], before[s.name]) for s in self.stores}
-        return Appended(
-            entries, space.cast(age, DType.REAL), Growing(now, earlier), after, self._next_count()
-        )
+        document = self._entry_documents() if self.documents else None
+        age = space.cast(age, DType.REAL)
+        return Appended(entries, age, Growing(now, earlier), after, self._next_count(), document)
 
     def _new(self, store: Store, value: Tensor) -> Tensor:
         space = self.space
@@ -162,30 +163,36 @@ class Appending:
             near = space.elementwise("Or", near, self._compare("Less", position, self.kept), kind=DType.BOOL)
         return self._and(seen, near)
 
-    def _same_document(self) -> Tensor:
-        """Entries of an earlier call belong to document 0 if this row has appended them since its last reset."""
+    def _kept_entries(self) -> Tensor:
+        """Entries of an earlier call that a row has appended since its last reset (others are true as well)."""
         space = self.space
         place = space.positions(self.axis)
-        from_end = self._sub(
-            space.elementwise("Add", self._scalar(self.past), self._number(self.kept)), place
-        )
-        kept = self._compare("LessOrEqual", from_end, self.count)
-        if self.kept:  # a sink that the window still holds is not counted twice
-            outside = self._compare("Less", place, self._sub(self.count, self._scalar(self.past)))
-            sink = self._is_sink()
-            others = self._and(space.elementwise("Not", sink), kept)
-            kept = space.elementwise("Or", self._and(sink, outside), others, kind=DType.BOOL)
-        if self.documents is None:
+        end = space.elementwise("Add", self._scalar(self.past), self._number(self.kept))
+        kept = self._compare("LessOrEqual", self._sub(end, place), self.count)
+        if not self.kept:
             return kept
-        order = (BATCH, self.axis)
-        size = space.builder.op("Add", self.past, space.builder.ints(self.kept))
-        whole = space.transpose(kept, order)
+        # A sink that the window still holds is not counted twice.
+        outside = self._compare("Less", place, self._sub(self.count, self._scalar(self.past)))
+        sink = self._is_sink()
+        others = self._and(space.elementwise("Not", sink), kept)
+        return space.elementwise("Or", self._and(sink, outside), others, kind=DType.BOOL)
+
+    def _entry_documents(self) -> Tensor:
+        """The number of the document that every entry belongs to; -1 for entries that no row sees."""
+        assert self.documents is not None
+        space, order = self.space, (BATCH, self.axis)
         b = space.builder
+        size = b.op("Add", self.past, b.ints(self.kept))
+        whole = space.transpose(self._kept_entries(), order)
         old = Tensor(b.op("Slice", whole.value, b.ints(0), size, b.ints(1)), order, DType.BOOL)
         number = self._sub(space.cast(old, DType.INT), self._number(1))  # 0 where kept, else -1
         new = space.transpose(space.rename(self.documents.index, {TIME: self.axis}), order)
-        document = Tensor(b.op("Concat", number.value, new.value, axis=1), order, DType.INT)
-        return self._compare("Equal", document, self.documents.index)
+        return Tensor(b.op("Concat", number.value, new.value, axis=1), order, DType.INT)
+
+    def _same_document(self) -> Tensor:
+        if self.documents is None:
+            return self._kept_entries()
+        return self._compare("Equal", self._entry_documents(), self.documents.index)
 
     # --- what is kept ---------------------------------------------------------------------------------------
 

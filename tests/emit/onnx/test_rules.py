@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import seqc
@@ -120,6 +121,25 @@ def test_a_long_sequence_stays_finite(made: Make) -> None:
     outputs, state = exported.whole(inputs)
     assert np.isfinite(outputs[0]).all()
     assert all(np.isfinite(x).all() for x in state.values())
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("selective", {"d": 40, "e": 16}), ("lru", {"d": 600})])
+def test_wide_states_are_written_out_token_by_token(
+    tmp_path: Path, name: str, sizes: dict[str, float]
+) -> None:
+    exported = export(SPEC.rule(name, **sizes).recurrence, tmp_path)
+    inputs = exported.inputs(2, 70)
+    reset = np.random.default_rng(2).random((2, 70)) < 0.05
+    check(exported.whole(inputs, reset)[0], exported.expected(inputs, reset))
+    check(exported.split(inputs, [3, 40], reset), exported.expected(inputs, reset))
+
+
+def test_what_is_wide_does_not_leave_the_loop(tmp_path: Path) -> None:
+    export(SPEC.rule("selective", d=40, e=16).recurrence, tmp_path)
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "prefill.onnx"), data_prop=True)
+    widths = [[d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info]
+    assert widths
+    assert not any(40 in width and 16 in width and len(width) > 2 for width in widths)
 
 
 def test_mapped_axes_share_the_memory(tmp_path: Path) -> None:

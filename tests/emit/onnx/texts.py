@@ -68,6 +68,21 @@ rule lru(x[d]) {
     return real(h') + imag(h')
 }
 
+rule selective(x[d], small[d], b[e], c[e]) {
+    param rate[d, e] = uniform(0.5, 4)
+    state h[d, e] = 0
+    h'    = exp(-small * rate) * h + small * x * b
+    return sum[e](h' * c)
+}
+
+rule average(x[d]) {
+    state count = 0
+    state total[d] = 1
+    count' = count + 1
+    total' = total + x
+    return total' / count' + total
+}
+
 rule shift(x[d]) {
     param mix[d] = uniform(0, 1)
     state past[d] = 0
@@ -109,7 +124,7 @@ rule attend_sinks(q[n], k[n], v[m]) {
 }
 """
 
-SIZES = {"n": 8, "m": 6, "d": 5}
+SIZES = {"n": 8, "m": 6, "d": 5, "e": 4}
 
 HYBRID = """
 rule mix(x[d], a[d]) {
