@@ -82,7 +82,7 @@ class Case:
         return tuple(name for name, role in self.roles.items() if role.kind == "unit")
 
     def draw(self, time: int, *, batch: int = BATCH, seed: int = 0) -> dict[str, Tensor]:
-        """Inputs in double precision; a longer sequence begins like a shorter one of the same seed."""
+        """Inputs in double precision."""
         tokens = [leaf for leaf in self.inputs if leaf.dtype is DType.INT]
         others = [leaf for leaf in self.inputs if leaf.dtype is not DType.INT]
         made = draw(others, self.owner.sizes, self.roles, batch, time, seed)

@@ -123,7 +123,7 @@ def _bare_inputs(coefficient: Expr) -> Iterator[Leaf]:
 def _variations(roles: dict[str, Role], gates: list[str]) -> Iterator[dict[str, Role]]:
     """The roles as they are, then with gates of other signs and sizes, the fewest changes first."""
     for size in (1.0, 0.1, 0.01):
-        signs = sorted(product((1.0, -1.0), repeat=min(len(gates), 5)), key=lambda each: each.count(-1.0))
+        signs = sorted(product((1.0, -1.0), repeat=min(len(gates), 4)), key=lambda each: each.count(-1.0))
         for sign in signs:
             changed = {
                 name: replace(roles[name], scale=size * s) for name, s in zip(gates, sign, strict=False)
@@ -147,7 +147,7 @@ def draw(
     time: int,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Inputs `[batch, time, *axes]`; a longer sequence begins like a shorter one of the same seed."""
+    """Inputs `[batch, time, *axes]`."""
     made: dict[str, Tensor] = {}
     for number, leaf in enumerate(inputs):
         generator = torch.Generator().manual_seed(1000 * seed + number)

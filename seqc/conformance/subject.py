@@ -43,6 +43,13 @@ class Request:
     modes: tuple[str, ...]
     fast: bool
 
+    @property
+    def chosen(self) -> str | None:
+        """The form that the scheduler chooses for a rule."""
+        from seqc.passes.schedule import schedule
+
+        return schedule(self.whole).mode if isinstance(self.whole, Recurrence) else None
+
     def scheduled(self, mode: str | None = None) -> Scheduled:
         from seqc.passes.schedule import schedule
 
