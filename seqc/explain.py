@@ -204,10 +204,10 @@ def _rule_text(rule: Data, facts: Data) -> str:
 
 
 def _at(place: str | None) -> str:
-    return f"  ({_short(place)})" if place else ""
+    return f"  ({short_place(place)})" if place else ""
 
 
-def _short(place: str) -> str:
+def short_place(place: str) -> str:
     """`griffin.seq:18`: the file's name and the line."""
     return ":".join(place.rpartition("/")[2].split(":")[:-1])
 
@@ -217,7 +217,7 @@ def _aligned(equations: list[Data]) -> list[str]:
     lines: list[str] = []
     for equation in equations:
         sign = " " if equation["kind"] == "return" else "="
-        at = f"    # {_short(equation['place'])}" if equation["place"] else ""
+        at = f"    # {short_place(equation['place'])}" if equation["place"] else ""
         lines.append(f"    {_left(equation):<{left}} {sign} {equation['value']}{at}")
     return lines
 

@@ -85,7 +85,7 @@ def _inputs(whole: Recurrence | Model, length: int, prompt: str | None, seed: in
     if isinstance(whole, Model):
         leaf, sizes = whole.body.inputs[0], whole.body.sizes
         if whole.kind == "tokens":
-            vocabulary = int(whole.settings.get("vocab", 2))
+            vocabulary = _vocabulary(whole)
             if prompt is not None:
                 return {leaf.name: torch.tensor([_bytes(prompt, vocabulary)])}
             return {leaf.name: torch.randint(vocabulary, (1, length), generator=generator)}
@@ -98,6 +98,15 @@ def _inputs(whole: Recurrence | Model, length: int, prompt: str | None, seed: in
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         made[leaf.name] = noise if leaf.axes else noise.sigmoid()
     return made
+
+
+def _vocabulary(model: Model) -> int:
+    """How many tokens there are: the rows of the tables that the tokens look up."""
+    from seqc.ir.expr import Gather, walk
+
+    tokens, nodes = model.body.inputs[0], walk(model.body.outputs)
+    tables = [node.axis for node in nodes if isinstance(node, Gather) and node.index is tokens]
+    return min((model.body.sizes[axis] for axis in tables), default=256)
 
 
 def _bytes(prompt: str, vocabulary: int) -> list[int]:
@@ -133,13 +142,22 @@ def _data(found: Trace) -> dict[str, Any]:
 def _show(found: Trace) -> None:
     from rich.table import Table
 
+    from seqc.explain import short_place
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("kind", "name", "value", "norm", "place"):
         table.add_column(heading, overflow="fold")
     for entry in found.entries:
         axes = f"[{', '.join(entry.axes)}]" if entry.axes else ""
-        norm = f"{entry.value.abs().double().norm().item():.4g}"
-        table.add_row(entry.kind, f"{entry.name}{axes}", _shown(entry), norm, str(entry.span or ""))
+        value = entry.value if entry.value.is_complex() else entry.value.double()
+        norm = f"{value.norm().item():.4g}"
+        table.add_row(
+            entry.kind,
+            f"{entry.name}{axes}",
+            _shown(entry),
+            norm,
+            short_place(str(entry.span)) if entry.span else "",
+        )
     screen = console()
     if found.entries:
         screen.print(f"token {found.entries[0].token}", markup=False)
