@@ -34,6 +34,11 @@ class Source:
     path: Path | None = None
     library: bool = False
 
+    def __post_init__(self) -> None:
+        # Names are shown, and written into comments of emitted code: one line, whatever the file is called.
+        shown = "".join(char if char.isprintable() else "?" for char in self.name)
+        object.__setattr__(self, "name", shown)
+
     @cached_property
     def line_starts(self) -> list[int]:
         starts = [0]

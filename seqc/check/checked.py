@@ -51,11 +51,12 @@ class Checked:
         self, kind: type[tree.Rule] | type[tree.Block] | type[tree.Model], name: str | None
     ) -> Definition:
         """The item of that name, or the only one of its kind; rules and blocks of the library are found by name."""
-        own = self._names(kind)
-        if name is None and len(own) == 1:
-            name = own[0]
+        if name is None:
+            own = self._names(kind)
+            name = own[0] if len(own) == 1 else None
         found = None if name is None else self.module.lookup(name)
         if found is None or not isinstance(found.node, kind):
+            own = self._names(kind)
             word = kind.__name__.lower()
             self._raise(Bag([NoSuchItem(self.source.span(0, 0), word, name or "?", own)]))
         return found

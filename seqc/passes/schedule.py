@@ -23,8 +23,8 @@ from seqc.source import Source, Span
 MODES = ("scan", "chunk", "loop")
 ATTENTION = "attention"  # the mode of a recurrence with growing stores
 
-MAX_WORK = 400_000  # expressions made or visited for all rules of a program
-LEAST_WORK = 200  # what any rule costs
+MAX_WORK = 300_000  # expressions made or visited for all rules of a program
+LEAST_WORK = 250  # what any rule costs
 MAX_STATES = 128
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
@@ -49,6 +50,7 @@ class Held:
     period: int
 
 
+@lru_cache(maxsize=16)
 def find_held(recurrence: Recurrence) -> Held | None:
     """The held states of a recurrence, read off its updates; None if there are none (or they have no dual form)."""
     updates = recurrence.updates_by_name

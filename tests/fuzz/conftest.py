@@ -1,0 +1,3 @@
+from tests.fuzz.pipeline import programs
+
+__all__ = ["programs"]
