@@ -52,12 +52,13 @@ def _check_bytes(runner: Runner, prompt: bytes) -> None:
 
 def throughput(runner: Runner, prompt: int = 512, steps: int = 64, repeats: int = 3) -> tuple[float, float]:
     """Tokens a second of a prefill of `prompt` tokens and of `steps` single ones; the median of `repeats`."""
-    tokens = np.arange(prompt, dtype=np.int64)[None] % 128
+    vocabulary = runner.prefill(np.zeros((1, 1), np.int64))[0].shape[-1]
+    tokens = np.arange(max(prompt, steps), dtype=np.int64)[None] % vocabulary
     prefills: list[float] = []
     decodes: list[float] = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        _, state = runner.prefill(tokens)
+        _, state = runner.prefill(tokens[:, :prompt])
         middle = time.perf_counter()
         for step in range(steps):
             _, state = runner.step(tokens[:, step], state)

@@ -264,6 +264,19 @@ def test_a_damaged_folder_is_no_traceback(seqc: Seqc, target: str) -> None:
         assert (done.code, "Traceback" in done.err) == (1, False), done.err
 
 
+# --- bench ---------------------------------------------------------------------------------------------------------
+
+
+def test_bench_measures_both(seqc: Seqc, keep: Path) -> None:
+    done = seqc("bench", "griffin", "--length", "16", *SMALL, "--json")
+    assert done.code == 0
+    assert [row["target"] for row in done.json["targets"]] == ["torch", "onnx"]
+    assert all(row["prefill"] > 0 and row["decode"] > 0 for row in done.json["targets"])
+    done = seqc("bench", keep, "--set", "d=4")
+    assert done.code == 1
+    assert "`keep` is not a model of tokens" in done.err
+
+
 # --- conform -------------------------------------------------------------------------------------------------------
 
 
