@@ -21,6 +21,7 @@ from .manifest import LoweringInfo, TensorInfo, WeightInfo
 from .pairs import PARTS, Number, Pair, both, pack, pair, unpack
 from .program import Call, Planner, StateSlot, run_instance
 from .tensors import BATCH, STORED, TIME, Space, Tensor
+from .tidy import keep_dimensions
 
 PROFILES = {
     "portable": {"": 21},
@@ -203,6 +204,7 @@ class Emitter:
     def _finish(self, outputs: list[ir.Value]) -> tuple[dict[str, WeightInfo], ir.Model]:
         opsets = PROFILES[self.profile]
         self.builder.nodes = needed_nodes(self.builder.nodes, outputs)
+        self.builder.nodes = keep_dimensions(self.builder.nodes, outputs)
         moved = fold(self.builder, outputs, IR_VERSION, PROFILES["portable"])
         weights = self._tidy(moved, outputs)
         graph = self.builder.graph(self.subject.name, outputs, opsets)

@@ -100,6 +100,9 @@ class Lowering:
         ):
             self.definitions[node] = scaled
             return (scaled,)
+        if isinstance(node, Apply) and (smaller := self._smaller_first(node)) is not None:
+            self.definitions[node] = smaller
+            return (smaller,)
         if isinstance(node, Reduce) and node.op == "sum":
             if node not in self._factors:
                 self._factors[node] = self._factors_of(node.arg)
@@ -162,6 +165,18 @@ class Lowering:
                 return cast(Reduce, build.reduce("sum", total.over, build.mul(scale, total.arg)))
         return None
 
+    def _smaller_first(self, node: Apply) -> Expr | None:
+        """`(x · y) · z` as `x · (y · z)` where that is smaller in between: a rate times a vector before the matrix."""
+        if node.op != "mul" or node.dtype is not DType.REAL:
+            return None
+        for whole, z in (node.args, node.args[::-1]):
+            if not isinstance(whole, Apply) or whole.op != "mul" or whole in self.env:
+                continue
+            for x, y in (whole.args, whole.args[::-1]):
+                if set(z.axes) <= set(y.axes) < set(whole.axes) and not isinstance(x, Const):
+                    return build.mul(x, build.mul(y, z))
+        return None
+
     def _apply(self, node: Apply) -> Number:
         args = [self.env[arg] for arg in node.args]
         if node.dtype is DType.COMPLEX or any(isinstance(arg, Pair) for arg in args):
@@ -214,6 +229,10 @@ class Lowering:
             for axis in node.over:
                 if axis in self.growing and not any(_vanishes(f, axis) for f in self._factors[node]):
                     factors.append(self.space.cast(self._mask(node.arg, axis), DType.REAL))
+            first = factors[0]
+            squared = len(factors) == 2 and first is factors[1]
+            if squared and isinstance(first, Tensor) and set(node.over) <= set(first.axes):
+                return self.space.reduce("sumsq", first, node.over)
             return contract(self.space, self._complete(node, factors), node.over)
         value = self.env[node.arg]
         assert isinstance(value, Tensor)

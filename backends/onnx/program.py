@@ -283,6 +283,7 @@ def _run_token(
             read, after[native.state.name] = run_token(token, owner, native, value, special.domain)
             token.env[native.leaf] = read
         return token.values(plan.outputs), after
+    token.space.last = max((state.axes for state in owner.states), key=len, default=())
     for state in owner.states:
         value = before[state.name]
         if call.reset is not None:

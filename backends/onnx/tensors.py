@@ -292,11 +292,11 @@ class Space:
     # --- reductions and matrix products ---------------------------------------------------------------------
 
     def reduce(self, op: str, tensor: Tensor, over: Iterable[str]) -> Tensor:
-        """`sum` or `max` over axes that the tensor has."""
+        """`sum`, `max` or `sumsq` (the sum of squares) over axes that the tensor has."""
         places = [tensor.axes.index(a) for a in over]
         if not places:
             return tensor
-        node = {"sum": "ReduceSum", "max": "ReduceMax"}[op]
+        node = {"sum": "ReduceSum", "max": "ReduceMax", "sumsq": "ReduceSumSquare"}[op]
         value = self.builder.op(node, tensor.value, self.builder.ints(*sorted(places)), keepdims=0)
         return Tensor(value, tuple(a for i, a in enumerate(tensor.axes) if i not in places), tensor.kind)
 
@@ -367,7 +367,21 @@ class Space:
             if set(columns) & {BATCH, TIME, BLOCKS}:
                 a, b, rows, columns = b, a, columns, rows
             return self._product_of_matrices(a, b, (), self.ordered(rows), inner, columns)
+        if not columns:
+            return self._matrices_times_vectors(a, b, batch, self.ordered(rows), inner)
         return self._product_of_matrices(a, b, batch, self.ordered(rows), inner, self.ordered(columns))
+
+    def _matrices_times_vectors(self, a: Tensor, b: Tensor, batch: Axes, rows: Axes, inner: Axes) -> Tensor:
+        """Rows but the last are batched over, which needs no reshaping."""
+        if len(inner) > 1:
+            return self._product_of_matrices(a, b, batch, rows, inner, ())
+        a = self.transpose(a, (*batch, *rows, *inner))
+        b = self.transpose(b, (*batch, *inner))
+        place, first = self.builder, len(batch)
+        ones = [*range(first, first + len(rows) - 1), first + len(rows)]
+        value = place.op("MatMul", a.value, place.op("Unsqueeze", b.value, place.ints(*ones)))
+        value = place.op("Squeeze", value, place.ints(first + len(rows)))
+        return Tensor(value, (*batch, *rows))
 
     def _product_of_matrices(
         self, a: Tensor, b: Tensor, batch: Axes, rows: Axes, inner: Axes, columns: Axes
