@@ -227,7 +227,7 @@ class Emitter:
         b.initializers = {}
         for name, value in kept.items():
             origin, permutation = moved.get(name, ("", ()))
-            if origin and origin not in kept and origin not in weights:
+            if origin in table and origin not in kept and origin not in weights:
                 weights[origin] = WeightInfo(name=origin, permutation=permutation)
                 value.name = origin
                 assert value.const_value is not None

@@ -18,7 +18,7 @@ def fold(
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Replace constant nodes by initializers.
 
-    Returns, by name, the initializers that are another one transposed: which, and the order of its axes.
+    Returns, by name, the initializers that are another one but for its shape: which, and the order of its axes.
     """
     fixed = {v for v in builder.initializers.values() if v not in set(builder.inputs)}
     constant: set[ir.Value] = set(fixed)
@@ -58,12 +58,15 @@ def _replace(old: ir.Value, new: ir.Value, folded: set[ir.Node]) -> None:
 
 
 def _transposed(value: ir.Value) -> tuple[ir.Value, tuple[int, ...]] | None:
-    """The initializer that a value is a transposition of, and how its axes are ordered."""
+    """The initializer that a value is, with its axes in another order or joined, and that order."""
     node = value.producer()
-    if node is None or node.op_type != "Transpose":
-        return None
+    if node is not None and node.op_type == "Reshape" and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    if node is None:
+        return None if value.shape is None else (value, tuple(range(len(value.shape))))
     source = node.inputs[0]
-    if source is None or source.producer() is not None:
+    if node.op_type != "Transpose" or source is None or source.producer() is not None:
         return None
     return source, tuple(node.attributes["perm"].as_ints())
 

@@ -49,7 +49,10 @@ class ResetInfo(_Strict):
 
 
 class WeightInfo(_Strict):
-    """Where a parameter is: the initializer `name` holds it with its axes in the order `permutation`."""
+    """Where a parameter is: the initializer `name` holds it with its axes in the order `permutation`.
+
+    Neighbouring axes may be joined: the entries are those of the transposed parameter, in their order.
+    """
 
     name: str
     permutation: tuple[int, ...]

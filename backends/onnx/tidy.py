@@ -29,7 +29,7 @@ def keep_dimensions(nodes: list[ir.Node], outputs: Iterable[ir.Value]) -> list[i
 
 
 def _reduction_above(value: ir.Value, fixed: set[ir.Value]) -> ir.Node | None:
-    """The reduction that a value follows from by elementwise nodes with numbers; nothing else may use what is between."""
+    """The reduction behind a value, with only nodes of one moving input, used once, in between."""
     while value not in fixed and len(list(value.uses())) == 1:
         node = value.producer()
         if node is None:

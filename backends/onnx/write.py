@@ -23,7 +23,6 @@ from .builder import Array
 from .export import PROFILES, Emitted, Emitter, Subject
 from .manifest import Manifest, ResetInfo, StateInfo
 from .program import Planner, StateSlot
-from .readme import readme
 
 EXTERNAL_BYTES = 100_000_000
 EXTERNAL_FILE = "weights.data"
@@ -66,7 +65,6 @@ def write(
             folder / "init.safetensors",
         )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(readme(manifest), encoding="utf-8")
     return manifest
 
 
