@@ -65,14 +65,18 @@ def size(scope: Scope, axes: Iterable[str]) -> int:
 
 def _cheapest(scope: Scope, parts: Sequence[Value], left: set[str]) -> tuple[int, int]:
     """The pair whose product costs least, products that sum something away before others of the same cost."""
-    best: tuple[tuple[int, int, int, int], tuple[int, int]] | None = None
+    best: tuple[tuple[int, ...], tuple[int, int]] | None = None
     for i in range(len(parts)):
         for j in range(i + 1, len(parts)):
             union = {*parts[i].axes, *parts[j].axes}
             elsewhere = {a for k, p in enumerate(parts) if k not in (i, j) for a in p.axes}
             kept = [a for a in union if a not in left or a in elsewhere]
             lead = DYNAMIC if parts[i].lead or parts[j].lead else 1
-            cost = (size(scope, union) * lead, size(scope, kept) * lead, i, j)
+            smaller = min(parts[i].axes, parts[j].axes, key=len)
+            # Among equals: no outer products, and what runs along the later axes first, so that a matrix is left.
+            grows = len(union) > max(len(parts[i].axes), len(parts[j].axes))
+            early = -max((scope.order.get(a, 0) for a in smaller[:1]), default=0)
+            cost = (size(scope, union) * lead, size(scope, kept) * lead, int(grows), early, i, j)
             if best is None or cost < best[0]:
                 best = (cost, (i, j))
     assert best is not None

@@ -341,9 +341,10 @@ def _votes(nodes: Iterable[Expr]) -> tuple[set[str], set[str]]:
         if not isinstance(node, Reduce) or node.op != "sum":
             continue
         factors = [set(f.axes) for f in operands(node, {})]
-        if not any(a - b and b - a for a in factors for b in factors):
-            continue
-        for axis in set().union(*factors):
+        union = set[str]().union(*factors)
+        if union in factors or not any(a - b and b - a for a in factors for b in factors):
+            continue  # a product that has all axes is summed as it is
+        for axis in union:
             alone = sum(axis in f for f in factors) == 1
             (inner if alone or axis in node.over else stacked).add(axis)
     return stacked, inner

@@ -30,7 +30,15 @@ def running_sum(source: Tensor, dim: int, reverse: bool = False, length: int | N
         shape = list(source.shape)
         shape[dim] = length
         source = source.expand(shape)
-    return source.flip(dim).cumsum(dim).flip(dim) if reverse else source.cumsum(dim)
+    if dim == -1:
+        return source.flip(-1).cumsum(-1).flip(-1) if reverse else source.cumsum(-1)
+    result = torch.empty_like(source, memory_format=torch.contiguous_format)
+    sources, results = source.unbind(dim), result.unbind(dim)
+    order = range(len(results) - 1, -1, -1) if reverse else range(len(results))
+    last: Tensor | None = None
+    for i in order:
+        last = results[i].copy_(sources[i]) if last is None else torch.add(sources[i], last, out=results[i])
+    return result
 
 
 def scan_matrix(decay: Tensor, source: Tensor, reverse: bool = False) -> Tensor:

@@ -264,7 +264,7 @@ def each_block(function: Callable[..., Values], part: Values, still: set[str], c
 def blocks_at_once(inputs: Sequence[Tensor], count: int) -> int:
     """How many blocks to lay out at a time, so that what is made on the way stays small."""
     entries = sum(x.numel() for x in inputs)
-    return max(1, min(count, 2**21 * count // max(entries, 1)))
+    return max(1, min(count, 2**20 * count // max(entries, 1)))
 
 
 def after(slot: Slot, lead: int) -> list[int]:
