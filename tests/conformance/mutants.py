@@ -12,15 +12,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Methods that hold what was emitted for one rule; the rest of the classes is the same in every file.
-EMITTED = frozenset({"initial", "token", "sequence", "pre", "update", "reads"}) | {
-    "back_pre",
-    "direct",
-    "back",
-    "cotangents",
-}
+# Methods that hold what was emitted for one spec; the rest of the classes is the same in every file.
+EMITTED = frozenset(
+    [
+        *("initial", "token", "sequence", "forward", "body", "attend"),
+        *("pre", "update", "reads", "back_pre", "direct", "back", "cotangents"),
+    ]
+)
+BASES = frozenset({"Rule", "Stage", "Block", "Network", "Attention"})
 # Functions of the runtime that compute, rather than carry things about.
-COMPUTING = frozenset({"shift", "scan", "running_sum", "running_max", "solve_unit", "at_reset", "restarted"})
+COMPUTING = frozenset(
+    ["shift", "scan", "running_sum", "running_max", "solve_unit", "at_reset", "restarted", "causal_conv"]
+)
 # Calls whose arguments are dimensions and lengths, not values.
 SHAPING = frozenset(
     {"flatten", "unflatten", "narrow", "view", "reshape", "expand", "new_full", "new_zeros", "range"}
@@ -88,15 +91,17 @@ def _put(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:
 def _renamed(text: str) -> str:
     """Every operator under a name of its own: a name is registered once."""
     mark = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return re.sub(r"(operator\(\w+, ')(\w+)(')", rf"\1\2_{mark}\3", text)
+    return re.sub(r"((?:operator|attention)\(\w+, ')(\w+)(')", rf"\1\2_{mark}\3", text)
 
 
 def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name in COMPUTING:
             yield node
-        if isinstance(node, ast.ClassDef) and any(
-            isinstance(base, ast.Name) and base.id in ("Rule", "Stage") for base in node.bases
+        if (
+            isinstance(node, ast.ClassDef)
+            and node.name not in BASES
+            and any(isinstance(base, ast.Name) and base.id in BASES for base in node.bases)
         ):
             for inner in node.body:
                 if isinstance(inner, ast.FunctionDef) and inner.name in EMITTED:
@@ -159,11 +164,10 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     method = isinstance(node.func, ast.Attribute) and not (
         isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F")
     )
-    if name in ("where", "choose", "at_reset") and len(node.args) > 2:
-        condition, yes, no, *more = node.args
-        yield f"{name}: exchanged", ast.Call(node.func, [condition, no, yes, *more], node.keywords)
-    elif name in ("scan", "running_sum", "running_max"):
+    if name in ("scan", "running_sum", "running_max"):
         yield from _scans(name, node)
+    elif name in ("where", "choose", "at_reset", "einsum", "causal_conv", "cat"):
+        yield from _rearranged(name, node)
     elif name == "shift":
         x, by, *more = node.args
         farther = ast.BinOp(by, ast.Mult(), ast.Constant(2))
@@ -173,10 +177,24 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
         yield "solve: dropped", node.args[1]
     elif name in ("sum", "amax") and method and node.args:
         yield f"{name}: halved", ast.BinOp(node, ast.Mult(), ast.Constant(0.5))
-    elif name in ELEMENTWISE and method and isinstance(node.func, ast.Attribute):
-        yield f"{name}: dropped", node.func.value
-    elif name in ELEMENTWISE and node.args:
-        yield f"{name}: dropped", node.args[0]
+    elif name in ELEMENTWISE:
+        values = [node.func.value] if method and isinstance(node.func, ast.Attribute) else node.args[:1]
+        yield from ((f"{name}: dropped", value) for value in values)
+
+
+def _rearranged(name: str, node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
+    match name, node.args:
+        case "einsum", [equation, x, y]:
+            yield "einsum: operands exchanged", ast.Call(node.func, [equation, y, x], node.keywords)
+        case "causal_conv", [*before, weight]:
+            turned = ast.Call(ast.Attribute(weight, "flip"), [ast.Constant(-1)], [])
+            yield "causal_conv: taps reversed", ast.Call(node.func, [*before, turned], node.keywords)
+        case "cat", [ast.List(elts=parts), *more]:
+            yield "cat: reversed", ast.Call(node.func, [ast.List(parts[::-1]), *more], node.keywords)
+        case _, [condition, yes, no, *more]:
+            yield f"{name}: exchanged", ast.Call(node.func, [condition, no, yes, *more], node.keywords)
+        case _:
+            return
 
 
 def _scans(name: str, node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
