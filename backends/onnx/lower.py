@@ -65,6 +65,7 @@ class Lowering:
         self.definitions = dict(definitions or {})
         self.growing = dict(growing or {})
         self._factors: dict[Expr, tuple[Expr, ...]] = {}
+        self._moved: dict[Expr, tuple[str, int]] = {}
 
     def value(self, root: Expr) -> Number:
         """The number that an expression denotes."""
@@ -105,7 +106,7 @@ class Lowering:
             return (smaller,)
         if isinstance(node, Reduce) and node.op == "sum":
             if node not in self._factors:
-                self._factors[node] = self._factors_of(node.arg)
+                self._factors[node] = self._unshifted(node, self._factors_of(node.arg))
             return self._factors[node]
         return children(node)
 
@@ -126,6 +127,17 @@ class Lowering:
             else:
                 found.append(node)
         return tuple(found)
+
+    def _unshifted(self, node: Reduce, factors: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        """`Σ a · shift(B)` is `shift(Σ shift⁻¹(a) · B)`: where B is by far the largest, the others move."""
+        large = max(factors, key=lambda f: self.space.guess(f.axes))
+        if not isinstance(large, Shift) or large.dtype is not DType.REAL or large.axis in node.over:
+            return factors
+        others = [f for f in factors if f is not large]
+        if any(4 * self.space.guess(f.axes) > self.space.guess(large.axes) for f in (*others, node)):
+            return factors
+        self._moved[node] = (large.axis, large.by)
+        return (*others, large.arg)
 
     # --- one case a kind of node ----------------------------------------------------------------------------
 
@@ -229,6 +241,8 @@ class Lowering:
             for axis in node.over:
                 if axis in self.growing and not any(_vanishes(f, axis) for f in self._factors[node]):
                     factors.append(self.space.cast(self._mask(node.arg, axis), DType.REAL))
+            if node in self._moved:
+                return self._sum_moved(node, factors)
             first = factors[0]
             squared = len(factors) == 2 and first is factors[1]
             if squared and isinstance(first, Tensor) and set(node.over) <= set(first.axes):
@@ -240,6 +254,14 @@ class Lowering:
             if axis in self.growing:
                 value = self._hidden(value, self._mask(node.arg, axis), float("-inf"))
         return self.space.reduce("max", value, node.over)
+
+    def _sum_moved(self, node: Reduce, factors: list[Number]) -> Number:
+        axis, by = self._moved[node]
+        space = self.space
+        large = spread(space, factors[-1], axis)
+        others = [both(f, lambda t: space.shift(t, axis, -by) if axis in t.axes else t) for f in factors[:-1]]
+        total = contract(space, self._complete(node, [*others, large]), node.over)
+        return both(total, lambda t: space.shift(t, axis, by))
 
     def _complete(self, node: Reduce, factors: list[Number]) -> list[Number]:
         """Add a factor of ones for a summed axis that no factor varies along (a number may lack axes of its node)."""
