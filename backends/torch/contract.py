@@ -26,6 +26,9 @@ def contract_all(scope: Scope, factors: Sequence[Expr], over: Axes, negative: bo
     left = set(over)
     if len(parts) == 1:
         return scaled(_summed(scope, parts[0], left), scale)
+    if abs(scale) != 1.0:  # cheapest on the smallest factor
+        k = min(range(len(parts)), key=lambda k: (parts[k].lead, size(scope, parts[k].axes)))
+        parts[k], scale = scaled(parts[k], scale), 1.0
     while len(parts) > 1:
         i, j = _cheapest(scope, parts, left)
         a, b = parts[i], parts[j]

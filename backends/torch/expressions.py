@@ -8,6 +8,7 @@ parameters and numbers only) broadcasts as it is.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from seqc.ir.expr import (
     DType,
     Expr,
     Index,
+    Item,
     Leaf,
     Reduce,
     Rename,
@@ -37,7 +39,7 @@ from seqc.ir.expr import (
 )
 
 from .contract import contract_all
-from .names import Names
+from .names import Names, identifier
 from .primitives import ADD, ATOM, MUL, SPELLINGS, UNARY, Code, number
 
 LINE = 110
@@ -72,7 +74,9 @@ class Scope:
     special: Callable[[Scope, Expr], Value | None] | None = None
     autograd: bool = True
     width: int = LINE - 8
-    uses: Counter[Expr] = field(default_factory=Counter[Expr])
+    uses: Counter[Expr] = field(default_factory=Counter[Expr])  # of each node, what is still to come
+    counts: Mapping[Expr, int] = field(default_factory=dict[Expr, int])  # of each node in all
+    reusable: set[str] = field(default_factory=set[str])
     lead_text: str = ""
 
     # --- what callers use -----------------------------------------------------------------------------------------
@@ -85,13 +89,31 @@ class Scope:
         """Lines that compute `roots`, and their values."""
         roots = self.prepared(roots)
         self.uses = count_uses(roots, self.known)
+        self.counts = dict(self.uses)
         for root, hint in zip(roots, hints, strict=False):
             if hint is not None:
                 self.hints.setdefault(root, hint)
         for node in self.needed(roots):
             if node not in self.known:
-                self.known[node] = self._settle(node, self.compute(node))
+                value = self.compute(node)
+                self.uses.subtract(operands(node, self.counts))
+                self.known[node] = self._settle(node, value)
         return [self.known[root] for root in roots]
+
+    def rename_into(self, hint: str) -> str:
+        """A name like `hint`: that very name if what it holds is not needed any more."""
+        name = identifier(hint)
+        if name not in self.reusable:
+            fresh = self.names.fresh(hint)
+            self.reusable.add(fresh)
+            return fresh
+        word = re.compile(rf"\b{name}\b")
+        for node, value in self.known.items():
+            if self.uses[node] > 0 and word.search(value.code.text):
+                fresh = self.names.fresh(hint)
+                self.reusable.add(fresh)
+                return fresh
+        return name
 
     def prepared(self, roots: Sequence[Expr]) -> tuple[Expr, ...]:
         """Lengths as numbers, sums distributed over sums of products."""
@@ -119,14 +141,14 @@ class Scope:
                     order.append(node)
                     continue
                 stack.append((node, True))
-                stack.extend((child, False) for child in reversed(operands(node, self.uses)))
+                stack.extend((child, False) for child in reversed(operands(node, self.counts)))
         return order
 
-    def assign(self, value: Value, hint: str) -> Value:
-        """The value in a variable."""
+    def assign(self, value: Value, hint: str, reuse: bool = False) -> Value:
+        """The value in a variable; with `reuse`, in one of that name whose value is not needed any more."""
         if value.code.level == ATOM and value.code.text.isidentifier():
             return value
-        name = self.names.fresh(hint)
+        name = self.rename_into(hint) if reuse else self.names.fresh(hint)
         self.line(f"{name} = {value.code.text}", value)
         return replace(value, code=Code(name))
 
@@ -145,9 +167,13 @@ class Scope:
         """A variable for what is used more than once, is long, or has a name of its own."""
         if value.code.number or (value.code.text.isidentifier() and node not in self.hints):
             return value
-        if node in self.hints or len(value.code.text) > INLINE:
-            return self.assign(value, self.hints.get(node) or hint_for(node))
-        if self.uses[node] > 1 and not (isinstance(node, Rename | Index) and value.code.level == ATOM):
+        if node in self.hints:
+            return self.assign(value, self.hints[node], reuse=True)
+        if len(value.code.text) > INLINE:
+            return self.assign(value, hint_for(node))
+        if self.counts.get(node, 0) > 1 and not (
+            isinstance(node, Rename | Index) and value.code.level == ATOM
+        ):
             return self.assign(value, hint_for(node))
         return value
 
@@ -156,7 +182,11 @@ class Scope:
 
     def _shorten(self, parts: Sequence[Expr]) -> None:
         """Variables for the longest parts of what would be too long a line."""
-        while sum(len(self.known[p].code.text) + 12 for p in parts) > self.width - 16:
+        if not parts:
+            return
+        alike = len({frozenset(self.known[p].axes) for p in parts}) == 1
+        room = self.width - len(parts) * (4 if alike else 12) - (4 if alike else 16)
+        while sum(len(self.known[p].code.text) for p in parts) > room:
             longest = max(parts, key=lambda p: len(self.known[p].code.text))
             if len(self.known[longest].code.text) < 16:
                 return
@@ -164,7 +194,7 @@ class Scope:
 
     def compute(self, node: Expr) -> Value:
         """The value of a node whose operands are known."""
-        self._shorten(operands(node, self.uses))
+        self._shorten(operands(node, self.counts))
         if self.special is not None and (found := self.special(self, node)) is not None:
             return found
         match node:
@@ -179,7 +209,7 @@ class Scope:
 
     def _reduce(self, node: Reduce) -> Value:
         if node.op == "sum":
-            return contract_all(self, operands(node, self.uses), node.over, sign(node, self.uses))
+            return contract_all(self, operands(node, self.counts), node.over, sign(node, self.counts))
         return self.reduced(self.value(node.arg), "amax", node.over)
 
     def _arranging(self, node: Expr) -> Value:
@@ -503,6 +533,11 @@ _HINTS = {
 }  # fmt: skip
 
 
+_KINDS: dict[type[Expr], str] = {
+    At: "last", Slice: "part", Concat: "joined", Scan: "scanned", Solve: "solved", Softmax: "weights",
+}  # fmt: skip
+
+
 def hint_for(node: Expr) -> str:
     """What to call an intermediate value."""
     while isinstance(node, Rename):
@@ -512,20 +547,14 @@ def hint_for(node: Expr) -> str:
             return _HINTS.get(node.op, node.op)
         case Leaf():
             return node.name.split(".")[-1]
-        case At():
-            return "last"
+        case Item():
+            return node.call.name.split(".")[-1]
         case Shift():
             return "earlier" if node.by > 0 else "later"
         case Reduce():
             return "total" if node.op == "sum" else "top"
-        case Scan():
-            return "scanned"
-        case Solve():
-            return "solved"
-        case Softmax():
-            return "weights"
         case _:
-            return type(node).__name__.lower()
+            return _KINDS.get(type(node), type(node).__name__.lower())
 
 
 def shape_comment(value: Value) -> str:

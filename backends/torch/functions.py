@@ -17,6 +17,7 @@ from seqc.ir.expr import (
     Expr,
     Flip,
     Gather,
+    Index,
     Invoke,
     Item,
     Leaf,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from seqc.source import Span
 
 WIDTH = 110
+LONG_CALL = 80  # the longest call that stands inside an expression
 PlanOf = Callable[[Recurrence], Plan | None]
 Key = tuple[object, tuple[str, ...], tuple[bool, ...]]
 
@@ -182,6 +184,7 @@ class _FunctionPrinter:
     def _forward(self) -> list[str]:
         function = self.function
         scope = self._scope(function.outputs)
+        scope.reusable.update(self.locals)
         self._bind(scope)
         roots = scope.prepared(function.outputs)
         self.gates = _gates(roots)
@@ -202,6 +205,8 @@ class _FunctionPrinter:
         head = f"def {method}(self, run: Run{arguments}) -> {kind}:"
         lines = ["", *split_statement(head, WIDTH, 4)]
         body = list(scope.lines)
+        if len(texts) == 1 and body and body[-1].startswith(f"{texts[0]} = "):
+            texts[0] = body.pop()[len(texts[0]) + 3 :].split("  # ")[0]
         if any("*lead" in line for line in [*body, *texts]):
             body.insert(0, f"lead = {self._like()}.shape[:2]")
         result = texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
@@ -285,9 +290,10 @@ class _FunctionPrinter:
         if node not in self.gates or not isinstance(node, Apply | Softmax | Concat):
             return None
         kept: dict[Expr, Value] = {}
-        for child in operands(node, scope.uses):
+        for child in operands(node, scope.counts):
             value = scope.known[child]
-            if child not in self.gates and not value.code.number and child.dtype is DType.REAL:
+            plain = value.code.number or isinstance(child, Index) or child.dtype is not DType.REAL
+            if child not in self.gates and not plain:
                 kept[child] = value
                 scope.known[child] = replace(value, code=Code(f"wide({value.code.text})"))
         self.gates.discard(node)
@@ -310,6 +316,7 @@ class _FunctionPrinter:
 
     def _invoke(self, scope: Scope, node: Invoke) -> Value:
         callee = node.callee
+        scope.uses.subtract(node.args)  # the results may take the names of the arguments
         values = [scope.value(arg) for arg in node.args]
         given = [scope.value(value) for _, value in node.given]
         names = tuple(name for name, _ in node.given)
@@ -332,6 +339,7 @@ class _FunctionPrinter:
         for index, (text, axes) in enumerate(results):
             item = Item(node, index)
             scope.known[item] = Value(Code(text), axes, True, item.dtype)
+        scope.uses.update(node.args)
         return Value(Code("None"))
 
     def _argument(self, scope: Scope, value: Value, axes: Axes, static: bool) -> str:
@@ -348,7 +356,7 @@ class _FunctionPrinter:
             hint = self.hints.get(Item(node, k))
             callee = node.callee
             default = node.name if isinstance(callee, Repeat) else callee.name
-            names.append(scope.names.fresh(hint or default))
+            names.append(scope.rename_into(hint) if hint else scope.names.fresh(default))
         return names
 
     def _rule(
@@ -385,10 +393,13 @@ class _FunctionPrinter:
         self.places.append(f'self.place("{node.name}", {name}(draw))')
         if has_state(callee):
             self.begin.append((node, target, node.name))
+        call = f'{target}(run.at("{node.name}"), {", ".join(texts)})'
+        item = Item(node, 0)
+        alone = len(callee.outputs) == 1 and scope.counts.get(item, 0) == 1 and item not in self.hints
+        if alone and len(call) <= LONG_CALL:
+            return [(call, callee.returns[0])]
         names = self._results(scope, node, len(callee.outputs))
-        run = f'run.at("{node.name}")'
-        text = f"{', '.join(names)} = {target}({', '.join([run, *texts])})"
-        scope.lines += split_statement(text, scope.width)
+        scope.lines += split_statement(f"{', '.join(names)} = {call}", scope.width)
         return list(zip(names, callee.returns, strict=True))
 
     def _repeat(
@@ -431,8 +442,8 @@ class _FunctionPrinter:
 
 def _linear(scope: Scope, node: Reduce) -> Value | None:
     """A weight applied to a value: `linear`."""
-    factors = operands(node, scope.uses)
-    if len(factors) != 2 or sign(node, scope.uses):
+    factors = operands(node, scope.counts)
+    if len(factors) != 2 or sign(node, scope.counts):
         return None
     x, weight = (scope.value(f) for f in factors)
     if weight.lead:

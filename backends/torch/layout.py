@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def split_statement(text: str, width: int, indent: int = 0) -> list[str]:
     """A statement that ends in one bracketed group, over several lines if it is too long for one."""
@@ -9,8 +11,8 @@ def split_statement(text: str, width: int, indent: int = 0) -> list[str]:
     if len(text) + indent <= width:
         return [pad + text]
     opening = _last_group(text)
-    if opening is None:
-        return _parenthesised(text, width, indent)
+    if opening is None or _OPERATOR.search(_outside(text)):
+        return _parenthesised(text, indent)
     start, end = opening
     head, body, tail = text[: start + 1], text[start + 1 : end], text[end:]
     is_call = start > 0 and (head[start - 1].isalnum() or head[start - 1] in "_)]")
@@ -23,7 +25,21 @@ def split_statement(text: str, width: int, indent: int = 0) -> list[str]:
     return [*lines, pad + tail]
 
 
-def _parenthesised(text: str, width: int, indent: int) -> list[str]:
+_OPERATOR = re.compile(r" (\*\*|==|!=|[<>]=?|[-+*/@&|]) ")
+
+
+def _outside(text: str) -> str:
+    """The text with everything inside brackets left out."""
+    depth, kept = 0, ""
+    for char in text:
+        depth -= char in ")]}"
+        kept += char if depth == 0 else ""
+        depth += char in "([{"
+    return kept
+
+
+def _parenthesised(text: str, indent: int) -> list[str]:
+    """`x = (…)` around what no bracket of its own can break."""
     pad = " " * indent
     for start in ("return ", *(f"{text.split(' = ')[0]} = ",) * (" = " in text)):
         if text.startswith(start):

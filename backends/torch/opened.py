@@ -102,5 +102,4 @@ def _tie(module: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
     """Make a module hold these parameters, by name."""
     for name, parameter in parameters.items():
         path, _, last = name.rpartition(".")
-        owner = module.get_submodule(path)
-        owner._parameters[last] = parameter
+        module.get_submodule(path).register_parameter(last, parameter)
