@@ -23,6 +23,7 @@ from .stores import Appended, Appending, Documents, Entries
 from .sums import find_sums
 from .tensors import BATCH, TIME, Space, Tensor
 
+Prepared = tuple[Plan, Special, dict[str, StageRunner]]
 Planner = Callable[[Recurrence, str | None], Plan]
 
 
@@ -56,6 +57,7 @@ class Call:
     stateless: bool = False
     native: str | None = None
     lowerings: list[LoweringInfo] = field(default_factory=list[LoweringInfo])
+    prepared: dict[Recurrence, Prepared] = field(default_factory=dict[Recurrence, "Prepared"])
     _documents: Documents | None = None
 
     @property
@@ -65,6 +67,19 @@ class Call:
     def scope(self, sizes: Mapping[str, int]) -> Space:
         """A space for the axes of one owner."""
         return Space(self.builder, sizes, self.space.dynamic)
+
+    def prepare(self, owner: Recurrence) -> Prepared:
+        """A recurrence's plan as this graph runs it; worked out once for all instances."""
+        if owner not in self.prepared:
+            plan = self.planner(owner, None)
+            if any(stage.phase is not None for stage in plan.stages):
+                plan = self.planner(owner, "loop")
+            special = special_stages(plan, self.native)
+            sums = find_sums(plan) if self.whole else {}
+            if self.whole and not special.natives and not sums and not owner.stores:
+                plan = narrow(plan)
+            self.prepared[owner] = plan, special, sums
+        return self.prepared[owner]
 
     @property
     def documents(self) -> Documents | None:
@@ -181,13 +196,7 @@ def convolve_in(call: Call, instance: Instance, lowering: Lowering, node: Conv) 
 
 
 def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lowering) -> list[Number]:
-    plan = call.planner(owner, None)
-    if any(stage.phase is not None for stage in plan.stages):
-        plan = call.planner(owner, "loop")
-    special = special_stages(plan, call.native)
-    sums = find_sums(plan) if call.whole else {}
-    if call.whole and not special.natives and not sums and not owner.stores:
-        plan = narrow(plan)
+    plan, special, sums = call.prepare(owner)
     call.lowerings.append(describe(plan, instance.path, special.words()))
     slots = {s.name: _state_slot(owner, instance.path, s, special.layout(s)) for s in owner.states}
     before: dict[str, Number] = {}
