@@ -37,12 +37,12 @@ def conform(
     """Examine a spec, or one rule or model of it.
 
     `backends` are the backends' names (default: all that have something to examine), `names` the rules and
-    models (default: all models, or all rules where there is no model), `settings` their sizes, `only` the
-    checks. `weights` are a single model's parameters, by full name; without them they are drawn.  `progress`
-    is told what is being examined.
+    models (default: all of both), `settings` their sizes, `only` the checks.  `weights` are a single model's
+    parameters, by full name; without them they are drawn.  Where `settings` or `weights` are given without
+    `names`, rules beside a model are left out.  `progress` is told what is being examined.
     """
     report, start = Report(), time.perf_counter()
-    for handle in _handles(spec, names, settings or {}):
+    for handle in _handles(spec, names, settings or {}, weights is not None or bool(settings)):
         case = Case(handle.name, handle.whole, _weights(handle.whole, weights), fast)
         for name in _backends(backends):
             report.outcomes.extend(examine(case, name, _checks(only), progress))
@@ -50,11 +50,13 @@ def conform(
     return report
 
 
-def _handles(spec: Spec | Handle, names: Sequence[str] | None, settings: Mapping[str, float]) -> list[Handle]:
+def _handles(
+    spec: Spec | Handle, names: Sequence[str] | None, settings: Mapping[str, float], models_only: bool
+) -> list[Handle]:
     if isinstance(spec, Handle):
         return [spec]
-    chosen = tuple(names) if names else spec.models or spec.rules
-    return [_handle(spec, name, settings) for name in chosen]
+    everything = () if models_only and spec.models else spec.rules
+    return [_handle(spec, name, settings) for name in names or (*everything, *spec.models)]
 
 
 def _handle(spec: Spec, name: str, settings: Mapping[str, float]) -> Handle:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from seqc.ir.expr import Axes, Expr, Leaf, children
+from seqc.ir.expr import Axes, Expr, Leaf, LeafKind, children
 from seqc.ir.paths import Instance, join
 from seqc.ir.program import Function, Model
 from seqc.ir.recurrence import Recurrence
@@ -87,7 +87,11 @@ class _Recorder:
         for node in what.nodes:
             if node not in values or _finite(values[node]):
                 continue
-            if isinstance(node, Leaf) and node not in what.definitions and called:
+            if (
+                called
+                and isinstance(node, Leaf)
+                and not (node in what.definitions or node.kind is LeafKind.PARAM)
+            ):
                 return  # it came from the caller, who will be asked
             needs = what.factors.get(node, children(node))
             known = tuple((need, values[need]) for need in needs if need in values)
@@ -110,7 +114,7 @@ def place_of(node: Expr, what: Order, owner: Recurrence | Function) -> Span | No
     """The place of an expression in the text, or of the first one around it that has a place."""
     parents: dict[Expr, list[Expr]] = {}
     for other in what.nodes:
-        for child in children(other):
+        for child in (*what.factors.get(other, ()), *children(other)):
             parents.setdefault(child, []).append(other)
     ring, seen = [node], {node}
     while ring:
