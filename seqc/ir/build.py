@@ -23,8 +23,8 @@ from seqc.ir.expr import (
 )
 from seqc.ir.ops import fold, is_const
 
-ZERO = Const(0.0)
-ONE = Const(1.0)
+ZERO: Expr = Const(0.0)
+ONE: Expr = Const(1.0)
 
 
 def const(value: float) -> Expr:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from seqc.ir.expr import Apply, Const, DType, Expr
 
@@ -147,34 +148,46 @@ def _sqrt_bounded_gradient(args: tuple[Expr, ...], out: Expr, g: Expr) -> tuple[
     return _mul(g, slope), None
 
 
+def _one(value: Callable[[float], float]) -> Callable[..., float]:
+    return value
+
+
+def _two(value: Callable[[float, float], float]) -> Callable[..., float]:
+    return value
+
+
+def _choose(condition: float, x: float, y: float) -> float:
+    return x if condition else y
+
+
 def _comparison(value: Callable[[float, float], float]) -> Op:
     return Op(2, None, value, _bool)
 
 
 OPS: dict[str, Op] = {
-    "add": Op(2, lambda a, o, g: (g, g), lambda x, y: x + y),
-    "sub": Op(2, lambda a, o, g: (g, _a("neg", g)), lambda x, y: x - y),
-    "mul": Op(2, lambda a, o, g: (_mul(g, _conj(a[1])), _mul(g, _conj(a[0]))), lambda x, y: x * y),
+    "add": Op(2, lambda a, o, g: (g, g), _two(lambda x, y: x + y)),
+    "sub": Op(2, lambda a, o, g: (g, _a("neg", g)), _two(lambda x, y: x - y)),
+    "mul": Op(2, lambda a, o, g: (_mul(g, _conj(a[1])), _mul(g, _conj(a[0]))), _two(lambda x, y: x * y)),
     "div": Op(
         2,
         lambda a, o, g: (
             _a("div", g, _conj(a[1])),
             _a("neg", _a("div", _mul(g, _conj(o)), _conj(a[1]))),
         ),
-        lambda x, y: x / y,
+        _two(lambda x, y: x / y),
     ),
-    "neg": Op(1, lambda a, o, g: (_a("neg", g),), lambda x: -x),
-    "pow": Op(2, _gradient_pow, lambda x, y: x**y),
+    "neg": Op(1, lambda a, o, g: (_a("neg", g),), _one(lambda x: -x)),
+    "pow": Op(2, _gradient_pow, _two(lambda x, y: x**y)),
     "exp": Op(1, _unary(lambda x, y: y), math.exp),
     "log": Op(1, _unary(lambda x, y: _a("div", _c(1), x)), math.log),
     "log1p": Op(1, _unary(lambda x, y: _a("div", _c(1), _a("add", _c(1), x))), math.log1p),
     "expm1": Op(1, _unary(lambda x, y: _a("add", y, _c(1))), math.expm1),
     "sqrt": Op(1, _unary(lambda x, y: _a("div", _c(0.5), y)), math.sqrt),
-    "abs": Op(1, lambda a, o, g: (_mul(g, _a("sign", a[0])),), abs, _real),
-    "sign": Op(1, None, lambda x: float((x > 0) - (x < 0)), doc="-1, 0 or 1"),
-    "floor": Op(1, None, lambda x: float(math.floor(x))),
+    "abs": Op(1, lambda a, o, g: (_mul(g, _a("sign", a[0])),), _one(abs), _real),
+    "sign": Op(1, None, _one(lambda x: float((x > 0) - (x < 0))), doc="-1, 0 or 1"),
+    "floor": Op(1, None, _one(lambda x: float(math.floor(x)))),
     "mod": Op(
-        2, lambda a, o, g: (g, None), lambda x, y: x - math.floor(x / y) * y, doc="remainder, sign of y"
+        2, lambda a, o, g: (g, None), _two(lambda x, y: x - math.floor(x / y) * y), doc="remainder, sign of y"
     ),
     "sin": Op(1, _unary(lambda x, y: _a("cos", x)), math.sin),
     "cos": Op(1, _unary(lambda x, y: _a("neg", _a("sin", x))), math.cos),
@@ -183,40 +196,40 @@ OPS: dict[str, Op] = {
     ),
     "tanh": Op(1, _unary(lambda x, y: _a("sub", _c(1), _mul(y, y))), math.tanh),
     "sigmoid": Op(1, _unary(lambda x, y: _mul(y, _a("sigmoid", _a("neg", x)))), _sigmoid),
-    "log_sigmoid": Op(1, _unary(lambda x, y: _a("sigmoid", _a("neg", x))), lambda x: -_softplus(-x)),
+    "log_sigmoid": Op(1, _unary(lambda x, y: _a("sigmoid", _a("neg", x))), _one(lambda x: -_softplus(-x))),
     "softplus": Op(1, _unary(lambda x, y: _a("sigmoid", x)), _softplus),
     "inv_softplus": Op(
         1,
         _unary(lambda x, y: _a("div", _c(1), _a("neg", _a("expm1", _a("neg", x))))),
-        lambda x: x + math.log(-math.expm1(-x)),
+        _one(lambda x: x + math.log(-math.expm1(-x))),
         doc="the x with softplus(x) = y, for y > 0",
     ),
-    "relu": Op(1, _unary(lambda x, y: _where(_a("gt", x, _c(0)), _c(1), _c(0))), lambda x: max(x, 0.0)),
-    "silu": Op(1, _unary(_silu_slope), lambda x: x * _sigmoid(x)),
+    "relu": Op(1, _unary(lambda x, y: _where(_a("gt", x, _c(0)), _c(1), _c(0))), _one(lambda x: max(x, 0.0))),
+    "silu": Op(1, _unary(_silu_slope), _one(lambda x: x * _sigmoid(x))),
     "gelu": Op(1, _unary(_gelu_slope), _gelu, doc="x·Φ(x), with the error function"),
     "gelu_tanh": Op(1, _unary(_gelu_tanh_slope), _gelu_tanh, doc="the tanh approximation of gelu"),
     "sqrt_bounded": Op(
         2,
         _sqrt_bounded_gradient,
-        lambda x, b: math.sqrt(max(x, 0.0)),
+        _two(lambda x, b: math.sqrt(max(x, 0.0))),
         doc="sqrt(max(x, 0)) with a derivative of at most b, by definition",
     ),
     "max": Op(
         2,
         lambda a, o, g: (_where(_a("ge", a[0], a[1]), g, _c(0)), _where(_a("ge", a[0], a[1]), _c(0), g)),
-        max,
+        _two(max),
         doc="the gradient of a tie goes to the first argument",
     ),
     "min": Op(
         2,
         lambda a, o, g: (_where(_a("le", a[0], a[1]), g, _c(0)), _where(_a("le", a[0], a[1]), _c(0), g)),
-        min,
+        _two(min),
         doc="the gradient of a tie goes to the first argument",
     ),
     "where": Op(
         3,
         lambda a, o, g: (None, _where(a[0], g, _c(0)), _where(a[0], _c(0), g)),
-        lambda c, x, y: x if c else y,
+        _choose,
         _branches,
     ),
     "lt": _comparison(lambda x, y: float(x < y)),
@@ -227,8 +240,8 @@ OPS: dict[str, Op] = {
     "ne": _comparison(lambda x, y: float(x != y)),
     "and": _comparison(lambda x, y: float(bool(x) and bool(y))),
     "or": _comparison(lambda x, y: float(bool(x) or bool(y))),
-    "not": Op(1, None, lambda x: float(not x), _bool),
-    "stop_gradient": Op(1, None, lambda x: x, doc="the value, without a gradient"),
+    "not": Op(1, None, _one(lambda x: float(not x)), _bool),
+    "stop_gradient": Op(1, None, _one(lambda x: x), doc="the value, without a gradient"),
     "complex": Op(
         2, lambda a, o, g: (_a("real", g), _a("imag", g)), None, _complex, "real and imaginary parts"
     ),
@@ -255,6 +268,7 @@ def fold(op: str, args: tuple[Expr, ...]) -> Expr | None:
     row = OPS[op]
     if row.value is None or row.result(args) is DType.BOOL or not all(isinstance(a, Const) for a in args):
         return None
+    value: Any
     try:
         value = row.value(*(a.value for a in args if isinstance(a, Const)))
     except (ValueError, OverflowError, ZeroDivisionError, TypeError):

@@ -58,7 +58,7 @@ class Run:
 
     def _initial(self) -> dict[str, Tensor]:
         rec, lead = self.plan.recurrence, (self.lead[0],)
-        known = {p.leaf: self.known[p.leaf][0] for p in rec.parameters}
+        known: Values = {p.leaf: self.known[p.leaf][0] for p in rec.parameters}
         return {
             s.name: expand(_run([s.initial], lead, rec.sizes, known)[0], s.initial, s.axes, lead, rec.sizes)
             for s in rec.states
@@ -120,10 +120,10 @@ class StageRun:
         if stage.phase is not None:
             self._flags()
         for leaf, expr in stage.pre:
-            self.values[leaf] = self._eval([expr])[0]
-        self._fold()
+            self.values[leaf] = self.eval([expr])[0]
+        self.fold()
         for read in stage.reads:
-            value = self._eval([read.value])[0]
+            value = self.eval([read.value])[0]
             axes = read.leaf.axes if stage.block == 1 else (TOKEN, *read.leaf.axes)
             value = expand(
                 value.expand(*self.lead, *value.shape[2:]), read.value, axes, self.lead, self.sizes
@@ -137,10 +137,10 @@ class StageRun:
         self.values[Leaf(LeafKind.READ, FRESH)] = valid[:, :, 0]
         self.values[Leaf(LeafKind.READ, RESTART)] = started[:, :, 0]
 
-    def _eval(self, exprs: Sequence[Expr]) -> list[Tensor]:
+    def eval(self, exprs: Sequence[Expr]) -> list[Tensor]:
         return _run(exprs, self.lead, self.sizes, self.values)
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
         run, stage = self.run, self.stage
         state = {s.name: run.state[s.name] for s in stage.carried}
         starts: list[dict[str, Tensor]] = []
@@ -170,8 +170,8 @@ class StageRun:
             laid = self.lay(reads[read.leaf.name], 0.0)
             self.values[leaf] = laid[:, :, 0] if self.stage.block == 1 else laid
         for leaf, expr in adjoint.pre:
-            self.values[leaf] = self._eval([expr])[0]
-        direct = [self._full(e, s.axes) for e, s in zip(adjoint.direct, self.stage.carried, strict=True)]
+            self.values[leaf] = self.eval([expr])[0]
+        direct = [self.full(e, s.axes) for e, s in zip(adjoint.direct, self.stage.carried, strict=True)]
         carried = [Leaf(LeafKind.COTANGENT, s.name, s.axes, s.dtype) for s in self.stage.carried]
         cot = {s.name: final[s.name] for s in self.stage.carried}
         after: list[dict[str, Tensor]] = []
@@ -191,11 +191,11 @@ class StageRun:
             self.values[leaf] = torch.stack([x[leaf.name] for x in after], 1)
         result = {f"initial {name}": value for name, value in cot.items()}
         for item, expr in zip(self.stage.inputs, adjoint.inputs, strict=True):
-            result[item.leaf.name] = self._full(expr, item.leaf.axes)
+            result[item.leaf.name] = self.full(expr, item.leaf.axes)
         return result
 
-    def _full(self, expr: Expr, axes: Sequence[str]) -> Tensor:
-        value = self._eval([expr])[0]
+    def full(self, expr: Expr, axes: Sequence[str]) -> Tensor:
+        value = self.eval([expr])[0]
         return expand(value.expand(*self.lead, *value.shape[2:]), expr, axes, self.lead, self.sizes)
 
 

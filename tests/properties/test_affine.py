@@ -16,6 +16,8 @@ from seqc.passes.schedule import schedule
 from tests.passes.interpreter import Run
 from tests.properties.affine import affine_rules, rewrites
 
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
 
 def _draw(rec: Recurrence, time: int) -> dict[str, torch.Tensor]:
     gen = torch.Generator().manual_seed(5)
@@ -47,13 +49,13 @@ def check_spelling(rec: Recurrence, other: Recurrence) -> None:
     )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
 @given(affine_rules())
 def test_every_mode_equals_the_oracle(rec: Recurrence) -> None:
     check_modes(rec, 21)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_spelling_changes_nothing(data: st.DataObject) -> None:
     rec = data.draw(affine_rules())
@@ -61,7 +63,7 @@ def test_spelling_changes_nothing(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_many(data: st.DataObject) -> None:
     rec = data.draw(affine_rules())

@@ -45,9 +45,9 @@ def log_of(expr: Expr) -> Expr | None:
         return total
     flipped = {m: -c for m, c in terms.items() if m}
     if terms.get(()) == 1.0 and len(terms) == 2 and 1.0 in flipped.values():
-        match rebuild(flipped):
-            case Apply(op="sigmoid", args=(x,)):
-                return build.apply("log_sigmoid", build.neg(x))
+        gate = rebuild(flipped)
+        if isinstance(gate, Apply) and gate.op == "sigmoid":
+            return build.apply("log_sigmoid", build.neg(gate.args[0]))
     return None
 
 
