@@ -105,7 +105,7 @@ def order(
         needs = _needs(node, definitions, factors, axes)
         stack.append((node, True))
         stack.extend((need, False) for need in reversed(needs) if need not in done)
-    return Order(tuple(done), definitions, factors, _past(done, axes))
+    return Order(tuple(done), definitions, factors, _past(done, factors, axes))
 
 
 def _needs(
@@ -137,13 +137,15 @@ def _product(node: Expr) -> tuple[Expr, ...]:
     return tuple(found)
 
 
-def _past(nodes: Iterable[Expr], growing: frozenset[str]) -> frozenset[Expr]:
+def _past(
+    nodes: Iterable[Expr], factors: Mapping[Expr, tuple[Expr, ...]], growing: frozenset[str]
+) -> frozenset[Expr]:
     past: set[Expr] = set()
     for node in nodes:
         if isinstance(node, Leaf):
             if node.kind is LeafKind.STORE:
                 past.add(node)
-        elif any(child in past and growing.intersection(child.axes) for child in children(node)):
+        elif any(n in past and growing.intersection(n.axes) for n in factors.get(node, children(node))):
             past.add(node)
     return frozenset(past)
 
@@ -231,8 +233,7 @@ def align(x: Tensor, axes: Axes, target: Axes, frame: Frame) -> Tensor:
 
 
 def spread(x: Tensor, axes: Axes, target: Axes, frame: Frame, lead: tuple[int, ...] | None = None) -> Tensor:
-    """`x` with exactly the axes `target` at their full lengths; `lead` asks for full leading dimensions too.
-    """
+    """`x` with exactly the axes `target` at their full lengths; `lead` asks for full leading dimensions too."""
     x = align(x, axes, target, frame)
     before = x.shape[: len(frame.lead)] if lead is None else lead
     return x.expand((*before, *(frame.size(axis) for axis in target)))

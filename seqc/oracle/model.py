@@ -115,8 +115,7 @@ def _run_function(
 
 
 def _lets(owner: Function, wanted: bool) -> list[Expr]:
-    """The names of a block, less those that call what the outputs do not need: such a call has no parameters.
-    """
+    """The names of a block, less those that call what the outputs do not need: such a call has no parameters."""
     reached = {node for node in walk(owner.outputs) if isinstance(node, Invoke | Conv)}
     return [
         value
@@ -187,8 +186,7 @@ def _convolve(
 
 
 def _document_starts(reset: Tensor | None, batch: int, time: int, width: int) -> Tensor:
-    """For every token, and once more for the end, where its document began; before all of this when not here.
-    """
+    """For every token, and once more for the end, where its document began; before all of this when not here."""
     start = torch.full((batch, time + 1), -width)
     for t in range(time):
         before = start[:, t - 1] if t else start[:, 0]

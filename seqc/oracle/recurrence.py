@@ -20,8 +20,7 @@ Watch = Callable[[int, Order, Mapping[Expr, Tensor]], None]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The orders of evaluation of one recurrence: its initial states, what it stores, one token's whole work.
-    """
+    """The orders of evaluation of one recurrence: its initial states, what it stores, one token's whole work."""
 
     recurrence: Recurrence
     initial: Order
@@ -55,8 +54,7 @@ def run(
     shape: tuple[int, int],
     watch: Watch | None = None,
 ) -> tuple[tuple[Tensor, ...], States]:
-    """All tokens of a batch; `state` may be empty.  `watch` is shown the values of every node at every token.
-    """
+    """All tokens of a batch; `state` may be empty.  `watch` is shown the values of every node at every token."""
     batch, time = shape
     recurrence = token.recurrence
     known = parameter_leaves(recurrence, parameters)

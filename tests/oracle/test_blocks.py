@@ -1,5 +1,4 @@
-"""Blocks and models in the oracle: convolution, look-up, reverse time, pooling, repetition, and their JSON.
-"""
+"""Blocks and models in the oracle: convolution, look-up, reverse time, pooling, repetition, and their JSON."""
 
 from __future__ import annotations
 

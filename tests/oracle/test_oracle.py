@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import seqc
 from seqc.ir.expr import Expr, Leaf, LeafKind
 from seqc.ir.ops import OPS, RANDOM
 from seqc.ir.recurrence import Recurrence
@@ -167,3 +168,24 @@ def test_trace_shows_names_and_states_and_finds_the_fault() -> None:
     assert fault is not None
     assert fault.token == 4
     assert repr(fault.expression) == "sum[n](alpha * S * k)"
+
+
+def test_a_store_before_the_token_leaves_the_present_entry_out() -> None:
+    """Softmax attention over strictly earlier tokens, with the scores a contraction over the store."""
+    spec = seqc.loads(
+        """
+        rule earlier(q[n], k[n], v[m]) {
+            store  K[s, n] = k
+            store  V[s, m] = v
+            return sum[s](softmax[s](sum[n](q * K)) * V)
+        }
+        """
+    )
+    generator = torch.Generator().manual_seed(0)
+    inputs = {x: torch.randn(1, 5, 3, generator=generator, dtype=torch.float64) for x in "qkv"}
+    (out,), _ = run_recurrence(spec.rule(n=3, m=3).recurrence, inputs, {})
+    q, k, v = (inputs[x][0] for x in "qkv")
+    want = [
+        torch.softmax(k[:t] @ q[t], 0) @ v[:t] if t else torch.zeros(3, dtype=torch.float64) for t in range(5)
+    ]
+    torch.testing.assert_close(out[0], torch.stack(want))

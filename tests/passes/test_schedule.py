@@ -124,14 +124,14 @@ def _check_adjoint(run: Run, stage, adjoint) -> None:  # type: ignore[no-untyped
     for given, found in ((weights, reads), (final, run.final)):
         for name, weight in given.items():
             loss = loss + (weight.conj() * found[name]).real.sum()
-    wanted = torch.autograd.grad(loss, [*values, *starts.values()], allow_unused=True)
+    wanted = torch.autograd.grad(loss, [*values, *starts.values()], allow_unused=True, materialize_grads=True)
     got = probe.backward(adjoint, weights, final)
     for leaf, value, want in zip(items, values, wanted, strict=False):
         have = got[leaf.name]
         if value.shape[:2] != have.shape[:2]:
             have = have.sum((0, 1), keepdim=True)
         close(have, want, 1e-10)
-    for (name, value), want in zip(starts.items(), wanted[len(values) :], strict=True):
+    for name, want in zip(starts, wanted[len(values) :], strict=True):
         close(got[f"initial {name}"], want, 1e-10)
     run.state = saved
 
