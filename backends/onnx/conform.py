@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,27 @@ import torch
 from torch import Tensor
 
 from seqc.conformance.subject import Request, Tensors
+from seqc.ir.expr import Axes
+from seqc.ir.paths import state_table
 
 from . import BACKEND
 from .session import Session
 
 
 def subjects(request: Request) -> Iterator[Graphs]:
-    """The scheduler's choice, as any runtime reads it."""
-    folder = request.folder / "portable"
-    folder.mkdir()
+    """The graphs that any runtime reads; with time, those that call ONNX Runtime's own operators, where it
+    has any.
+    """
     program = request.scheduled()
-    BACKEND.write(program, folder, weights=request.weights, seed=0, options={"profile": "portable"})
-    yield Graphs("portable", Session(folder))
+    for profile in ("portable",) if request.fast else ("portable", "ort"):
+        folder = request.folder / profile
+        folder.mkdir()
+        BACKEND.write(program, folder, weights=request.weights, seed=0, options={"profile": profile})
+        session = Session(folder)
+        if profile == "portable" or any(lowering.native for lowering in session.manifest.lowerings):
+            yield Graphs(
+                profile, session, {name: known.axes for name, known in state_table(request.whole).items()}
+            )
 
 
 @dataclass(eq=False)
@@ -31,6 +40,7 @@ class Graphs:
 
     mode: str
     session: Session
+    axes: Mapping[str, Axes] = field(default_factory=dict[str, "Axes"])
     backend: str = "onnx"
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
     differentiable: bool = False
@@ -50,12 +60,17 @@ class Graphs:
         return _torch(self.session.step(_numpy(inputs), state))
 
     def states(self, state: Mapping[str, Any] | None) -> dict[str, Tensor]:
-        """A complex state is two real numbers along a last axis."""
-        layouts = {info.name: info.layout for info in self.session.manifest.states}
+        """With the axes in the oracle's order; a complex state is two real numbers along a last axis."""
         found: dict[str, Tensor] = {}
-        for name, value in (state or {}).items():
-            x = torch.from_numpy(np.ascontiguousarray(value))
-            found[name] = torch.view_as_complex(x) if layouts[name] == "complex" else x
+        for info in self.session.manifest.states:
+            if state is None or info.name not in state:
+                continue
+            x = torch.from_numpy(np.ascontiguousarray(state[info.name]))
+            x = torch.view_as_complex(x) if info.layout == "complex" else x
+            own = self.axes.get(info.name, ())
+            if set(own) == set(info.axes[1:]):
+                x = x.permute(0, *(1 + info.axes[1:].index(axis) for axis in own))
+            found[info.name] = x
         return found
 
     def bytes_of(self, state: Mapping[str, Any]) -> int:
