@@ -36,6 +36,7 @@ from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import reads_future, varying_outputs
 
+from .diagnose import Unsupported
 from .expressions import Scope, Value, all_axes, merged_order, operands, sign
 from .initial import print_constructor
 from .layout import split_statement
@@ -207,6 +208,10 @@ class _FunctionPrinter:
         body = list(scope.lines)
         if len(texts) == 1 and body and body[-1].startswith(f"{texts[0]} = "):
             texts[0] = body.pop()[len(texts[0]) + 3 :].split("  # ")[0]
+        if len(texts) == 1 and "self." in texts[0] and not texts[0].startswith(("linear(", "torch.", "F.")):
+            out = scope.names.fresh("out")
+            body += split_statement(f"{out}: Tensor = {texts[0]}", WIDTH - 8)
+            texts[0] = out
         if any("*lead" in line for line in [*body, *texts]):
             body.insert(0, f"lead = {self._like()}.shape[:2]")
         result = texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
@@ -417,7 +422,8 @@ class _FunctionPrinter:
         target = f"self{path_text(node.name)}"
         loop = target
         if callee.shared:
-            assert len(set(made)) == 1, "shared repetitions are alike"
+            if len(set(made)) > 1:
+                raise Unsupported("shared repetitions that differ")
             self.places.append(f'self.place("{node.name}", {made[0]}(draw))')
             loop = f"[{target}] * {len(made)}"
         elif len(set(made)) == 1:

@@ -61,18 +61,17 @@ class Rule(Weights):
         super().__init__()
         self.register_buffer("like", torch.zeros(0), persistent=False)
 
-    def initial(self, batch: int, *given: Tensor) -> States:
-        """The states before the first token; `given` are the parameters that a caller passes in."""
+    def initial(self, *args: Any, **kwargs: Any) -> States:
+        """The states before the first token, for a batch; after it the parameters that a caller passes in."""
         raise NotImplementedError
 
-    def token(self, state: States, *inputs: Tensor) -> tuple[tuple[Tensor, ...], States]:
-        """One token; inputs [batch, …axes]."""
+    def token(self, *args: Any, **kwargs: Any) -> tuple[tuple[Tensor, ...], States]:
+        """One token, from the states before it, inputs [batch, …axes], and the parameters that a caller passes in."""
         raise NotImplementedError
 
-    def sequence(
-        self, state: States, reset: Tensor | None, *inputs: Tensor
-    ) -> tuple[tuple[Tensor, ...], States]:
-        """A sequence, token after token; inputs [batch, time, …axes]."""
+    def sequence(self, *args: Any, **kwargs: Any) -> tuple[tuple[Tensor, ...], States]:
+        """The same for states, resets and inputs [batch, time, …axes]; here token after token."""
+        state, reset, *inputs = args
         count = len(self.ranks)
         given, outputs = inputs[count:], list[tuple[Tensor, ...]]()
         for t, here in enumerate(zip(*(x.unbind(1) for x in inputs[:count]), strict=True)):
@@ -218,8 +217,8 @@ class Run:
 class Block(Weights):
     """A part of a model."""
 
-    def initial(self, run: Run, batch: int, *given: Tensor) -> None:
-        """Leave the states before the first token in `run`."""
+    def initial(self, *args: Any, **kwargs: Any) -> None:
+        """Leave the states before the first token in a run, for a batch."""
 
 
 class Network(Block):

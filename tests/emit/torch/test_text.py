@@ -122,3 +122,13 @@ def test_many_layers_cost_no_more_than_few() -> None:
     text = emit_model(model)
     assert time.process_time() - start < 1.0
     assert len(text) < len(emit_model(program())) + 200
+
+
+@pytest.mark.slow
+def test_it_is_typed(tmp_path: Path) -> None:
+    for name, text in texts().items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        flags = ["--strict", "--untyped-calls-exclude", "torch"]  # torch leaves some functions untyped
+        command = [sys.executable, "-m", "mypy", *flags, str(tmp_path / f"{name}.py")]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 0, result.stdout
