@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
+from pydantic import BaseModel
 
 from seqc.ir import build
+from seqc.ir import expr as expr_module
 from seqc.ir.expr import Const, Expr, Leaf, LeafKind
-from seqc.ir.recurrence import Recurrence
+from seqc.ir.forms import (
+    FORMS,
+    FunctionForm,
+    ParameterForm,
+    RecurrenceForm,
+    RepeatForm,
+    StateForm,
+    StoreForm,
+)
+from seqc.ir.program import Function, Repeat
+from seqc.ir.recurrence import Parameter, Recurrence, State, Store
 from seqc.ir.serial import InvalidForm, expressions_from_json, expressions_to_json, from_json, to_json
 from seqc.ir.text import format_expr, format_recurrence
 from tests.oracle.rules import gated_delta, softmax_attention
@@ -104,3 +117,35 @@ def test_what_is_not_the_form_is_refused(text: str) -> None:
 
 def test_the_version_is_written() -> None:
     assert json.loads(to_json(gated_delta()))["version"] == 1
+
+
+@pytest.mark.parametrize("node", list(FORMS))
+def test_a_form_holds_every_field_of_its_node(node: type[Expr]) -> None:
+    own = {field.name for field in fields(node) if field.init}
+    assert set(FORMS[node].model_fields) - {"node"} == own
+
+
+@pytest.mark.parametrize(
+    ("held", "form", "elsewhere"),
+    [
+        (Parameter, ParameterForm, set[str]()),
+        (State, StateForm, set[str]()),
+        (Store, StoreForm, set[str]()),
+        (Recurrence, RecurrenceForm, {"callable", "nodes"}),
+        (Function, FunctionForm, {"callable", "nodes", "names"}),
+        (Repeat, RepeatForm, {"callable"}),
+    ],
+)
+def test_a_form_holds_every_field_of_what_is_made_of_nodes(
+    held: type, form: type[BaseModel], elsewhere: set[str]
+) -> None:
+    own = {field.name for field in fields(held)} - {"bindings"}
+    assert set(form.model_fields) - elsewhere == own - elsewhere
+
+
+def test_every_node_has_a_form() -> None:
+    assert set(FORMS) == {node for node in vars(expr_module).values() if _is_node(node)}
+
+
+def _is_node(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Expr) and value is not Expr
