@@ -11,20 +11,22 @@ import builtins
 import keyword
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from seqc.backends.torch.load import load_module
-from seqc.backends.torch.names import identifier
 
 import seqc
 from seqc.backend import backend
 from seqc.diagnostics import SpecError
 from seqc.errors import UserError
 from seqc.spec import ModelHandle
+from tests.emit.torch.parts import identifier
 from tests.fuzz.pipeline import write_alone
+
+load_module = import_module("seqc.backends.torch.load").load_module
 
 PROGRAM = """\
 rule {rule}({value}[{axis}], {gate}; {axis} = 4, {setting} = 2) {{

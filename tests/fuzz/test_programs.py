@@ -12,12 +12,6 @@ from tests.syntax.mutants import TOKEN, mutants
 from tests.syntax.test_generated import programs as generated
 
 BROKEN = st.sampled_from(["", "(", ")", "{", "}", "=", "let", "->", "3", "'", "x"])
-either = st.builds(
-    lambda text, place, instead: _broken(text, place, instead) if place else text,
-    generated,
-    st.integers(0, 200),
-    BROKEN,
-)
 
 
 def _broken(text: str, place: int, instead: str) -> str:
@@ -25,6 +19,13 @@ def _broken(text: str, place: int, instead: str) -> str:
     if words:
         words[place % len(words)] = instead
     return "".join(words)
+
+
+def _perhaps_broken(text: str, place: int, instead: str) -> str:
+    return _broken(text, place, instead) if place else text
+
+
+either = st.builds(_perhaps_broken, generated, st.integers(0, 200), BROKEN)
 
 
 def run(programs: Programs, seed: int, count: int) -> None:
