@@ -26,8 +26,7 @@ BATCH = 2
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """`weights` are float64, by full name.  `longest` is the length of the longest sequence that checks use.
-    """
+    """`weights` are float64, by full name.  `longest` is the length of the longest sequence that checks use."""
 
     name: str
     whole: Recurrence | Model
@@ -154,8 +153,7 @@ class Answer:
 
     @cached_property
     def shaken(self) -> tuple[Outputs, States]:
-        """The same for inputs and weights that differ by a unit of rounding: how well the answer is defined.
-        """
+        """The same for inputs and weights that differ by a unit of rounding: how well the answer is defined."""
         with torch.no_grad():
             inputs, weights = shake(self.inputs, self.dtype), shake(self.case.weights, self.dtype)
             return self.case.oracle(inputs, torch.float64, reset=self.reset, weights=weights)

@@ -119,7 +119,7 @@ def cases() -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
     yield torch.ones(3), one, float("inf")
 
 
-@pytest.mark.parametrize(("got", "want", "error"), cases())
+@pytest.mark.parametrize(("got", "want", "error"), list(cases()))
 def test_distance(got: torch.Tensor, want: torch.Tensor, error: float) -> None:
     assert distance(got, want) == pytest.approx(error, rel=1e-4)
 

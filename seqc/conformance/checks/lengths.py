@@ -1,5 +1,4 @@
-"""Lengths that are shorter than a block, that fill one exactly, and that do not: every form agrees at each.
-"""
+"""Lengths that are shorter than a block, that fill one exactly, and that do not: every form agrees at each."""
 
 from __future__ import annotations
 
