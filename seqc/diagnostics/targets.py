@@ -52,8 +52,8 @@ class ModeNotAllowed(Diagnostic):
 
 @dataclass(frozen=True)
 class NoParallelForm(Diagnostic):
-    """A rule that can only be run a token at a time, because no form of the scheduler covers it. Its modes are
-    `step` and `reference`.
+    """A rule that no form of the scheduler covers. It has a meaning, which `seqc trace` shows a token at a time; no
+    backend can run it.
     """
 
     code = "E0903"
@@ -68,4 +68,4 @@ class NoParallelForm(Diagnostic):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (self.reason, "its modes are `step` and `reference`")
+        return (self.reason,)
