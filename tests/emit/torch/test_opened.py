@@ -49,7 +49,8 @@ def test_all_lengths_train_one_parameter() -> None:
         assert out.dtype == torch.float64
         op.zero_grad()
         out.sum().backward()
-        assert op.scale.grad is not None and op.scale.grad.abs().sum() > 0
+        assert op.scale.grad is not None
+        assert op.scale.grad.abs().sum() > 0
     other = copy.deepcopy(op)
     with torch.no_grad():
         other.scale.mul_(2)
