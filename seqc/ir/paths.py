@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from seqc.ir.expr import Axes, Conv, Invoke, walk
 from seqc.ir.program import Function, Model, Repeat
@@ -85,11 +86,13 @@ def root(whole: Recurrence | Function | Model) -> Recurrence | Function:
     return whole.body if isinstance(whole, Model) else whole
 
 
+@lru_cache(maxsize=1024)
 def calls(function: Function) -> tuple[Invoke, ...]:
     """The calls in a function's body, callees of callees not included, in the order of evaluation."""
     return tuple(node for node in walk(function.outputs) if isinstance(node, Invoke))
 
 
+@lru_cache(maxsize=1024)
 def convolutions(function: Function) -> tuple[Conv, ...]:
     return tuple(node for node in walk(function.outputs) if isinstance(node, Conv))
 
