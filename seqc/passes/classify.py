@@ -90,10 +90,10 @@ def _affine_class(recurrence: Recurrence, affine: Affine, before: Sequence[Class
     primes = ", ".join(f"{state.name}'" for state in affine.states)
     verb = "are" if len(affine.states) > 1 else "is"
     plain = ", ".join(state.name for state in affine.states)
-    state, *others = affine.states
-    if others:
+    if len(affine.states) > 1:
         terms = f" plus {_count(affine.rank_ones)}" if affine.rank_ones else ""
         return "K14", f"{primes} {verb} affine in {plain} together, a small matrix of gates{terms}"
+    state = next(iter(affine.states))
     decay = affine.decay(state)
     if not affine.diagonal and not affine.rank_ones:
         return "K0", f"{primes} does not depend on {plain}"
