@@ -8,7 +8,7 @@ those that the key side or the gate depends on besides, columns the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
@@ -18,10 +18,9 @@ from seqc.ir.recurrence import Recurrence, State
 from seqc.passes.canonical import canonical, factors, same
 from seqc.passes.forms.kernels import log_of
 from seqc.passes.forms.problem import Problem
-from seqc.passes.groups import components, merge_coupled, with_resets
 from seqc.passes.linear import Affine, NotAffine, read_affine, separate_source
 from seqc.passes.reads import Query
-from seqc.passes.schedule import _Choice  # pyright: ignore[reportPrivateUsage]  # its groups, before their forms
+from seqc.passes.schedule import problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +51,11 @@ class Native:
         )
 
 
-@dataclass(slots=True)
-class _Recorder(_Choice):
-    """The scheduler's walk over the groups of states, kept as problems."""
-
-    problems: list[Problem] = field(default_factory=list[Problem])
-
-    def _take(self, problem: Problem) -> None:
-        self.problems.append(problem)
-        _Choice._take(self, problem)
-
-
-def problems(recurrence: Recurrence) -> list[Problem]:
-    """The groups of states as the scheduler sees them."""
-    ready = with_resets(recurrence)
-    updates = ready.updates_by_name
-    tail = (*ready.outputs, *(store.value for store in ready.stores))
-    recorder = _Recorder(None, recurrence.sizes, dict(updates), tail)
-    recorder.run(merge_coupled(components(ready.states, updates), updates))
-    return recorder.problems
-
-
 def find_native(recurrence: Recurrence) -> dict[str, Native]:
     """The groups that the operator computes, by the name of their stage."""
     if recurrence.stores or not recurrence.states:
         return {}
-    found = {problem.name: match(problem) for problem in problems(recurrence)}
+    found = {problem.name: match(problem) for problem in problems(recurrence).problems}
     return {name: native for name, native in found.items() if native is not None}
 
 

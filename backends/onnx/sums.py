@@ -15,10 +15,11 @@ from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import State
 from seqc.passes.forms.problem import Problem
 from seqc.passes.linear import NotAffine, read_affine
+from seqc.passes.schedule import problems
 
 from .control import branch
 from .lower import Lowering
-from .native import problems, without_reset
+from .native import without_reset
 from .pairs import Number
 from .stages import StageRunner, run_stage
 from .tensors import BATCH, TIME, Space, Tensor
@@ -37,7 +38,7 @@ def find_sums(plan: Plan) -> dict[str, StageRunner]:
     """How to run the stages that are sums, by name."""
     if not plan.stages:
         return {}
-    found = {problem.name: _match(problem) for problem in problems(plan.recurrence)}
+    found = {problem.name: _match(problem) for problem in problems(plan.recurrence).problems}
     runners: dict[str, StageRunner] = {}
     for stage in plan.stages:
         total = found.get(stage.name)

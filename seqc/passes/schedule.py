@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from seqc.diagnostics import Diagnostic, SpecError
 from seqc.diagnostics.limits import RuleTooLarge
@@ -20,7 +20,8 @@ from seqc.passes.groups import components, inlined, merge_coupled, reads_of, wit
 from seqc.passes.reads import Reader
 from seqc.source import Source, Span
 
-MODES = ("scan", "chunk", "loop")
+MODES = ("scan", "chunk", "loop")  # the most parallel first
+LOOP = MODES[-1]
 ATTENTION = "attention"  # the mode of a recurrence with growing stores
 
 MAX_WORK = 300_000  # expressions made or visited for all rules of a program
@@ -81,10 +82,12 @@ def _schedule(recurrence: Recurrence, mode: str | None) -> Plan:
     if held is not None and mode in (None, "chunk"):
         stage, adjoint, outputs = held_stage(recurrence, held)
         return Plan(recurrence, "chunk", allowed, classes, (stage,), (adjoint,), outputs)
-    choice = _choose(recurrence, mode)
-    pairs = [build() for build in choice.builds]
+    split = problems(recurrence, together=mode == LOOP)
+    picked = _pick(split, mode)
+    pairs = [build() for _, build in picked]
     stages, adjoints = tuple(stage for stage, _ in pairs), tuple(adjoint for _, adjoint in pairs)
-    return Plan(recurrence, choice.mode, allowed, classes, stages, adjoints, choice.tail)
+    name = ATTENTION if recurrence.stores else _mode(picked)
+    return Plan(recurrence, name, allowed, classes, stages, adjoints, split.tail)
 
 
 def modes(recurrence: Recurrence) -> tuple[str, ...]:
@@ -93,73 +96,72 @@ def modes(recurrence: Recurrence) -> tuple[str, ...]:
         return (ATTENTION,)
     if find_held(recurrence) is not None:
         return ("chunk", "loop")
-    return tuple(mode for mode in MODES if _choose(recurrence, mode).mode == mode)
+    apart, together = problems(recurrence), problems(recurrence, together=True)
+    return tuple(mode for mode in MODES if _mode(_pick(together if mode == LOOP else apart, mode)) == mode)
 
 
-@dataclass(slots=True)
-class _Choice:
-    """A form for every group of states; building the stages is left for when they are needed."""
+Form = tuple[str, Build]
 
-    wanted: str | None
-    sizes: Mapping[str, int]
-    updates: dict[str, Expr]
-    tail: tuple[Expr, ...]  # outputs, then the values of stores
-    builds: list[Build] = field(default_factory=list[Build])
-    used: set[str] = field(default_factory=set[str])
-    stores: bool = False
 
-    @property
-    def mode(self) -> str:
-        """The mode of the whole: that of its most sequential group."""
-        return (
-            ATTENTION
-            if self.stores
-            else next((m for m in ("loop", "chunk", "scan") if m in self.used), "scan")
-        )
-
-    def run(self, groups: Sequence[list[State]]) -> None:
-        left = list(groups)
-        while left:
-            group, reader, exprs = self._next(left)
-            left.remove(group)
-            later = [state for g in left for state in g]
-            updates = inlined(group, self.updates)
-            self.updates.update(zip((s.name for s in later), exprs, strict=False))
-            self.tail = exprs[len(later) :]
-            if any(leaf.kind in (LeafKind.STORE, LeafKind.STORED) for leaf in leaves(updates)):
-                raise _NoForm("a state depends on the entries of a growing store", updates[0])
-            self._take(Problem(reader.prefix, group, updates, reader.reads, self.sizes))
-
-    def _next(self, left: list[list[State]]) -> tuple[list[State], Reader, tuple[Expr, ...]]:
-        """A group that no unsolved one comes before, if possible one whose queries need no unsolved one either."""
-        candidates: list[tuple[list[State], Reader, tuple[Expr, ...]]] = []
-        for group in left:
-            others = [state for g in left if g is not group for state in g]
-            if any(reads_of(self.updates[state.name], others) for state in group):
-                continue
-            reader = Reader(group, "_".join(state.name for state in group), others)
-            candidates.append(
-                (group, reader, reader.replace([*(self.updates[s.name] for s in others), *self.tail]))
-            )
-            if not reader.blocked:
-                break
-        return next((c for c in candidates if not c[1].blocked), candidates[0])
-
-    def _take(self, problem: Problem) -> None:
-        """The first form that applies; where a mode is wanted, the first form of that mode if there is one."""
+def _pick(split: Problems, wanted: str | None) -> list[Form]:
+    """A form for each group of states: the first that applies, or the first of a wanted mode if there is one."""
+    picked: list[Form] = []
+    for problem in split.problems:
         found = [(form.MODE, build) for form in FORMS if (build := form.find(problem)) is not None]
-        mode, build = next((pair for pair in found if pair[0] == self.wanted), found[0])
-        self.used.add(mode)
-        self.builds.append(build)
+        picked.append(next((pair for pair in found if pair[0] == wanted), found[0]))
+    return picked
 
 
-def _choose(recurrence: Recurrence, wanted: str | None) -> _Choice:
+def _mode(picked: Sequence[Form]) -> str:
+    """The mode of the whole: that of its most sequential group."""
+    used = {mode for mode, _ in picked}
+    return next((mode for mode in reversed(MODES) if mode in used), MODES[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """The groups of states of a recurrence in the order in which they are solved.
+
+    Each is over the answers to the groups before it, and so is the `tail`: the outputs, then the values of stores.
+    """
+
+    problems: Sequence[Problem]
+    tail: tuple[Expr, ...]
+
+
+def problems(recurrence: Recurrence, together: bool = False) -> Problems:
+    """What the parallel forms are asked for; `together` makes one group of all states."""
     ready = with_resets(recurrence)
-    updates = ready.updates_by_name
+    updates = dict(ready.updates_by_name)
     tail = (*ready.outputs, *(store.value for store in ready.stores))
-    choice = _Choice(wanted, recurrence.sizes, dict(updates), tail, stores=bool(recurrence.stores))
-    groups = merge_coupled(components(ready.states, updates), updates)
-    if wanted == "loop" and groups:
-        groups = [[state for group in groups for state in group]]
-    choice.run(groups)
-    return choice
+    left = merge_coupled(components(ready.states, updates), updates)
+    if together and left:
+        left = [[state for group in left for state in group]]
+    found: list[Problem] = []
+    while left:
+        group, reader, exprs = _next(left, updates, tail)
+        left.remove(group)
+        later = [state for g in left for state in g]
+        own = inlined(group, updates)
+        updates.update(zip((s.name for s in later), exprs, strict=False))
+        tail = exprs[len(later) :]
+        if any(leaf.kind in (LeafKind.STORE, LeafKind.STORED) for leaf in leaves(own)):
+            raise _NoForm("a state depends on the entries of a growing store", own[0])
+        found.append(Problem(reader.prefix, group, own, reader.reads, recurrence.sizes))
+    return Problems(found, tail)
+
+
+def _next(
+    left: Sequence[list[State]], updates: Mapping[str, Expr], tail: Sequence[Expr]
+) -> tuple[list[State], Reader, tuple[Expr, ...]]:
+    """A group that no unsolved one comes before, if possible one whose queries need no unsolved one either."""
+    candidates: list[tuple[list[State], Reader, tuple[Expr, ...]]] = []
+    for group in left:
+        others = [state for g in left if g is not group for state in g]
+        if any(reads_of(updates[state.name], others) for state in group):
+            continue
+        reader = Reader(group, "_".join(state.name for state in group), others)
+        candidates.append((group, reader, reader.replace([*(updates[s.name] for s in others), *tail])))
+        if not reader.blocked:
+            break
+    return next((c for c in candidates if not c[1].blocked), candidates[0])
