@@ -24,10 +24,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import seqc
+from seqc.backend import Runner
 from seqc.bundled import folder
 from seqc.conformance.report import Outcome, Report
 from seqc.oracle import run_model
-from seqc.runtime import Runner, continued, load_runner, throughput
+from seqc.runtime import continued, load_runner, throughput
 from seqc.spec import ModelHandle
 
 PROMPT = b"    def __init__("
@@ -109,8 +110,9 @@ def title(text: str) -> None:
 
 def error_of(runner: Runner, reference: Tensor, tokens: Tensor) -> float:
     """How far the logits of the last token are from the oracle's: a relative 2-norm."""
-    logits, _ = runner.prefill(tokens.numpy())
-    return float((torch.from_numpy(logits).double() - reference).norm() / reference.norm())
+    outputs, _ = runner.prefill(tokens.numpy())
+    logits = torch.from_numpy(outputs["logits"][:, -1]).double()
+    return float((logits - reference).norm() / reference.norm())
 
 
 def proof_table(report: Report) -> Table:

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from seqc.diagnostics.words import by_nearness
 from seqc.errors import UserError
@@ -63,6 +63,30 @@ class Backend(Protocol):
 
         `weights` are the parameters; without them they are initialised from `seed`. An unknown option is a
         `UserError` that lists the known ones.
+        """
+        ...
+
+
+class Runner(Protocol):
+    """A compiled model with its weights: inputs and outputs have the batch first, and in `prefill` the time next.
+
+    Outputs are by name, of a model of tokens the logits alone; the state is whatever the runner keeps between calls.
+    """
+
+    def prefill(self, inputs: Any) -> tuple[Mapping[str, Any], Any]: ...
+
+    def step(self, inputs: Any, state: Any) -> tuple[Mapping[str, Any], Any]: ...
+
+
+@runtime_checkable
+class Runs(Protocol):
+    """A backend that can also run the folders it writes."""
+
+    def runner(self, folder: Path, threads: int | None) -> Runner:
+        """What is in a folder, loaded; `threads` None leaves their number to the runtime.
+
+        Whatever is wrong with the folder is an `OSError`, a `ValueError`, a `LookupError`, a `TypeError` or a
+        `RuntimeError`; what is wrong with the asking is a `UserError`.
         """
         ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seqc.backend import Scheduled, Weights
+    from seqc.backend import Runner, Scheduled, Weights
     from seqc.ir.plan import Plan
     from seqc.ir.recurrence import Recurrence
 
@@ -40,6 +40,21 @@ class OnnxBackend:
         with diagnosed(program) as profile_of:
             profile = profile_of(options)
             write(program.whole, folder, weights, planner, seed, profile)
+
+    def runner(self, folder: Path, threads: int | None) -> Runner:
+        """Both graphs in ONNX Runtime, on the CPU."""
+        from seqc.errors import UserError
+
+        try:
+            from .session import Session
+        except ImportError:
+            raise UserError("ONNX Runtime is not installed", "pip install 'seqc[onnx]'") from None
+        session = Session(folder, threads)
+        if session.manifest.step is None:
+            raise UserError(f"`{session.manifest.name}` reads the future: it has no step")
+        for file in (session.manifest.prefill, session.manifest.step):
+            session.graph(file)
+        return session
 
 
 BACKEND = OnnxBackend()

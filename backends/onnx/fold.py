@@ -10,8 +10,6 @@ import onnxruntime as ort
 
 from .builder import Array, Builder
 
-MAX_GROWTH = 1 << 16  # entries that a folded result may have beyond those of what it is made from
-
 
 def fold(
     builder: Builder, outputs: list[ir.Value], ir_version: int, opsets: dict[str, int]

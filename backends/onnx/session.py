@@ -25,14 +25,17 @@ class Session:
     """
 
     def __init__(
-        self, folder: str | Path, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+        self,
+        folder: str | Path,
+        threads: int | None = 1,
+        providers: tuple[str, ...] = ("CPUExecutionProvider",),
     ) -> None:
         self.folder = Path(folder)
         self.manifest = Manifest.model_validate_json(
             (self.folder / "manifest.json").read_text(encoding="utf-8")
         )
         self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = threads
+        self._options.intra_op_num_threads = threads or 0  # 0: as many as ONNX Runtime likes
         self._options.log_severity_level = 3
         self._providers = list(providers)
         self._sessions: dict[str, Any] = {}
@@ -57,10 +60,13 @@ class Session:
         return self._run(self.manifest.step, inputs, state, reset)
 
     def graph(self, file: str) -> Any:
-        """The ONNX Runtime session of one of the two files."""
+        """The ONNX Runtime session of one of the two files; a `ValueError` says why there is none."""
         if file not in self._sessions:
             path = str(self.folder / file)
-            self._sessions[file] = ort.InferenceSession(path, self._options, providers=self._providers)
+            try:
+                self._sessions[file] = ort.InferenceSession(path, self._options, providers=self._providers)
+            except Exception as error:  # its exceptions have no other base
+                raise ValueError(f"ONNX Runtime cannot load `{path}`: {error}") from error
         return self._sessions[file]
 
     def _run(
@@ -70,8 +76,10 @@ class Session:
         given = dict(inputs) if isinstance(inputs, Mapping) else {manifest.inputs[0].name: inputs}
         feeds = {info.name: np.asarray(given[info.name], info.dtype) for info in manifest.inputs}
         batch = len(feeds[manifest.inputs[0].name])
-        before = {**self.init_state(batch), **(state or {})}
-        feeds.update((info.input, np.asarray(before[info.name], info.dtype)) for info in manifest.states)
+        for info in manifest.states:
+            known = state or {}
+            before = known[info.name] if info.name in known else self._initial(info, batch)
+            feeds[info.input] = np.asarray(before, info.dtype)
         if reset is not None:
             if manifest.reset is None:
                 raise ValueError(f"{manifest.name} has no resets")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from seqc.ir.expr import Axes, DType
+from seqc.ir.expr import DType
 from seqc.ir.recurrence import Store
 
 from .lower import Growing
@@ -228,7 +228,3 @@ class Appending:
         place = space.elementwise("Min", place, end)
         index = b.op("Unsqueeze", space.expand(place, (BATCH, *axes)).value, b.ints(2))
         return Tensor(b.op("GatherND", entries.value, index, batch_dims=1), entries.axes)
-
-
-def store_axes(store: Store) -> Axes:
-    return (BATCH, store.axis, *store.axes)

@@ -25,7 +25,7 @@ from seqc.ir.timing import reads_future
 if TYPE_CHECKING:
     import torch
 
-    from seqc.backend import Scheduled, Weights
+    from seqc.backend import Runner, Scheduled, Weights
 
 LOOPS = ("reference", "step")
 PlanOf = Callable[[Recurrence], Plan | None]
@@ -123,6 +123,12 @@ class TorchBackend:
         if isinstance(program.whole, Model) and reads_future(program.whole):
             object.__setattr__(made, "step", refusal(program, "a step of a model that reads the future"))
         return made
+
+    def runner(self, folder: Path, threads: int | None) -> Runner:
+        """The module with its weights, on the CPU."""
+        from .run import TorchRunner
+
+        return TorchRunner(folder, threads)
 
 
 BACKEND = TorchBackend()
