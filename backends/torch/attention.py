@@ -14,6 +14,7 @@ from seqc.ir.expr import (
     Expr,
     Leaf,
     LeafKind,
+    Rank,
     Reduce,
     Softmax,
     children,
@@ -27,11 +28,13 @@ from seqc.passes.derive import pullback
 from seqc.passes.forms.stage import hoist
 
 from .diagnose import Unsupported
-from .expressions import Scope, Value, operands
+from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names
-from .primitives import Code
+from .primitives import ATOM
+from .reading import operands
 from .splice import pieces
+from .values import Value
 
 TIME = "%t"
 WIDTH = 110
@@ -41,6 +44,9 @@ LOWEST = Const(float("-inf"))
 
 
 def store_axis(rec: Recurrence) -> str:
+    """The axis along which all stores of a rule grow; its states must not read them."""
+    if any(leaf.kind in GROWING for leaf in leaves(rec.updates)):
+        raise Unsupported("a state whose update reads a growing store")
     axes = {store.axis for store in rec.stores}
     windows = {(store.window, store.sinks) for store in rec.stores}
     if len(axes) != 1 or len(windows) != 1:
@@ -54,8 +60,10 @@ def masked(roots: Sequence[Expr], axis: str, time: Axes) -> tuple[Expr, ...]:
     before = Leaf(LeafKind.READ, "%earlier", (*time, axis), DType.BOOL)
 
     def rule(node: Expr) -> Expr | None:
+        if isinstance(node, Rank) and node.axis == axis:
+            return Rank(axis, build.where(_seen(node, now, before), node.arg, LOWEST))
         if isinstance(node, Softmax | Reduce) and axis in node.over:
-            mask = before if any(leaf.kind is LeafKind.STORE for leaf in leaves([node.arg])) else now
+            mask = _seen(node, now, before)
             if isinstance(node, Softmax):
                 return Softmax(node.over, build.where(mask, node.arg, LOWEST))
             if node.op == "max":
@@ -65,6 +73,10 @@ def masked(roots: Sequence[Expr], axis: str, time: Axes) -> tuple[Expr, ...]:
         return None
 
     return rewrite(roots, rule)
+
+
+def _seen(node: Softmax | Reduce | Rank, now: Leaf, before: Leaf) -> Leaf:
+    return before if any(leaf.kind is LeafKind.STORE for leaf in leaves([node.arg])) else now
 
 
 def _weighted(node: Reduce, axis: str) -> bool:
@@ -85,7 +97,7 @@ def print_store_token(rec: Recurrence, scope: Scope) -> tuple[list[str], tuple[E
     scope.lines.append(f'count = state["{store.name}.count"] + 1')
     for s, value in zip(rec.stores, values, strict=True):
         name = names.fresh(s.name)
-        entry = full_text(scope, value, s.axes, rec)
+        entry = scope.full(value, s.axes, f"*{scope.like}.shape[:1], ").at(ATOM)
         scope.line(f'{name} = torch.cat([state["{s.name}"], {entry}[:, None]], 1)')
         for leaf in (s.leaf, s.next):
             scope.bind(leaf, name, axes=(axis, *s.axes))
@@ -111,14 +123,6 @@ def bind_masks(scope: Scope, roots: Sequence[Expr], axis: str, time: Axes, visib
     for leaf in used:
         if leaf.kind is LeafKind.AGE:
             scope.bind(leaf, f"{age}.to({scope.like}.dtype)", axes=axes)
-
-
-def full_text(scope: Scope, value: Value, axes: Axes, rec: Recurrence) -> str:
-    if value.lead and set(value.axes) == set(axes):
-        return scope.arranged(value, axes).code.at(13)
-    order = scope.sorted(axes)
-    text = scope.expanded(value, order, scope.like, f"*{scope.like}.shape[:1], ")
-    return scope.arranged(Value(Code(text), order, True, value.dtype), axes).code.at(13)
 
 
 # --- a whole sequence -----------------------------------------------------------------------------------------------
@@ -285,14 +289,9 @@ class _Printer:
         ]
 
     def _full(self, scope: Scope, value: Value, axes: Axes) -> str:
-        axes = self.sorted(axes)
-        if value.lead and set(value.axes) == set(axes):
-            return scope.arranged(value, axes).code.text
-        like = next(
-            v for v in scope.known.values() if v.lead and TIME in v.axes and v.code.text.isidentifier()
-        )
-        text = scope.expanded(value, axes, scope.like, f"{like.code.text}.shape[0], ")
-        return scope.arranged(Value(Code(text), axes, True, value.dtype), axes).code.text
+        named = (v for v in scope.known.values() if v.lead and v.code.text.isidentifier())
+        like = next((v.code.text for v in named if TIME in v.axes), scope.like)
+        return scope.full(value, self.sorted(axes), f"{like}.shape[0], ").text
 
 
 def _is(leaf: Leaf, word: str) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from seqc.ir.expr import Axes, Const, Expr
 
 from .primitives import ATOM, MUL, UNARY, Code, number
+from .values import Value
 
 if TYPE_CHECKING:
-    from .expressions import Scope, Value
+    from .expressions import Scope
 
 DYNAMIC = 1024  # what a length that is known only at run time counts for
 
@@ -94,7 +95,7 @@ def contract_pair(scope: Scope, a: Value, b: Value, over: set[str]) -> Value:
     dtype = max(a.dtype, b.dtype, key=lambda d: d.value == "complex")
     if not over or (set(a.axes) == set(b.axes)):
         text = f"{scope.aligned(a, axes, lead).at(MUL)} * {scope.aligned(b, axes, lead).at(MUL + 1)}"
-        product = type(a)(Code(text, MUL), axes, lead, dtype)
+        product = Value(Code(text, MUL), axes, lead, dtype)
         return _summed(scope, product, over)
     shared = set(a.axes) & set(b.axes)
     stack = tuple(x for x in out if x in shared)
@@ -121,18 +122,18 @@ def _matmul(
     matrix = scope.arranged(a, (*stack, *left, key))
     if right:
         other = scope.arranged(b, (*stack, key, *right))
-        return type(a)(_at(matrix, other), out, lead, dtype)
+        return Value(_at(matrix, other), out, lead, dtype)
     if not stack and not matrix.lead:  # a weight, applied to vectors
         vectors = scope.arranged(b, (key,))
         if a.axes == (*left, key):
-            return type(a)(Code(f"linear({vectors.code.text}, {a.code.text})"), out, lead, dtype)
+            return Value(Code(f"linear({vectors.code.text}, {a.code.text})"), out, lead, dtype)
         weight = scope.arranged(a, (key, *left))
-        return type(a)(_at(vectors, weight), out, lead, dtype)
+        return Value(_at(vectors, weight), out, lead, dtype)
     vector = scope.arranged(b, (*stack, key))
     if len(matrix.code.text) + len(vector.code.text) > 70:
         matrix = scope.assign(matrix, "matrix")
     text = f"({matrix.code.at(MUL)} @ {vector.atom}[..., None])[..., 0]"
-    return type(a)(Code(text), out, lead, dtype)
+    return Value(Code(text), out, lead, dtype)
 
 
 def _at(a: Value, b: Value) -> Code:
@@ -149,7 +150,7 @@ def _einsum(scope: Scope, a: Value, b: Value, over: set[str], out: Axes, lead: b
     dtype = max(a.dtype, b.dtype, key=lambda d: d.value == "complex")
     function = "mixed_einsum" if mixed else "torch.einsum"
     text = f'{function}("{formula}", {a.code.text}, {b.code.text})'
-    return type(a)(Code(text, ATOM), out, lead, dtype)
+    return Value(Code(text, ATOM), out, lead, dtype)
 
 
 def _letters(axes: Iterable[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ def diagnosed(program: Scheduled) -> Generator[None]:
     source = program.source or Source("", program.name)
     try:
         yield
-    except (Unsupported, NotImplementedError) as error:
+    except Unsupported as error:
         reason = "the emitted module has no form for it"
         raise SpecError([NotSupported(source.span(0, 0), "torch", str(error), reason)]) from error
 

@@ -13,51 +13,32 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from seqc.ir import build
 from seqc.ir.expr import (
     Apply,
-    At,
     Axes,
-    Concat,
     Const,
     DType,
     Expr,
     Index,
-    Item,
-    Leaf,
     Reduce,
     Rename,
     Scan,
-    Shift,
     Size,
-    Slice,
     Softmax,
     Solve,
-    children,
     rewrite,
-    walk,
 )
 
+from . import along
 from .contract import contract_all
+from .layout import split_statement
 from .names import Names, identifier
-from .primitives import ADD, ATOM, MUL, SPELLINGS, UNARY, Code, number
+from .primitives import ATOM, SPELLINGS, Code, number
+from .reading import count_uses, distribute, operands, sign
+from .values import Value, hint_for, shape_comment
 
 LINE = 110
 INLINE = 60  # the longest text that is put into another expression instead of a variable
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """Printed text with the named axes of its last dimensions, and whether leading dimensions stand before them."""
-
-    code: Code
-    axes: Axes = ()
-    lead: bool = False
-    dtype: DType = DType.REAL
-
-    @property
-    def atom(self) -> str:
-        return self.code.at(ATOM)
 
 
 @dataclass(slots=True)
@@ -77,7 +58,6 @@ class Scope:
     uses: Counter[Expr] = field(default_factory=Counter[Expr])  # of each node, what is still to come
     counts: Mapping[Expr, int] = field(default_factory=dict[Expr, int])  # of each node in all
     reusable: set[str] = field(default_factory=set[str])
-    lead_text: str = ""
 
     # --- what callers use -----------------------------------------------------------------------------------------
 
@@ -155,7 +135,7 @@ class Scope:
     def line(self, text: str, value: Value | None = None) -> None:
         comment = f"  # {shape_comment(value)}" if value is not None and value.axes else ""
         if len(text) > self.width:
-            self.lines.extend(wrapped(text, self.width))
+            self.lines.extend(split_statement(text, self.width))
         elif len(text) + len(comment) <= self.width:
             self.lines.append(text + comment)
         else:
@@ -219,13 +199,13 @@ class Scope:
             case Index():
                 return self._index(node)
             case Softmax():
-                return self._softmax(node)
+                return along.softmax(self, node)
             case Scan():
-                return self._scan(node)
+                return along.scan(self, node)
             case Solve():
-                return self._solve(node)
+                return along.solve(self, node)
             case _:
-                return self._reshaped(node)
+                return along.part(self, node)
 
     def _apply(self, node: Apply) -> Value:
         values = [self.value(arg) for arg in node.args]
@@ -261,116 +241,6 @@ class Scope:
             if axis in value.axes and value.code.text.isidentifier():
                 return f"{value.code.text}.shape[{value.axes.index(axis) - len(value.axes)}]"
         return "1"
-
-    def _softmax(self, node: Softmax) -> Value:
-        value = self.value(node.arg)
-        dims = [value.axes.index(a) - len(value.axes) for a in node.over]
-        if len(dims) == 1:
-            function = "safe_softmax" if self._may_be_empty(node) else "torch.softmax"
-            return replace(value, code=Code(f"{function}({value.code.text}, {dims[0]})"))
-        value = self.arranged(value, (*(a for a in value.axes if a not in node.over), *node.over))
-        count = len(dims)
-        text = f"torch.softmax({value.atom}.flatten(-{count}), -1).view_as({value.code.text})"
-        return replace(value, code=Code(text))
-
-    def _may_be_empty(self, node: Softmax) -> bool:
-        """Whether a row can be nothing but -inf; the present token, where it counts, is always visible."""
-        below = list(walk([node.arg]))
-        if any(isinstance(n, Leaf) and n.name == "%visible" for n in below):
-            return False
-        return any(isinstance(n, Const) and n.value == float("-inf") for n in below)
-
-    def _scan(self, node: Scan) -> Value:
-        decay, source = self.value(node.decay), self.value(node.source)
-        lead = decay.lead or source.lead
-        if node.columns is not None:
-            return self._scan_matrix(node, decay, source, lead)
-        axes = self.sorted({*decay.axes, *source.axes, node.axis})
-        dim = axes.index(node.axis) - len(axes)
-        more = ", reverse=True" if node.reverse else ""
-        length = "" if node.axis in source.axes else f", length={self.length(node.axis)}"
-        a, b = self.aligned(decay, axes, lead, True), self.aligned(source, axes, lead, True)
-        if isinstance(node.decay, Const) and node.decay.value == 1.0:
-            return Value(Code(f"running_sum({b.text}, {dim}{more}{length})"), axes, lead, node.dtype)
-        return Value(Code(f"scan({a.text}, {b.text}, {dim}{more})"), axes, lead, node.dtype)
-
-    def _scan_matrix(self, node: Scan, decay: Value, source: Value, lead: bool) -> Value:
-        assert node.columns is not None
-        s, r = node.columns
-        rest = self.sorted({*decay.axes, *source.axes} - {s, r, node.axis})
-        a = self.aligned(
-            self.arranged(decay, self.has(decay, (*rest, node.axis, s, r))), (*rest, node.axis, s, r), lead
-        )
-        b = self.aligned(
-            self.arranged(source, self.has(source, (*rest, node.axis, s))), (*rest, node.axis, s), lead
-        )
-        more = ", reverse=True" if node.reverse else ""
-        return Value(Code(f"scan_matrix({a.text}, {b.text}{more})"), (*rest, node.axis, s), lead, node.dtype)
-
-    def has(self, value: Value, axes: Axes) -> Axes:
-        return tuple(a for a in axes if a in value.axes)
-
-    def _solve(self, node: Solve) -> Value:
-        matrix, side = self.value(node.matrix), self.value(node.rhs)
-        rows, columns = node.rows, node.columns
-        free = tuple(a for a in side.axes if a != rows and a not in matrix.axes)
-        rest = self.sorted({*matrix.axes, *side.axes} - {rows, columns, *free})
-        free = self.sorted(free)
-        m = self.aligned(
-            self.arranged(matrix, self.has(matrix, (*rest, rows, columns))), (*rest, rows, columns), True
-        )
-        full = (*rest, rows, *free)
-        b = self.aligned(self.arranged(side, self.has(side, full)), full, True)
-        if len(m.text) + len(b.text) > 70:
-            longer = b if len(b.text) >= len(m.text) else m
-            name = self.assign(Value(longer), "side" if longer is b else "matrix").code
-            m, b = (m, name) if longer is b else (name, b)
-        upper = ", upper=True" if node.upper else ""
-        text = f"solve_unit({m.text}, {b.text}, {len(free)}{upper})"
-        solved = Value(Code(text), full, matrix.lead or side.lead, node.dtype)
-        if full == self.sorted(full):
-            return solved
-        return self.arranged(self.assign(solved, "solved"), self.sorted(full))
-
-    def _reshaped(self, node: Expr) -> Value:
-        match node:
-            case Slice():
-                value = self.value(node.arg)
-                index = self._index_of(value, node.axis, f"{node.start}:{node.start + self.sizes[node.new]}")
-                return replace(
-                    value, code=index, axes=tuple(node.new if a == node.axis else a for a in value.axes)
-                )
-            case At():
-                value = self.value(node.arg)
-                code = self._index_of(value, node.axis, str(node.index))
-                return replace(value, code=code, axes=tuple(a for a in value.axes if a != node.axis))
-            case Shift():
-                value = self.value(node.arg)
-                dim = value.axes.index(node.axis) - len(value.axes)
-                return replace(value, code=Code(f"shift({value.code.text}, {node.by}, {dim})"))
-            case Concat():
-                return self._concat(node)
-            case Size():
-                return Value(Code(self.length(node.axis)))
-            case _:
-                raise NotImplementedError(f"{type(node).__name__} has no place in a token-level expression")
-
-    def _index_of(self, value: Value, axis: str, index: str) -> Code:
-        after = len(value.axes) - 1 - value.axes.index(axis)
-        return Code(f"{value.atom}[..., {index}{', :' * after}]")
-
-    def _concat(self, node: Concat) -> Value:
-        values = [
-            replace(v, axes=tuple(node.axis if a == part else a for a in v.axes))
-            for v, part in zip((self.value(a) for a in node.args), node.parts, strict=True)
-        ]
-        axes = self.sorted({a for v in values for a in v.axes})
-        lead = any(v.lead for v in values)
-        dim = axes.index(node.axis) - len(axes)
-        texts = [self.aligned(v, axes, lead, True).text for v in values]
-        if any(v.lead != lead or len(v.axes) != len(axes) for v in values):
-            return Value(Code(f"concatenate([{', '.join(texts)}], {dim})"), axes, lead, node.dtype)
-        return Value(Code(f"torch.cat([{', '.join(texts)}], {dim})"), axes, lead, node.dtype)
 
     # --- dimensions -----------------------------------------------------------------------------------------------
 
@@ -417,6 +287,14 @@ class Scope:
         axes = tuple(a for a in value.axes if a not in over)
         return replace(value, code=Code(f"{value.atom}.{method}({text})"), axes=axes)
 
+    def full(self, value: Value, axes: Axes, lead: str = "*lead, ") -> Code:
+        """`value` with exactly `axes`, in that order, and the leading dimensions `lead` (text)."""
+        if value.lead and set(value.axes) == set(axes):
+            return self.arranged(value, axes).code
+        order = self.sorted(axes)
+        text = self.expanded(value, order, self.like, lead)
+        return self.arranged(Value(Code(text), order, True, value.dtype), axes).code
+
     def expanded(self, value: Value, axes: Axes, like: str, lead: str) -> str:
         """Text of `value` with all of `axes`, and the leading dimensions `lead` (text), where it lacks some."""
         if value.code.number:
@@ -430,142 +308,6 @@ class Scope:
         return f"{text.at(ATOM)}.expand({lead}{sizes})".replace(", )", ")")
 
 
-# --- reading expressions ------------------------------------------------------------------------------------------
-
-
-def distribute(node: Reduce) -> Expr | None:
-    """Σ(x ± y) as Σx ± Σy where a summand is a product that a contraction does better than a broadcast."""
-    arg = node.arg
-    if isinstance(arg, Apply) and arg.op == "neg":
-        return build.neg(_resum(node.over, arg.args[0]))
-    if (
-        isinstance(arg, Apply)
-        and arg.op in ("add", "sub")
-        and any(_contractible(x, node.over) for x in arg.args)
-    ):
-        return build.apply(arg.op, *(_resum(node.over, x) for x in arg.args))
-    return None
-
-
-def _resum(over: Axes, arg: Expr) -> Expr:
-    inner = build.sum_over(over, arg)
-    return (distribute(inner) or inner) if isinstance(inner, Reduce) else inner
-
-
-def _contractible(x: Expr, over: Axes) -> bool:
-    if not isinstance(x, Apply):
-        return False
-    if x.op in ("add", "sub", "neg"):
-        return any(_contractible(arg, over) for arg in x.args)
-    return x.op == "mul" and any(set(arg.axes) != set(x.axes) for arg in x.args)
-
-
-def operands(node: Expr, uses: Mapping[Expr, int]) -> tuple[Expr, ...]:
-    """The sub-expressions that a node is printed from: the factors of a contraction, or its children."""
-    if isinstance(node, Reduce) and node.op == "sum":
-        return tuple(f for f in _factors(node.arg, uses, top=True) if not isinstance(f, bool))
-    return children(node)
-
-
-def sign(node: Expr, uses: Mapping[Expr, int]) -> bool:
-    """Whether the product below a sum carries a minus."""
-    assert isinstance(node, Reduce)
-    return sum(1 for f in _factors(node.arg, uses, top=True) if isinstance(f, bool)) % 2 == 1
-
-
-def _factors(node: Expr, uses: Mapping[Expr, int], top: bool) -> list[Expr | bool]:
-    """The factors of a product, True for each minus; products used elsewhere too stay whole."""
-    result: list[Expr | bool] = []
-    stack: list[tuple[Expr, bool]] = [(node, top)]
-    while stack:
-        item, first = stack.pop()
-        if isinstance(item, Apply) and item.op in ("mul", "neg") and (uses.get(item, 0) <= 1 or first):
-            if item.op == "neg":
-                result.append(True)
-            stack.extend((arg, False) for arg in reversed(item.args))
-        else:
-            result.append(item)
-    return result
-
-
-def count_uses(roots: Iterable[Expr], known: Mapping[Expr, Value]) -> Counter[Expr]:
-    """How often each node is an argument of another or a root; what is known is not looked into."""
-    uses: Counter[Expr] = Counter()
-    seen: set[Expr] = set()
-    stack = list(roots)
-    uses.update(stack)
-    while stack:
-        node = stack.pop()
-        if node in seen or node in known:
-            continue
-        seen.add(node)
-        below = children(node)
-        uses.update(below)
-        stack.extend(below)
-    return uses
-
-
-def merged_order(sequences: Iterable[Axes]) -> dict[str, int]:
-    """One order of axes that follows as many of the given ones as it can, earlier ones first."""
-    order: list[str] = []
-    for axes in sequences:
-        place = 0
-        for axis in axes:
-            if axis in order:
-                place = max(place, order.index(axis) + 1)
-            else:
-                order.insert(place, axis)
-                place += 1
-    return {axis: i for i, axis in enumerate(order)}
-
-
-def all_axes(roots: Iterable[Expr]) -> Iterable[Axes]:
-    """The axes of the leaves below `roots`, then those of all nodes."""
-    nodes = list(walk(roots))
-    yield from (node.axes for node in nodes if isinstance(node, Leaf))
-    yield from (node.axes for node in nodes)
-
-
-_HINTS = {
-    "exp": "decay", "sigmoid": "gate", "where": "masked", "sub": "difference", "add": "total", "mul": "product",
-    "div": "ratio", "neg": "negative", "tanh": "squashed", "log_sigmoid": "log_gate", "softplus": "rate",
-    "silu": "activated", "gelu": "activated", "relu": "activated",
-}  # fmt: skip
-
-
-_KINDS: dict[type[Expr], str] = {
-    At: "last", Slice: "part", Concat: "joined", Scan: "scanned", Solve: "solved", Softmax: "weights",
-}  # fmt: skip
-
-
-def hint_for(node: Expr) -> str:
-    """What to call an intermediate value."""
-    while isinstance(node, Rename):
-        node = node.arg
-    match node:
-        case Apply():
-            return _HINTS.get(node.op, node.op)
-        case Leaf():
-            return node.name.split(".")[-1]
-        case Item():
-            return node.call.name.split(".")[-1]
-        case Shift():
-            return "earlier" if node.by > 0 else "later"
-        case Reduce():
-            return "total" if node.op == "sum" else "top"
-        case _:
-            return _KINDS.get(type(node), type(node).__name__.lower())
-
-
-def shape_comment(value: Value) -> str:
-    inner = ", ".join(axis_letter(a) for a in value.axes)
-    return f"[…, {inner}]" if value.lead else f"[{inner}]"
-
-
-def axis_letter(axis: str) -> str:
-    return {"%i": "i", "%j": "j", "%k": "k"}.get(axis, axis.replace("~", "_"))
-
-
 def _on_numbers(op: str, spelled: Code, codes: Sequence[Code]) -> Code:
     """An operation on plain numbers, as a plain number where Python can say it."""
     if op in ("add", "sub", "mul", "div", "neg"):
@@ -574,13 +316,3 @@ def _on_numbers(op: str, spelled: Code, codes: Sequence[Code]) -> Code:
         return Code(f"math.{op}({codes[0].text})", ATOM, True)
     tensors = [Code(f"torch.tensor({c.text})") for c in codes]
     return SPELLINGS[op](tensors)
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """A long assignment or return broken the way that `ruff format` breaks it."""
-    from .layout import split_statement
-
-    return split_statement(text, width)
-
-
-__all__ = ["ADD", "MUL", "UNARY", "Scope", "Value", "distribute", "merged_order", "operands"]

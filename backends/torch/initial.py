@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from seqc.ir.expr import Apply, Expr, walk
+from seqc.ir.expr import Apply, Expr
 from seqc.ir.ops import RANDOM
 from seqc.ir.recurrence import Parameter
 
-from .expressions import Scope, Value, all_axes, merged_order
+from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names
 from .primitives import Code
+from .reading import all_axes, merged_order
 from .splice import pieces
+from .values import Value
 
 WIDTH = 110
 
@@ -69,7 +71,3 @@ def _parameter(
 
 def _args(shape: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, shape))})" if shape else "(())"
-
-
-def has_random(roots: Sequence[Expr]) -> bool:
-    return any(isinstance(n, Apply) and n.op in RANDOM for n in walk(roots))

@@ -10,13 +10,15 @@ from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, leaves
 from seqc.ir.plan import RESET, Plan
 from seqc.ir.recurrence import Parameter, Recurrence, State
 
-from .attention import PrintedAttention, print_attention, print_store_token
-from .expressions import Scope, Value, all_axes, merged_order
+from .attention import PrintedAttention, print_attention, print_store_token, store_axis
+from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names, identifier
 from .primitives import Code
+from .reading import all_axes, merged_order
 from .splice import pieces
 from .stages import WIDTH, print_stage, stage_class
+from .values import Value
 
 BASE = frozenset({*RESERVED, *pieces()})
 LOOPS = ("reference", "step")
@@ -43,6 +45,8 @@ def print_rule(
     `given` are the parameters that callers pass in, after the inputs.  `public` adds the interface of a rule on its
     own; `place` says where it comes from.
     """
+    if rec.stores:
+        store_axis(rec)
     name = names.fresh_class(rec.name)
     printer = _RulePrinter(rec, plan, name, tuple(given))
     lines: list[str] = []
@@ -244,7 +248,8 @@ class _RulePrinter:
             more, exprs = print_store_token(rec, scope)
             results += more
         values = scope.emit(list(exprs))
-        outputs = [self._full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)]
+        lead = self._lead(scope)
+        outputs = [scope.full(v, axes, lead).text for v, axes in zip(values, rec.returns, strict=True)]
         return self._method("token", "", scope, outputs, results)
 
     def _updates(self, scope: Scope) -> list[tuple[State, str]]:
@@ -255,7 +260,7 @@ class _RulePrinter:
             state, update = next((s, u) for s, u in left if _needs(u) <= set(done))
             left.remove((state, update))
             value = scope.emit([update], [f"{identifier(state.name)}_new"])[0]
-            text = self._full(scope, value, state.axes)
+            text = scope.full(value, state.axes, self._lead(scope)).text
             if not text.isidentifier():
                 name = scope.names.fresh(f"{state.name}_new")
                 scope.line(f"{name} = {text}")
@@ -263,13 +268,6 @@ class _RulePrinter:
             scope.bind(state.next, text, axes=state.axes)
             done[state.name] = text
         return [(state, done[state.name]) for state in rec.states]
-
-    def _full(self, scope: Scope, value: Value, axes: Axes) -> str:
-        """Text of a value with exactly the axes `axes`, in that order, and all leading dimensions."""
-        if value.lead and set(value.axes) == set(axes):
-            return scope.arranged(value, axes).code.text
-        text = scope.expanded(value, scope.sorted(axes), scope.like, self._lead(scope))
-        return scope.arranged(Value(Code(text), scope.sorted(axes), True, value.dtype), axes).code.text
 
     def _lead(self, scope: Scope) -> str:
         rank = len(self.rec.inputs[0].axes) if self.rec.inputs else 0
@@ -311,7 +309,7 @@ class _RulePrinter:
             outputs, more = self._attention_call(plan, scope)
             return self._method("sequence", ", reset: Tensor | None", scope, outputs, [*results, *more])
         values = scope.emit(list(plan.outputs))
-        outputs = [self._sequence_full(scope, v, axes) for v, axes in zip(values, rec.returns, strict=True)]
+        outputs = [scope.full(v, axes).text for v, axes in zip(values, rec.returns, strict=True)]
         return self._method("sequence", ", reset: Tensor | None", scope, outputs, results)
 
     def _attention_call(self, plan: Plan, scope: Scope) -> tuple[list[str], list[str]]:
@@ -326,25 +324,19 @@ class _RulePrinter:
         lines.append(f'start, count = begins(state["{first.name}.count"], reset, lead[1], {cached})')
         for store, value in zip(rec.stores, values, strict=False):
             name = scope.names.fresh(store.name)
-            entry = self._sequence_full(scope, value, store.axes)
+            entry = scope.full(value, store.axes).text
             lines += split_statement(f'{name} = torch.cat([state["{store.name}"], {entry}], 1)', WIDTH - 8)
             kept = name if window is None else f"kept({name}, count, {window}, {sinks})"
             results += [f'"{store.name}": {kept}', f'"{store.name}.count": count']
             names.append(name)
         texts = [
-            self._sequence_full(scope, v, expr.axes)
+            scope.full(v, expr.axes).text
             for v, expr in zip(values[len(rec.stores) :], printed.queries, strict=True)
         ]
         outs = [scope.names.fresh("out" if count == 1 else f"out{k}") for k in range(count)]
         text = f"{targets_text(outs)} = {printed.operator}([{', '.join(texts)}], [{', '.join(names)}], start)"
         lines += split_statement(text, WIDTH - 8)
         return outs, results
-
-    def _sequence_full(self, scope: Scope, value: Value, axes: Axes) -> str:
-        if value.lead and set(value.axes) == set(axes):
-            return scope.arranged(value, axes).code.text
-        text = scope.expanded(value, scope.sorted(axes), scope.like, "*lead, ")
-        return scope.arranged(Value(Code(text), scope.sorted(axes), True, value.dtype), axes).code.text
 
     def _stage_call(self, scope: Scope, stage: object, operator: str, finals: dict[str, str]) -> None:
         from seqc.ir.plan import Stage
@@ -359,7 +351,7 @@ class _RulePrinter:
                 if value.code.number or set(value.axes) != set(axes):
                     text = scope.expanded(value, axes, scope.like, "")
             else:
-                text = self._sequence_full(scope, value, axes)
+                text = scope.full(value, axes).text
             arguments.append(text)
         carried = [f'state["{s.name}"]' for s in stage.carried]
         reads = [scope.names.fresh("read" if len(stage.reads) == 1 else "read1") for _ in stage.reads]

@@ -10,11 +10,13 @@ from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Size, leaves
 from seqc.ir.plan import BETWEEN, FRESH, OTHER, RESTART, TOKEN, VALID, Adjoint, Stage
 from seqc.passes.forms.stage import varies  # the one definition of what is constant in time
 
-from .expressions import Scope, Value, distribute, hint_for, operands
+from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names, class_name
+from .reading import distribute, operands
 from .sharing import share
 from .splice import pieces
+from .values import Value, hint_for
 
 BATCH, BLOCK = "%batch", "%block"  # leading dimensions, where a sum over them is printed as a contraction
 WIDTH = 110
