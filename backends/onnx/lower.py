@@ -19,6 +19,8 @@ from seqc.ir.expr import (
     Index,
     Leaf,
     LeafKind,
+    Put,
+    Rank,
     Reduce,
     Rename,
     Scan,
@@ -27,11 +29,13 @@ from seqc.ir.expr import (
     Slice,
     Softmax,
     Solve,
+    Take,
     children,
     depends_on,
     leaves,
 )
 
+from . import lookup
 from .control import Unsupported
 from .pairs import COMPLEX_PRIMITIVES, Number, Pair, both
 from .primitives import LOGICAL, PRIMITIVES
@@ -312,6 +316,8 @@ class Lowering:
             case Shift():
                 moved = spread(space, self.env[node.arg], node.axis)
                 return both(moved, lambda t: space.shift(t, node.axis, node.by))
+            case Take() | Put() | Rank():
+                return self._look_up(node)
             case Gather():
                 return self._gather(node)
             case Dropout():
@@ -342,6 +348,19 @@ class Lowering:
         if node.dtype is not DType.COMPLEX:
             return re
         return Pair(re, space.concat([p[1] for p in pieces], node.axis))
+
+    def _look_up(self, node: Take | Put | Rank) -> Number:
+        space, x = self.space, self.env[node.arg]
+        if isinstance(node, Rank):
+            assert isinstance(x, Tensor)
+            if node.axis in self.growing:
+                x = self._hidden(x, self._mask(node.arg, node.axis), float("-inf"))
+            return lookup.rank(space, node, x)
+        index = self.env[node.index]
+        assert isinstance(index, Tensor)
+        if isinstance(node, Take):
+            return both(x, lambda t: lookup.take(space, node, t, index))
+        return both(x, lambda t: lookup.put(space, node, t, index))
 
     def _gather(self, node: Gather) -> Tensor:
         table, index = self.env[node.table], self.env[node.index]

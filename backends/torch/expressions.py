@@ -20,18 +20,22 @@ from seqc.ir.expr import (
     DType,
     Expr,
     Index,
+    Put,
+    Rank,
     Reduce,
     Rename,
     Scan,
     Size,
     Softmax,
     Solve,
+    Take,
     rewrite,
 )
 
 from . import along
 from .contract import contract_all
 from .layout import split_statement
+from .lookup import looked_up
 from .names import Names, identifier
 from .primitives import ATOM, SPELLINGS, Code, number
 from .reading import count_uses, distribute, operands, sign
@@ -204,6 +208,8 @@ class Scope:
                 return along.scan(self, node)
             case Solve():
                 return along.solve(self, node)
+            case Take() | Put() | Rank():
+                return looked_up(self, node)
             case _:
                 return along.part(self, node)
 

@@ -90,7 +90,7 @@ REDUCTIONS: dict[str, Callable[[Axes, Expr, float], Expr]] = {
 # Of whole sequences: only in blocks and models.
 SEQUENCE = ("embed", "causal_conv", "dropout", "reverse", "mean_pool", "last_pool")
 
-OTHERS = ("softmax", "linear", "concat", "split", "at", "pow")
+OTHERS = ("softmax", "linear", "concat", "split", "at", "rank", "pow")
 
 NAMES: tuple[str, ...] = tuple(
     dict.fromkeys((*ELEMENTWISE, *REDUCTIONS, *CHOICES, *OTHERS, *SEQUENCE, "index", "age"))

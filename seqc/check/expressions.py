@@ -195,7 +195,7 @@ class Elaborator:
         # `0 * x` still has the axes of `x`: what a text declares does not depend on what can be simplified.
         if len(result.axes) == len(plain.axes):
             return result
-        return _over(plain.axes, result) if op == "where" and isinstance(args[0], Const) else plain
+        return spread(result, plain.axes) if op == "where" and isinstance(args[0], Const) else plain
 
     def _check_kind(self, op: str, index: int, arg: Expr, span: Span) -> None:
         condition = op in builtins.LOGICAL or (op == "where" and index == 0)
@@ -262,6 +262,8 @@ class Elaborator:
                 return self.checked_result(node, self._elementwise_call(node, "pow", 2, None))
             case "at":
                 return self.checked_result(node, self._at(node))
+            case "rank":
+                return self.checked_result(node, self._rank(node))
             case "concat":
                 return concat(self, node, expected)
             case "split":
@@ -336,12 +338,40 @@ class Elaborator:
         self.arguments(node, 2)
         arg = self.value(node.args[0])
         axis = self.one_axis(node, arg)
+        if self._varies(node.args[1]):
+            return self._taken(node, arg, axis)
         position = self.number(node.args[1])
         length = self.context.sizes.get(axis)
         inside = float(position).is_integer() and (length is None or -length <= position < length)
         if not inside and axis not in self.context.made_up and not self.context.unsure(node.args[1]):
             self.context.fail(OutOfRange(node.args[1].span, f"{position:g}", f"a position along `{axis}`"))
         return build.at(arg, axis, int(position))
+
+    def _varies(self, node: tree.Expr) -> bool:
+        """Whether an expression is a value and not a number known now."""
+        return any(
+            isinstance(part, tree.Bracket)
+            or (isinstance(part, tree.Name) and (part.primed or part.name in self.context.values))
+            for part in tree.walk(node)
+        )
+
+    def _taken(self, node: tree.Call, arg: Expr, axis: str) -> Expr:
+        """`at[c](x, i)` for a value `i`: it says which entry, token by token."""
+        index = self.value(node.args[1])
+        if index.dtype is not DType.REAL:
+            self.context.fail(WrongKind(node.args[1].span, "a real number", builtins.KINDS[index.dtype]))
+        if arg.dtype not in {DType.REAL, DType.COMPLEX}:
+            self.context.fail(WrongKind(node.args[0].span, "a number", builtins.KINDS[arg.dtype]))
+        if axis in self.context.growing:
+            self.context.fail(WrongKind(node.callee.span, "an axis of fixed length", "the axis of a store"))
+        return build.take(arg, index, axis)
+
+    def _rank(self, node: tree.Call) -> Expr:
+        self.arguments(node, 1)
+        arg = self.value(node.args[0])
+        if arg.dtype is not DType.REAL:
+            self.context.fail(WrongKind(node.args[0].span, "a real number", builtins.KINDS[arg.dtype]))
+        return build.rank(arg, self.one_axis(node, arg))
 
     # --- what a declaration says ---
 
@@ -354,8 +384,8 @@ class Elaborator:
             self.context.fail(AxesDiffer(span, f"`{target.name.text}`", wanted, self.declared(value.axes)))
 
 
-def _over(axes: Axes, x: Expr) -> Expr:
-    """What a setting has chosen, with the axes of what it might have been."""
+def spread(x: Expr, axes: Axes) -> Expr:
+    """A value with the axes that it might have had, had nothing been simplified."""
     for axis in axes:
         if axis not in x.axes:
             x = Apply("where", (build.apply("ge", Index(axis), build.ZERO), x, x))

@@ -14,12 +14,14 @@ from seqc.ir.expr import (
     Index,
     Leaf,
     LeafKind,
+    Rank,
     Reduce,
     Rename,
     Shift,
     Size,
     Slice,
     Softmax,
+    Take,
 )
 from seqc.ir.ops import fold, is_const
 
@@ -214,6 +216,22 @@ def at(arg: Expr, axis: str, index: int) -> Expr:
     return At(axis, index, arg) if axis in arg.axes else arg
 
 
+def take(arg: Expr, index: Expr, axis: str) -> Expr:
+    """Entries along an axis; a value that lacks the axis is spread along it first: outside there is nothing."""
+    return Take(_spread(arg, axis), index, axis)
+
+
+def rank(arg: Expr, axis: str) -> Expr:
+    """The order of entries along an axis; where all are equal it is their own."""
+    return Rank(axis, arg) if axis in arg.axes else Index(axis)
+
+
+def _spread(arg: Expr, axis: str) -> Expr:
+    if axis in arg.axes:
+        return arg
+    return Apply("where", (apply("ge", Index(axis), ZERO), arg, ZERO))
+
+
 def softmax(over: Iterable[str], arg: Expr) -> Expr:
     """Along an axis that the value lacks, all its entries share alike."""
     over = tuple(dict.fromkeys(over))
@@ -227,9 +245,7 @@ def softmax(over: Iterable[str], arg: Expr) -> Expr:
 
 def shift(arg: Expr, axis: str, by: int) -> Expr:
     """A value that lacks the axis is spread along it first: zeros move in."""
-    if axis not in arg.axes:
-        arg = Apply("where", (apply("ge", Index(axis), ZERO), arg, ZERO))
-    return Shift(axis, by, arg)
+    return Shift(axis, by, _spread(arg, axis))
 
 
 def narrow(arg: Expr, axis: str, new: str, start: int) -> Expr:

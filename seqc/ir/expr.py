@@ -237,6 +237,47 @@ class At(Expr):
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Take(Expr):
+    """The entries of `arg` at the places `index` of `axis` (whole numbers from 0), and 0 where there is no such
+    place.  An axis that both have is kept apart: each of its entries looks up its own.
+    """
+
+    arg: Expr
+    index: Expr
+    axis: str
+
+    def __post_init__(self) -> None:
+        self._set((*(a for a in self.arg.axes if a != self.axis), *self.index.axes), self.arg.dtype)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Put(Expr):
+    """The adjoint of `Take`: along a new `axis`, the sum over the axes `over` of what `index` sends to each place."""
+
+    arg: Expr
+    index: Expr
+    axis: str
+    over: Axes
+
+    def __post_init__(self) -> None:
+        kept = (a for a in (*self.arg.axes, *self.index.axes) if a not in self.over)
+        self._set((*kept, self.axis), self.arg.dtype)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Rank(Expr):
+    """How many entries of `arg` along `axis` come before each if the largest comes first; of equal ones the first
+    does.
+    """
+
+    axis: str
+    arg: Expr
+
+    def __post_init__(self) -> None:
+        self._set(self.arg.axes, DType.REAL)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Shift(Expr):
     """`arg` moved by `by` entries along `axis` (towards the end when positive), with zeros where nothing
     comes from.
@@ -397,8 +438,12 @@ def children(node: Expr) -> tuple[Expr, ...]:
     match node:
         case Apply() | Concat():
             return node.args
-        case Reduce() | Softmax() | Rename() | Slice() | At() | Shift() | Flip() | Dropout() | Pool():
+        case (
+            Reduce() | Softmax() | Rename() | Slice() | At() | Rank() | Shift() | Flip() | Dropout() | Pool()
+        ):
             return (node.arg,)
+        case Take() | Put():
+            return (node.arg, node.index)
         case Scan():
             return (node.decay, node.source)
         case Solve():
@@ -436,6 +481,12 @@ def with_children(node: Expr, new: tuple[Expr, ...]) -> Expr:  # noqa: C901  # o
             return build.narrow(new[0], node.axis, node.new, node.start)
         case At():
             return build.at(new[0], node.axis, node.index)
+        case Take():
+            return build.take(new[0], new[1], node.axis)
+        case Put():
+            return Put(new[0], new[1], node.axis, node.over)
+        case Rank():
+            return build.rank(new[0], node.axis)
         case Shift():
             return build.shift(new[0], node.axis, node.by)
         case Flip():

@@ -120,6 +120,33 @@ class AtForm(NodeForm):
     arg: Ref
 
 
+class TakeForm(NodeForm):
+    type = expr.Take
+    refs = ("arg", "index")
+    node: Literal["take"] = "take"
+    arg: Ref
+    index: Ref
+    axis: str
+
+
+class PutForm(NodeForm):
+    type = expr.Put
+    refs = ("arg", "index")
+    node: Literal["put"] = "put"
+    arg: Ref
+    index: Ref
+    axis: str
+    over: Axes
+
+
+class RankForm(NodeForm):
+    type = expr.Rank
+    refs = ("arg",)
+    node: Literal["rank"] = "rank"
+    axis: str
+    arg: Ref
+
+
 class ShiftForm(NodeForm):
     type = expr.Shift
     refs = ("arg",)
@@ -227,6 +254,9 @@ AnyNode = Annotated[
     | SliceForm
     | ConcatForm
     | AtForm
+    | TakeForm
+    | PutForm
+    | RankForm
     | ShiftForm
     | ScanForm
     | SolveForm

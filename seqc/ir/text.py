@@ -27,6 +27,8 @@ from seqc.ir.expr import (
     Leaf,
     LeafKind,
     Pool,
+    Put,
+    Rank,
     Reduce,
     Rename,
     Scan,
@@ -35,6 +37,7 @@ from seqc.ir.expr import (
     Slice,
     Softmax,
     Solve,
+    Take,
     children,
     walk,
 )
@@ -138,6 +141,12 @@ def _parts(node: Expr) -> _Parts:  # noqa: C901
             return _call(f"concat[{node.axis}]", *node.args)
         case At():
             return _call(f"at[{node.axis}]", node.arg, after=str(node.index))
+        case Take():
+            return _call(f"at[{node.axis}]", node.arg, node.index)
+        case Put():
+            return _call(f"put[{', '.join(node.over)} -> {node.axis}]", node.arg, node.index)
+        case Rank():
+            return _call(f"rank[{node.axis}]", node.arg)
         case Shift():
             return _call(f"shift[{node.axis}]", node.arg, after=str(node.by))
         case Scan():

@@ -28,6 +28,8 @@ from seqc.ir.expr import (
     Leaf,
     LeafKind,
     Pool,
+    Put,
+    Rank,
     Reduce,
     Rename,
     Scan,
@@ -36,8 +38,10 @@ from seqc.ir.expr import (
     Slice,
     Softmax,
     Solve,
+    Take,
     children,
 )
+from seqc.oracle import lookup
 from seqc.oracle.primitives import COMPLEX, PRIMITIVES, REAL, number
 
 
@@ -193,6 +197,8 @@ def _value(node: Expr, what: Order, values: Mapping[Expr, Tensor], frame: Frame)
             return _concat(node, values, frame)
         case At():
             return values[node.arg].select(_dim(node.arg, node.axis, frame), node.index)
+        case Take() | Put() | Rank():
+            return _looked_up(node, what, values, frame)
         case Shift():
             return _shift(values[node.arg], _dim(node.arg, node.axis, frame), node.by)
         case Scan():
@@ -330,6 +336,30 @@ def _zeros(x: Tensor, dim: int, length: int) -> Tensor:
     shape = list(x.shape)
     shape[dim] = length
     return x.new_zeros(shape)
+
+
+def _looked_up(node: Take | Put | Rank, what: Order, values: Mapping[Expr, Tensor], frame: Frame) -> Tensor:
+    x, lead = values[node.arg], len(frame.lead)
+    match node:
+        case Take():
+            kept = tuple(axis for axis in node.arg.axes if axis != node.axis)
+            free = tuple(axis for axis in node.index.axes if axis not in kept)
+            index = align(values[node.index], node.index.axes, (*kept, *free), frame)
+            found = lookup.take(align(x, node.arg.axes, (*kept, node.axis), frame), index)
+            return align(found, (*kept, *free), node.axes, frame)
+        case Put():
+            kept = tuple(axis for axis in node.axes if axis != node.axis)
+            full = (*kept, *(axis for axis in node.over))
+            index = _full(node.index, values, full, frame)
+            placed = lookup.put(
+                _full(node.arg, values, full, frame), index, frame.size(node.axis), lead + len(kept)
+            )
+            return align(placed, (*kept, node.axis), node.axes, frame)
+        case Rank():
+            mask = _mask((node.axis,), node.arg, what, frame)
+            if mask is not None:
+                x = torch.where(mask, x, torch.full_like(x, -torch.inf))
+            return lookup.rank(x, _dim(node.arg, node.axis, frame)).to(REAL)
 
 
 def _shift(x: Tensor, dim: int, by: int) -> Tensor:

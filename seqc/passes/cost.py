@@ -23,10 +23,13 @@ from seqc.ir.expr import (
     Gather,
     Leaf,
     LeafKind,
+    Put,
+    Rank,
     Reduce,
     Scan,
     Softmax,
     Solve,
+    Take,
     children,
     walk,
 )
@@ -38,6 +41,7 @@ from seqc.ir.recurrence import Recurrence, Store
 WIDTH = 4  # bytes of a number in fp32
 SEQUENCE = 2048  # tokens of the sequence that costs are quoted for
 TOGETHER = 64  # tokens of a sequence whose attention is computed at once
+RANK = 16  # operations an entry: two sorts
 SOFTMAX = 4  # operations an entry: maximum, exponential, sum, quotient
 
 # A place in memory, not an operation.
@@ -108,6 +112,10 @@ def _own(node: Expr, sizes: Sizes) -> Cost:
             return sizes.volume(node.arg.axes).scaled(weight)
         case Softmax():
             return sizes.volume(node.axes).scaled(SOFTMAX)
+        case Take() | Put():
+            return sizes.volume({*node.arg.axes, *node.index.axes}).scaled(weight)
+        case Rank():
+            return sizes.volume(node.axes).scaled(RANK)
         case Scan():
             columns = node.columns or ("", "")
             return sizes.volume({*node.axes, columns[1]} - {""}).scaled(2 * weight)

@@ -20,6 +20,8 @@ from seqc.ir.expr import (
     DType,
     Expr,
     Index,
+    Put,
+    Rank,
     Reduce,
     Rename,
     Scan,
@@ -28,6 +30,7 @@ from seqc.ir.expr import (
     Slice,
     Softmax,
     Solve,
+    Take,
     children,
     depends_on,
     walk,
@@ -82,6 +85,8 @@ def _domain(node: Expr, index: int) -> Axes:
             return node.axes
         case Concat():
             return tuple(node.parts[index] if axis == node.axis else axis for axis in node.axes)
+        case Put() if index == 0:
+            return tuple(dict.fromkeys((*node.arg.axes, *node.index.axes)))
         case Scan(columns=(_, read)) if index == 0:
             return (*node.axes, read)
         case Scan():
@@ -119,6 +124,14 @@ def _back(node: Expr, g: Expr) -> tuple[Expr | None, ...]:  # noqa: C901  # one 
         case At():
             position = Const(node.index) if node.index >= 0 else build.add(Size(node.axis), Const(node.index))
             return (build.where(build.apply("eq", Index(node.axis), position), g, ZERO),)
+        case Take():
+            kept = [axis for axis in node.arg.axes if axis != node.axis]
+            over = tuple(axis for axis in node.index.axes if axis not in kept)
+            return Put(g, node.index, node.axis, over), None
+        case Put():
+            return build.take(g, node.index, node.axis), None
+        case Rank():
+            return (None,)
         case Shift():
             return (_shift(g, node, -node.by),)
         case Scan():

@@ -14,6 +14,8 @@ from seqc.ir.expr import (
     Index,
     Leaf,
     LeafKind,
+    Put,
+    Rank,
     Reduce,
     Rename,
     Scan,
@@ -22,6 +24,7 @@ from seqc.ir.expr import (
     Slice,
     Softmax,
     Solve,
+    Take,
     children,
     walk,
     with_children,
@@ -62,6 +65,12 @@ def _relabel(  # noqa: C901  # one case a kind of node
             return Concat(axis(node.axis), tuple(map(axis, node.parts)), node.starts, new)
         case At():
             return build.at(new[0], axis(node.axis), node.index)
+        case Take():
+            return build.take(new[0], new[1], axis(node.axis))
+        case Put():
+            return Put(new[0], new[1], axis(node.axis), tuple(map(axis, node.over)))
+        case Rank():
+            return build.rank(new[0], axis(node.axis))
         case Shift():
             return Shift(axis(node.axis), node.by, new[0])
         case Scan():
