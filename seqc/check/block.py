@@ -10,10 +10,12 @@ from seqc.check.calls import call_results, one
 from seqc.check.context import Broken, Context, Failed
 from seqc.check.expressions import Elaborator
 from seqc.check.layers import LAYERS
-from seqc.check.limits import MAX_REPEAT
+from seqc.check.limits import MAX_REPEAT, MAX_UNROLLED
 from seqc.check.parameters import declare_parameter
 from seqc.check.parts import split
 from seqc.check.session import Namespace, Session
+from seqc.check.unroll import assigned, written_out
+from seqc.check.uses import is_pure
 from seqc.diagnostics.blocks import NoReturn, OutputCount, ReboundAxes, RepeatsNothing
 from seqc.diagnostics.rules import WrongKind
 from seqc.diagnostics.settings import TooLarge
@@ -183,6 +185,23 @@ class BlockElaborator(Elaborator):
         bodies = self._bodies(node, path, names, inputs, times)
         if not times:
             return
+        if times <= MAX_UNROLLED and all(is_pure(body) for body in bodies) and _agree(bodies):
+            results = written_out(self.context, node, bodies, [self._held(leaf.name) for leaf in inputs])
+        else:
+            results = self._repeated(node, path, names, inputs, bodies)
+        for name, value in zip(names, results, strict=True):
+            self.context.values[name] = self.context.note(value, node.span)
+            self.bindings.append((name, value))
+
+    def _repeated(
+        self,
+        node: tree.Repeat,
+        path: str,
+        names: Sequence[str],
+        inputs: tuple[Leaf, ...],
+        bodies: tuple[Function, ...],
+    ) -> list[Expr]:
+        """One call, which applies the bodies to what they use."""
         used = {
             leaf.name for body in bodies for leaf in leaves([*body.outputs, *(e for _, e in body.bindings)])
         }
@@ -190,10 +209,7 @@ class BlockElaborator(Elaborator):
         bodies = tuple(_with_inputs(body, kept) for body in bodies)
         args = tuple(self._held(leaf.name) for leaf in kept)
         call = Invoke(path, Repeat(_shared_objects(bodies), node.shared), args)
-        for index, name in enumerate(names):
-            value = self.context.note(Item(call, index), node.span)
-            self.context.values[name] = value
-            self.bindings.append((name, value))
+        return [Item(call, index) for index in range(len(names))]
 
     def _held(self, name: str) -> Expr:
         value = self.context.values[name]
@@ -281,20 +297,10 @@ class BlockElaborator(Elaborator):
         return super().is_function(name) or self.home.lookup(name) is not None
 
 
-def assigned(body: Sequence[tree.BlockStatement]) -> list[tree.Ident]:
-    """The names that statements rebind, those of inner bodies included; a `let` is never a rebinding."""
-    found: list[tree.Ident] = []
-    for statement in body:
-        match statement:
-            case tree.Assign(target=target):
-                found.append(target.name)
-            case tree.Repeat(body=inner):
-                found.extend(assigned(inner))
-            case tree.If(then=then, orelse=orelse):
-                found.extend(assigned((*then, *orelse)))
-            case _:
-                continue
-    return found
+def _agree(bodies: Sequence[Function]) -> bool:
+    """Whether an axis has one length in all of them."""
+    sizes: dict[str, int] = {}
+    return all(sizes.setdefault(axis, size) == size for body in bodies for axis, size in body.sizes.items())
 
 
 def _with_inputs(body: Function, inputs: tuple[Leaf, ...]) -> Function:

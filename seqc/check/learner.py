@@ -16,8 +16,7 @@ from seqc.check.implicit import closed_form
 from seqc.check.limits import MAX_STEPS
 from seqc.check.memory import Memory
 from seqc.diagnostics.blocks import MissingArgument
-from seqc.diagnostics.names import UnknownWord
-from seqc.diagnostics.rules import (
+from seqc.diagnostics.learners import (
     GateHasForeignAxis,
     GradientPoint,
     HeldAtRetained,
@@ -29,6 +28,7 @@ from seqc.diagnostics.rules import (
     ObjectiveNotScalar,
     UnknownLearner,
 )
+from seqc.diagnostics.names import UnknownWord
 from seqc.diagnostics.settings import TooLarge
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO

@@ -5,6 +5,7 @@ from __future__ import annotations
 MAX_AXIS = 2**24  # entries of an axis
 MAX_ELEMENTS = 2**36  # entries of one parameter or state
 MAX_REPEAT = 4096  # applications of one `repeat`
+MAX_UNROLLED = 64  # repetitions that are written out: in a rule, and in blocks that a rule may call
 MAX_DEPTH = 16  # layers of an MLP memory
 MAX_STEPS = 16  # steps of a learner at one token
 MAX_USES = 16  # files that use one another, one inside the other

@@ -12,8 +12,8 @@ from seqc.check.expressions import Elaborator
 from seqc.check.limits import MAX_DEPTH
 from seqc.diagnostics.axes import AxesDiffer, AxisNotThere, AxisTaken
 from seqc.diagnostics.blocks import ArgumentCount, UnknownArgument
+from seqc.diagnostics.memories import InitialDependsOnToken, MemoryStructure
 from seqc.diagnostics.names import UnknownWord
-from seqc.diagnostics.rules import InitialDependsOnToken, MemoryStructure
 from seqc.diagnostics.settings import TooLarge
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO

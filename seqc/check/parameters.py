@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqc.check.expressions import Elaborator
 from seqc.diagnostics.axes import AxesDiffer
-from seqc.diagnostics.rules import InitialDependsOnToken
+from seqc.diagnostics.memories import InitialDependsOnToken
 from seqc.ir.expr import Apply, Axes, Expr, LeafKind, leaves
 from seqc.ir.ops import RANDOM
 from seqc.ir.recurrence import Parameter

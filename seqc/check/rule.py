@@ -13,8 +13,11 @@ from seqc.check.learner import Choices, Learning
 from seqc.check.memory import Memories, Memory
 from seqc.check.parameters import declare_parameter
 from seqc.check.parts import split
+from seqc.check.unroll import RuleRepeat, assigned
 from seqc.diagnostics.axes import AxesDiffer
 from seqc.diagnostics.blocks import NoReturn, NotInRule, OutputCount
+from seqc.diagnostics.learners import ChosenTwice, NameTheMemory
+from seqc.diagnostics.memories import StateWithoutEquation, StoreOption
 from seqc.diagnostics.names import (
     NameTaken,
     NotAState,
@@ -23,13 +26,7 @@ from seqc.diagnostics.names import (
     UnknownName,
     WrittenTwice,
 )
-from seqc.diagnostics.rules import (
-    ChosenTwice,
-    NameTheMemory,
-    StateWithoutEquation,
-    StoreOption,
-    WrongKind,
-)
+from seqc.diagnostics.rules import WrongKind
 from seqc.ir.build import ZERO
 from seqc.ir.expr import Axes, DType, Expr, Leaf
 from seqc.ir.recurrence import Recurrence, State, Store
@@ -55,6 +52,7 @@ class RuleElaborator(Elaborator):
         self.memories: dict[str, Memory] = {}
         self.updates: dict[str, Expr] = {}
         self.names: list[tuple[str, Expr]] = []
+        self.lets: set[str] = set()
         self.outputs: list[Expr] = []
         self.pending: set[str] = set()  # states that are written by choices still to come
         self.binding = ""
@@ -111,7 +109,11 @@ class RuleElaborator(Elaborator):
             case tree.ParamDecl():
                 declare_parameter(self, node, decays=False)
             case tree.Let():
-                self._let(node)
+                bound = self.let(node)
+                self.lets.update(name for name, _ in bound)
+                self.names.extend(bound)
+            case tree.Repeat():
+                self.names.extend(RuleRepeat(self).run(node))
             case tree.Update():
                 self._update(node)
             case tree.Return(values):
@@ -134,6 +136,10 @@ class RuleElaborator(Elaborator):
                 names = tuple(target.name for target in targets)
             case tree.Update(name=name):
                 self.updates.setdefault(name.text, ZERO)
+            case tree.Repeat(body=body):
+                self.context.values.update(
+                    (name.text, Broken()) for name in assigned(body) if name.text in self.lets
+                )
             case _:
                 pass
         for name in names:
@@ -197,7 +203,8 @@ class RuleElaborator(Elaborator):
                     )
         return window, sinks
 
-    def _let(self, node: tree.Let) -> None:
+    def let(self, node: tree.Let) -> list[tuple[str, Expr]]:
+        """Bind the names of a `let`, which are returned with what they mean."""
         first = node.targets[0]
         self.binding = first.name.text
         try:
@@ -211,7 +218,7 @@ class RuleElaborator(Elaborator):
         for target, value in zip(node.targets, values, strict=True):
             self.check_declared(target, value, node.value.span)
             self.context.define(target.name, value)
-            self.names.append((target.name.text, value))
+        return [(target.name.text, value) for target, value in zip(node.targets, values, strict=True)]
 
     def _several(self, node: tree.Let) -> list[Expr]:
         call = node.value

@@ -441,7 +441,7 @@ class NotAModelCall(Diagnostic):
 @dataclass(frozen=True)
 class StatefulInRule(Diagnostic):
     """A rule, or a block with parameters or a state of its own, called inside a rule. A rule may use
-    blocks that only compute.
+    blocks that only compute, and that repeat nothing more than 64 times.
 
     Wrong:
 
@@ -467,7 +467,7 @@ class StatefulInRule(Diagnostic):
 
     @property
     def message(self) -> str:
-        return f"`{self.name}` has parameters or a state, and cannot be called inside a rule"
+        return f"`{self.name}` does more than compute, and cannot be called inside a rule"
 
     @property
     def help(self) -> str:

@@ -1,125 +1,10 @@
-"""E05xx: memories, states, and the four choices of a rule."""
+"""E05xx: what the statements of a rule compute."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqc.diagnostics.base import Diagnostic, Label
-from seqc.diagnostics.words import axes, did_you_mean
-from seqc.source import Span
-
-
-@dataclass(frozen=True)
-class StateWithoutEquation(Diagnostic):
-    """A state for which nothing says what its next value is.
-
-    Wrong:
-
-        rule ema(x[d]) {
-            state h[d] = 0
-            return h
-        }
-
-    Right:
-
-        rule ema(x[d]) {
-            state h[d] = 0
-            h' = 0.9 * h + 0.1 * x
-            return h'
-        }
-    """
-
-    code = "E0501"
-    title = "state without an equation"
-
-    name: str
-
-    @property
-    def message(self) -> str:
-        return f"the state `{self.name}` has no equation"
-
-    @property
-    def help(self) -> str:
-        return f"write `{self.name}' = ...`"
-
-
-@dataclass(frozen=True)
-class UnknownLearner(Diagnostic):
-    """A learner that the language does not have.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective 0.5 * sumsq(S(k) - v)
-            learner sgd(rate = 0.5)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective 0.5 * sumsq(S(k) - v)
-            learner gd(rate = 0.5)
-            return S'(k)
-        }
-    """
-
-    code = "E0502"
-    title = "unknown learner"
-
-    name: str
-    known: tuple[str, ...]
-
-    @property
-    def message(self) -> str:
-        return f"there is no learner `{self.name}`"
-
-    @property
-    def help(self) -> str | None:
-        return did_you_mean(self.name, self.known)
-
-
-@dataclass(frozen=True)
-class GateHasForeignAxis(Diagnostic):
-    """A rate or a gate with an axis that the memory lacks: it would turn one memory into many.
-
-    Wrong:
-
-        rule keep(k[n], v[m], g[e]) {
-            memory S: n -> m
-            objective 0.5 * sumsq(S(k) - v)
-            retention g * S
-            learner gd(rate = 0.5)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m], g[n]) {
-            memory S: n -> m
-            objective 0.5 * sumsq(S(k) - v)
-            retention g * S
-            learner gd(rate = 0.5)
-            return S'(k)
-        }
-    """
-
-    code = "E0503"
-    title = "gate with an axis that the memory lacks"
-
-    memory: str
-    axis: str
-    has: tuple[str, ...]
-
-    @property
-    def message(self) -> str:
-        return f"the axis `{self.axis}` is not one of the memory `{self.memory}`"
-
-    @property
-    def label(self) -> str:
-        return f"`{self.memory}` has {axes(self.has)}"
+from seqc.diagnostics.base import Diagnostic
 
 
 @dataclass(frozen=True)
@@ -180,444 +65,117 @@ class RandomOutsideParameter(Diagnostic):
 
 
 @dataclass(frozen=True)
-class InitialDependsOnToken(Diagnostic):
-    """An initial value of a state or a parameter that depends on the token. There is no token yet: it is
-    made of numbers, settings and parameters.
+class RepeatTooLong(Diagnostic):
+    """A `repeat` of a rule with more repetitions than the limit. What a rule repeats happens at every token, one step
+    after the other, and is written out.
 
     Wrong:
 
-        rule ema(x[d]) {
-            state h[d] = x
-            h' = 0.9 * h + x
-            return h'
+        rule settle(x[d]) {
+            let y = x
+            repeat 1000 {
+                y = 0.5 * (y + x / y)
+            }
+            return y
         }
 
     Right:
 
-        rule ema(x[d]) {
-            state h[d] = 0
-            h' = 0.9 * h + x
-            return h'
+        rule settle(x[d]) {
+            let y = x
+            repeat 10 {
+                y = 0.5 * (y + x / y)
+            }
+            return y
         }
     """
 
-    code = "E0506"
-    title = "initial value depends on the token"
+    code = "E0519"
+    title = "too many repetitions in a rule"
+
+    times: str
+    limit: int
 
     @property
     def message(self) -> str:
-        return "an initial value cannot depend on the token"
+        return f"{self.times} repetitions at one token; a rule may have {self.limit}"
 
 
 @dataclass(frozen=True)
-class ObjectiveNotScalar(Diagnostic):
-    """An objective that is not one number. It is summed over its axes first.
+class NotRebindable(Diagnostic):
+    """A `repeat` of a rule that binds a name again which no `let` introduced. States have one equation, and what
+    the rule is given stays what it is.
 
     Wrong:
 
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective (S(k) - v) ^ 2
-            learner gd(rate = 0.5)
-            return S'(k)
+        rule settle(x[d]) {
+            repeat 10 {
+                x = tanh(x)
+            }
+            return x
         }
 
     Right:
 
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5)
-            return S'(k)
+        rule settle(x[d]) {
+            let y = x
+            repeat 10 {
+                y = tanh(y)
+            }
+            return y
         }
     """
 
-    code = "E0507"
-    title = "objective is not one number"
+    code = "E0520"
+    title = "name that cannot be bound again"
 
-    has: tuple[str, ...]
+    name: str
 
     @property
     def message(self) -> str:
-        return f"an objective is one number, and this has {axes(self.has)}"
+        return f"`{self.name}` cannot be bound again: no `let` introduced it"
 
     @property
     def help(self) -> str:
-        return "sum it, as in `sum(...)` or `sumsq(...)`"
+        return f"write `let` with a new name for `{self.name}` before `repeat`, and bind that again"
 
 
 @dataclass(frozen=True)
-class MissingChoice(Diagnostic):
-    """A memory with some of its four choices and without one that they need: an objective needs a
-    learner, and a learner an objective.
+class WeightsInRepeat(Diagnostic):
+    """An operation with weights in a `repeat` of a rule. The repetitions are steps of one computation: weights
+    are made before it.
 
     Wrong:
 
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            return S'(k)
+        rule settle(x[d]) {
+            let y = x
+            repeat 3 {
+                y = tanh(linear(y) -> [d])
+            }
+            return y
         }
 
     Right:
 
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5)
-            return S'(k)
+        rule settle(x[d]; e = d) {
+            param W[d, e] = normal(0, 0.1)
+            let   y = x
+            repeat 3 {
+                y = tanh(sum[e](W * y[d -> e]))
+            }
+            return y
         }
     """
 
-    code = "E0508"
-    title = "missing choice"
+    code = "E0521"
+    title = "weights inside `repeat` of a rule"
 
-    memory: str
-    choice: str
-    example: str
+    name: str
 
     @property
     def message(self) -> str:
-        return f"the memory `{self.memory}` has no {self.choice}"
+        return f"`{self.name}` would be made anew in every repetition"
 
     @property
     def help(self) -> str:
-        return f"write `{self.example}`"
-
-
-@dataclass(frozen=True)
-class ChosenTwice(Diagnostic):
-    """A second objective, or a second retention or learner for the same memory.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            objective sumsq(S(k))
-            learner gd(rate = 0.5)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v) + sumsq(S(k))
-            learner gd(rate = 0.5)
-            return S'(k)
-        }
-    """
-
-    code = "E0509"
-    title = "chosen twice"
-
-    choice: str
-    first: Span
-
-    @property
-    def message(self) -> str:
-        return f"there already is {'an' if self.choice == 'objective' else 'a'} {self.choice}"
-
-    @property
-    def also(self) -> tuple[Label, ...]:
-        return (Label(self.first, "the first one"),)
-
-
-@dataclass(frozen=True)
-class NameTheMemory(Diagnostic):
-    """A retention or a proximal operator that does not say which of several memories it is about.
-
-    Wrong:
-
-        rule two(k[n], v[m]) {
-            memory A: n -> m
-            memory B: n -> m
-            objective sumsq(A(k) + B(k) - v)
-            retention 0.9 * A + 0.1 * B
-            learner gd(rate = 0.5)
-            return A'(k) + B'(k)
-        }
-
-    Right:
-
-        rule two(k[n], v[m]) {
-            memory A: n -> m
-            memory B: n -> m
-            objective sumsq(A(k) + B(k) - v)
-            retention A: 0.9 * A + 0.1 * B
-            learner gd(rate = 0.5)
-            return A'(k) + B'(k)
-        }
-    """
-
-    code = "E0510"
-    title = "which memory"
-
-    known: tuple[str, ...]
-
-    @property
-    def message(self) -> str:
-        return "it is not clear which memory this is about" if self.known else "this rule has no memory"
-
-    @property
-    def help(self) -> str | None:
-        return f"say which: `retention {self.known[0]}: ...`" if self.known else None
-
-
-@dataclass(frozen=True)
-class HeldAtRetained(Diagnostic):
-    """A gradient that is held for several tokens and yet taken at the retained memory, which changes with every token.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            retention 0.9 * S
-            learner gd(rate = 0.5, at = retained, every = 16)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            retention 0.9 * S
-            learner gd(rate = 0.5, every = 16)
-            return S'(k)
-        }
-    """
-
-    code = "E0511"
-    title = "held gradient at the retained memory"
-
-    @property
-    def message(self) -> str:
-        return "`every` holds the gradient at an earlier memory, and `at = retained` takes it at this one"
-
-    @property
-    def help(self) -> str:
-        return "leave one of them out"
-
-
-@dataclass(frozen=True)
-class HeldImplicit(Diagnostic):
-    """An implicit step that is held for several tokens. An implicit step is taken at the memory that it leads to.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective 0.5 * sumsq(S(k) - v)
-            learner implicit(rate = 0.5, every = 16)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective 0.5 * sumsq(S(k) - v)
-            learner implicit(rate = 0.5)
-            return S'(k)
-        }
-    """
-
-    code = "E0512"
-    title = "held implicit step"
-
-    @property
-    def message(self) -> str:
-        return "an implicit step cannot be held"
-
-    @property
-    def help(self) -> str:
-        return "leave out `every`"
-
-
-@dataclass(frozen=True)
-class NoClosedForm(Diagnostic):
-    """An implicit step without a closed form. There is one for an objective that is quadratic, entry by
-    entry, in what a linear memory answers to one key.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sum(abs(S(k) - v))
-            learner implicit(rate = 0.5)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective 0.5 * sumsq(S(k) - v)
-            learner implicit(rate = 0.5)
-            return S'(k)
-        }
-    """
-
-    code = "E0513"
-    title = "no closed form"
-
-    memory: str
-    reason: str
-
-    @property
-    def message(self) -> str:
-        return f"the implicit step of `{self.memory}` has no closed form: {self.reason}"
-
-    @property
-    def help(self) -> str:
-        return "take a gradient step, as in `learner gd(rate = ...)`"
-
-
-@dataclass(frozen=True)
-class NotDifferentiableHere(Diagnostic):
-    """An operation without a derivative between the memory and the objective."""
-
-    code = "E0514"
-    title = "no derivative"
-
-    @property
-    def message(self) -> str:
-        return "this has no derivative with respect to the memory"
-
-
-@dataclass(frozen=True)
-class GradientPoint(Diagnostic):
-    """`at` says where the gradient is taken: at the memory before the token (`previous`, which is what
-    happens without it) or at what is kept of it (`retained`). Several steps start from one memory: with a
-    retention they need `at = retained`.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5, at = kept)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5, at = retained)
-            return S'(k)
-        }
-    """
-
-    code = "E0515"
-    title = "unclear gradient point"
-
-    @property
-    def message(self) -> str:
-        return "it is not clear at which memory the gradient is taken"
-
-    @property
-    def help(self) -> str:
-        return "write `at = retained` or `at = previous`"
-
-
-@dataclass(frozen=True)
-class MemoryStructure(Diagnostic):
-    """A memory whose structure does not fit its axes, or an option of it that makes no sense.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory M: n -> m = mlp(activation = silu)
-            objective sumsq(M(k) - v)
-            learner gd(rate = 0.5)
-            return M'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory M: n -> m = mlp(hidden = 16, activation = silu)
-            objective sumsq(M(k) - v)
-            learner gd(rate = 0.5)
-            return M'(k)
-        }
-    """
-
-    code = "E0516"
-    title = "structure of a memory"
-
-    reason: str
-
-    @property
-    def message(self) -> str:
-        return f"{self.reason}"
-
-
-@dataclass(frozen=True)
-class StoreOption(Diagnostic):
-    """An option of a store that makes no sense. A store takes `window`, the number of tokens that it
-    shows, and `sinks`, the number of first tokens that it shows besides.
-
-    Wrong:
-
-        rule attend(q[n], k[n], v[m]) {
-            store K[s, n] = k, windows = 16
-            store V[s, m] = v
-            return sum[s](softmax[s](sum[n](q * K')) * V')
-        }
-
-    Right:
-
-        rule attend(q[n], k[n], v[m]) {
-            store K[s, n] = k, window = 16
-            store V[s, m] = v, window = 16
-            return sum[s](softmax[s](sum[n](q * K')) * V')
-        }
-    """
-
-    code = "E0517"
-    title = "option of a store"
-
-    reason: str
-
-    @property
-    def message(self) -> str:
-        return f"{self.reason}"
-
-
-@dataclass(frozen=True)
-class NotYetSupported(Diagnostic):
-    """A part of the language that this version does not have.
-
-    Wrong:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5, window = 4)
-            return S'(k)
-        }
-
-    Right:
-
-        rule keep(k[n], v[m]) {
-            memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5)
-            return S'(k)
-        }
-    """
-
-    code = "E0518"
-    title = "not yet supported"
-
-    what: str
-
-    @property
-    def message(self) -> str:
-        return f"{self.what} is not supported yet"
+        return "declare a `param` before `repeat`"

@@ -66,8 +66,12 @@ _STATEMENTS_OF_BLOCKS: dict[type[t.Node], tuple[str, str]] = {
         "an assignment",
         "write `let name = ...` for a value, or `name' = ...` for the next value of a state",
     ),
-    t.Repeat: ("`repeat`", "a rule says what one token does; repeat the rule in a block"),
     t.If: ("`if`", "choose between values with `where(condition, a, b)`"),
+}
+_NOT_IN_REPETITIONS: dict[type[t.Node], str] = {
+    t.ParamDecl: "`param`",
+    t.Return: "`return`",
+    t.If: "`if`",
 }
 
 
@@ -152,6 +156,8 @@ class Builder:
                 self.bag.add(
                     MisplacedStatement(self.head(statement), what, "rule", "block or a model", advice)
                 )
+            elif isinstance(statement, t.Repeat):
+                self.refuse_in_repetition(statement)
         return t.Rule(
             ident_of(children), values, settings, cast("tuple[t.RuleStatement, ...]", body), span=span
         )
@@ -171,6 +177,23 @@ class Builder:
         for statement in body:
             self.refuse_rule_statement(statement, where)
         return cast("tuple[t.BlockStatement, ...]", body)
+
+    def refuse_in_repetition(self, repeat: t.Repeat) -> None:
+        """What a `repeat` of a rule does not take: it computes, and has nothing to share."""
+        pending = [repeat]
+        while pending:
+            outer = pending.pop()
+            if outer.shared:
+                advice = "leave out `shared`: a `repeat` of a rule has no parameters of its own"
+                self.bag.add(
+                    MisplacedStatement(self.head(outer), "`shared`", "rule", "block or a model", advice)
+                )
+            for statement in outer.body:
+                if isinstance(statement, t.Repeat):
+                    pending.append(statement)
+                elif type(statement) in _NOT_IN_REPETITIONS:
+                    what = _NOT_IN_REPETITIONS[type(statement)]
+                    self.bag.add(MisplacedStatement(self.head(statement), what, "`repeat` of a rule", "rule"))
 
     def refuse_rule_statement(self, statement: t.Node, where: str) -> None:
         if type(statement) in _STATEMENTS_OF_RULES:

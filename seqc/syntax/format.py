@@ -167,7 +167,7 @@ class _Assembler:
         piece = Piece(token.type, str(token))
         opened = bool(self.done) and self.done[-1].pieces[-1].kind == "LBRACE"
         blank = gap.blank and not closes and not opened and bool(self.done)
-        self.done.append(Line(self.depth, [piece], blank, self.in_rule and not closes and self.depth > 0))
+        self.done.append(Line(self.depth, [piece], blank, self.in_rule and not closes and self.depth == 1))
 
     def separate(self, start: int, gap: Gap) -> None:
         """Between items there is an empty row, above the comments that precede the second one."""
@@ -239,7 +239,7 @@ def _set_columns(lines: list[Line]) -> None:
     for line in [*lines, Line(0, [Piece("RBRACE", "}")])]:
         if line.in_rule:
             body.append(line)
-        elif line.kind == "RBRACE" and body:
+        elif line.kind == "RBRACE" and not line.depth and body:
             _pad_words(body)
             body = []
         if run and (line.blank or not _is_plain_let(line)):

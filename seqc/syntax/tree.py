@@ -245,7 +245,18 @@ class If(Node):
 
 
 RuleStatement = (
-    Memory | Objective | Retention | Learner | Proximal | State | Store | ParamDecl | Let | Update | Return
+    Memory
+    | Objective
+    | Retention
+    | Learner
+    | Proximal
+    | State
+    | Store
+    | ParamDecl
+    | Let
+    | Update
+    | Repeat
+    | Return
 )
 BlockStatement = Let | ParamDecl | Assign | Repeat | If | Return
 

@@ -214,3 +214,46 @@ def test_several_faults_are_found_in_one_run() -> None:
 def test_what_follows_from_a_fault_is_not_a_fault() -> None:
     assert codes("rule r(x[d]) { let y = z  let u = y + 1  return u * y }") == ["E0201"]
     assert codes("rule r(x[d]) { state h[e] = 0  h' = h + x  return h' }") == ["E0303"]
+
+
+def test_a_repeat_is_written_out() -> None:
+    rec = rule("let y = q  repeat 3 as i { let z = y * k  y = z + i }  return y")
+    assert str(rec.outputs[0]) == "(q * k * k + 1) * k + 2"
+    assert [name for name, _ in rec.names] == ["y", "y.3"]
+
+
+def test_what_a_repeat_binds_first_stays_inside() -> None:
+    assert codes("rule r(x[d]) { let y = x  repeat 2 { z = y  y = z + y }  return z }") == ["E0201"]
+    assert (
+        codes("rule r(x[d]) { let y = x  repeat 2 { let z = y  repeat 2 { z = z * z }  y = z }  return y }")
+        == []
+    )
+    assert codes("rule r(x[d]) { let y = x  repeat 2 { let y = x }  return y }") == ["E0611"]
+    assert codes("rule r(x[d]) { let y = x  repeat 2 { y = sum(y) }  return y }") == ["E0609"]
+
+
+def test_a_repetition_of_nothing_changes_nothing() -> None:
+    rec = rule("let y = q  repeat 0 { y = y * k }  return y")
+    assert str(rec.outputs[0]) == "q"
+
+
+@pytest.mark.parametrize("name", ["S", "q", "w"])
+def test_only_a_let_is_bound_again(name: str) -> None:
+    body = f"state S[n] = 0  param w[n] = 1  repeat 2 {{ {name} = q }}  S' = S  return w"
+    assert codes(f"rule r(q[n]) {{ {body} }}") == ["E0520"]
+
+
+@pytest.mark.parametrize(
+    "inner", ["return y", "param w[n] = 1", "if 1 { y = q }", "repeat 2 shared { y = q }"]
+)
+def test_what_has_no_place_in_a_repeat_of_a_rule(inner: str) -> None:
+    assert codes(f"rule r(q[n]) {{ let y = q  repeat 2 {{ y = y + q  {inner} }}  return y }}") == ["E0112"]
+
+
+def test_a_rule_may_call_a_block_that_repeats() -> None:
+    text = """
+    block power(x; times = 3) { let y = x  repeat times { y = y * x }  return y }
+    rule r(q[n]) { return power(q, times = 2) }
+    """
+    assert str(checked(text).elaborate_rule("r", {"n": 2}).outputs[0]) == "q * q * q"
+    assert codes(text.replace("2)", "80)")) == ["E0613"]

@@ -9,7 +9,7 @@ import pytest
 
 import seqc
 from seqc.diagnostics import Diagnostic, SpecError
-from seqc.diagnostics.rules import NotDifferentiableHere
+from seqc.diagnostics.learners import NotDifferentiableHere
 from seqc.passes.schedule import schedule
 from seqc.source import Source
 from seqc.spec import Spec

@@ -29,6 +29,8 @@ AREAS = {
     "axes": "E03",
     "settings": "E04",
     "rules": "E05",
+    "memories": "E05",
+    "learners": "E05",
     "blocks": "E06",
     "files": "E07",
     "limits": "E08",
