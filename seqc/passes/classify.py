@@ -10,7 +10,7 @@ from seqc.ir.plan import Class
 from seqc.ir.recurrence import Recurrence, State
 from seqc.ir.text import format_expr
 from seqc.passes.canonical import canonical
-from seqc.passes.forms.held import find_held, opened_updates
+from seqc.passes.forms.held import find_held
 from seqc.passes.forms.max_plus import max_plus_form
 from seqc.passes.groups import components, inlined, merge_coupled
 from seqc.passes.linear import Affine, NotAffine, RankOne, read_affine
@@ -40,10 +40,7 @@ def classify(recurrence: Recurrence) -> tuple[Class, ...]:
     held = find_held(recurrence)
     classes: list[Class] = []
     if held is not None:
-        free = [s for s in recurrence.states if s.name not in held.copies and s is not held.counter]
-        momentum = any(
-            set(g) & {s.name for s in free} != set() and len(g) > 1 for g in _groups(recurrence, free)
-        )
+        momentum = any(len(group.states) > 1 for group in held.groups)
         names = tuple(s.name for s in recurrence.states)
         reason = f"the gradient is held for {held.period} tokens, between which the memory is affine in its own past"
         if momentum:
@@ -63,11 +60,6 @@ def classify(recurrence: Recurrence) -> tuple[Class, ...]:
         reason = f"`{store.name}` is a set along `{store.axis}`: {kept}"
         classes.append(Class("K16", NAMES["K16"], (store.name,), reason))
     return tuple(classes)
-
-
-def _groups(recurrence: Recurrence, free: Sequence[State]) -> list[set[str]]:
-    updates = opened_updates(recurrence)
-    return [{s.name for s in group} for group in merge_coupled(components(free, updates), updates)]
 
 
 def _classify_group(

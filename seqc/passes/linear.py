@@ -260,10 +260,7 @@ def separate_source(source: Expr, keys: Axes, columns: Axes) -> list[tuple[Expr,
 
 
 def scaled(key: Expr, keys: Axes) -> tuple[Expr, Expr]:
-    """A key side as `scale · core` with no key axis in the scale, where it is such a product (else scale 1).
-
-    Terms whose cores are equal then share their scores: for the delta rule, what is written and what is erased.
-    """
+    """A key side as `scale · core` with no key axis in the scale, where it is such a product (else scale 1)."""
     pairs = _gather(
         (
             build.product(f for f in product if not _has(f, keys)),
@@ -273,5 +270,4 @@ def scaled(key: Expr, keys: Axes) -> tuple[Expr, Expr]:
     )
     if len(pairs) != 1:
         return ONE, key
-    scale, core = pairs[0]
-    return scale, canonical(core)
+    return pairs[0]

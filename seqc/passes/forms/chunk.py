@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from seqc.ir.expr import Axes, Expr
 from seqc.ir.plan import Adjoint, Stage
 from seqc.passes.canonical import poly
-from seqc.passes.forms.kernels import Sequences, triangular_order, volume
+from seqc.passes.forms.kernels import Sequences, volume
 from seqc.passes.forms.problem import Build, Problem, finish
-from seqc.passes.linear import Affine, NotAffine, separate_source
+from seqc.passes.linear import Affine, separate_source
 from seqc.passes.reads import Query, Read
 
 MODE = "chunk"
@@ -20,13 +20,9 @@ MANY = 8  # kernels to one matrix of scores
 
 
 def find(problem: Problem) -> Build | None:
-    affine = problem.affine
+    affine = problem.triangular
     shape = None if affine is None else chunk_shape(affine, problem.reads, problem.sizes)
     if affine is None or shape is None:
-        return None
-    try:
-        triangular_order(affine)
-    except NotAffine:
         return None
     return lambda: _stage(problem, affine, shape)
 

@@ -13,47 +13,64 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from seqc.ir import build
-from seqc.ir.build import ZERO
-from seqc.ir.expr import (
-    Apply,
-    Const,
-    Expr,
-    Index,
-    Leaf,
-    LeafKind,
-    Reduce,
-    depends_on,
-    leaves,
-    substitute,
-)
+from seqc.ir.build import ONE, ZERO
+from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, LeafKind, Reduce, leaves, substitute
 from seqc.ir.plan import FRESH, RESTART, TOKEN, VALID, Adjoint, Stage
 from seqc.ir.recurrence import Recurrence, State
-from seqc.passes.canonical import same
+from seqc.passes.canonical import factors, poly, same, terms
 from seqc.passes.forms.kernels import Sequences
+from seqc.passes.forms.problem import answers
 from seqc.passes.forms.stage import StageBuilder, hoist
 from seqc.passes.groups import components, inline_next, inlined, merge_coupled, reads_of
-from seqc.passes.linear import NotAffine, read_affine
+from seqc.passes.linear import Affine, NotAffine, read_affine, separate_source
 from seqc.passes.reads import Reader
 
 _VALID = Leaf(LeafKind.READ, VALID, (TOKEN,))
 _FRESH = Leaf(LeafKind.READ, FRESH)
 _RESTART = Leaf(LeafKind.READ, RESTART)
 
+Products = Sequence[tuple[Expr, Expr]]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Memories that are solved together, over the held values; each source is a sum of products `key · value`."""
+
+    affine: Affine
+    keys: Axes
+    sources: Mapping[str, Products]
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        return self.affine.states
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held: for each held state the value it takes when it is refreshed; and the counter that says when."""
+    """What is held, and the rest of the recurrence given the held values.
 
-    copies: Mapping[str, Expr]
-    now: Mapping[str, Expr]  # the value in use at a token
+    For each held state `copies` is the value that it takes when it is refreshed, and `now` the value in use at a token,
+    which the groups and the outputs know as the leaf `leaf(name, …)`.
+    """
+
     counter: State
     period: int
+    copies: Mapping[str, Expr]
+    now: Mapping[str, Expr]
+    groups: Sequence[Group]
+    outputs: tuple[Expr, ...]
+
+    @staticmethod
+    def leaf(state: State) -> Leaf:
+        return Leaf(LeafKind.READ, f"{state.name}.now", state.axes)
 
 
 @lru_cache(maxsize=16)
 def find_held(recurrence: Recurrence) -> Held | None:
     """The held states of a recurrence, read off its updates; None if there are none (or they have no dual form)."""
     updates = recurrence.updates_by_name
+    if recurrence.stores:
+        return None
     for state in recurrence.states:
         period = _counts_modulo(state, updates[state.name])
         if period is None:
@@ -68,8 +85,7 @@ def find_held(recurrence: Recurrence) -> Held | None:
                 case _:
                     pass
         if copies:
-            held = Held(copies, now, state, period)
-            return held if _separable(recurrence, held) else None
+            return _open(recurrence, state, period, copies, now)
     return None
 
 
@@ -90,74 +106,51 @@ def _is_multiple(condition: Expr, counter: State, period: int) -> bool:
             return False
 
 
-def _opened(recurrence: Recurrence, held: Held) -> tuple[dict[str, Expr], tuple[Expr, ...], dict[Expr, Leaf]]:
-    """Updates and outputs of the rest, with the held values as leaves."""
-    fixed = [s for s in recurrence.states if s.name in held.copies or s is held.counter]
+def _open(
+    recurrence: Recurrence, counter: State, period: int, copies: dict[str, Expr], now: dict[str, Expr]
+) -> Held | None:
+    """What is held, if with the held values known everything else is affine and uses neither them nor the count."""
+    fixed = [s for s in recurrence.states if s.name in copies or s is counter]
     free = [s for s in recurrence.states if s not in fixed]
-    updates = recurrence.updates_by_name
-    exprs = inline_next(fixed, updates, [*(updates[s.name] for s in free), *recurrence.outputs])
-    axes = {s.name: s.axes for s in fixed}
-    frozen: dict[Expr, Leaf] = {
-        expr: Leaf(LeafKind.READ, f"{name}.now", axes[name]) for name, expr in held.now.items()
-    }
-    exprs = list(substitute(exprs, dict(frozen)))
-    return dict(zip((s.name for s in free), exprs, strict=False)), tuple(exprs[len(free) :]), frozen
+    written = recurrence.updates_by_name
+    exprs = inline_next(fixed, written, [*(written[s.name] for s in free), *recurrence.outputs])
+    exprs = list(substitute(exprs, {now[s.name]: Held.leaf(s) for s in fixed if s is not counter}))
+    if any(reads_of(expr, fixed) for expr in exprs):
+        return None
+    updates = dict(zip((s.name for s in free), exprs, strict=False))
+    groups = [_group(states, free, updates) for states in merge_coupled(components(free, updates), updates)]
+    found = [group for group in groups if group is not None]
+    outputs = tuple(exprs[len(free) :])
+    return Held(counter, period, copies, now, found, outputs) if len(found) == len(groups) else None
 
 
-def opened_updates(recurrence: Recurrence) -> dict[str, Expr]:
-    """The updates of what is not held, given the held values; empty where nothing is held."""
-    held = find_held(recurrence)
-    return {} if held is None else _opened(recurrence, held)[0]
-
-
-def _separable(recurrence: Recurrence, held: Held) -> bool:
-    """Whether, given the held values, everything else is affine and no held state or count is used otherwise."""
-    if recurrence.stores:
-        return False
-    fixed = [s for s in recurrence.states if s.name in held.copies or s is held.counter]
-    free = [s for s in recurrence.states if s not in fixed]
-    updates, outputs, _ = _opened(recurrence, held)
-    if any(reads_of(expr, fixed) for expr in (*updates.values(), *outputs)):
-        return False
+def _group(states: Sequence[State], free: Sequence[State], updates: Mapping[str, Expr]) -> Group | None:
+    """A group in its own past only, with sources that are sums of products; None where it is something else."""
+    own = inlined(states, updates)
+    if any(reads_of(update, [s for s in free if s not in states]) for update in own):
+        return None
     try:
-        for group in merge_coupled(components(free, updates), updates):
-            affine = read_affine(group, inlined(group, updates))
-            if affine.rank_ones or _sources(affine.sources, group) is None:
-                return False
+        affine = read_affine(states, own)
     except NotAffine:
-        return False
-    return True
+        return None
+    keys = states[0].axes[-1:]  # what a layer contracts: the last axis of a matrix
+    sources = {name: _products(source, states[0].axes, keys) for name, source in affine.sources.items()}
+    found = {name: products for name, products in sources.items() if products is not None}
+    return Group(affine, keys, found) if len(found) == len(sources) and not affine.rank_ones else None
 
 
-def _sources(
-    sources: Mapping[str, Expr], group: Sequence[State]
-) -> dict[str, list[tuple[Expr, Expr]]] | None:
-    """The sources as products of a factor with the last axis of the memory and one without it."""
-    from seqc.passes.linear import separate_source
-
-    axes, keys = group[0].axes, _keys(group)
-    result: dict[str, list[tuple[Expr, Expr]]] = {}
-    for name, source in sources.items():
-        pairs = separate_source(
-            source, keys, tuple(a for a in axes if a not in keys and not _mapped(a, source, keys))
-        )
-        if pairs is None:
-            return None
-        result[name] = pairs
-    return result
+def _products(source: Expr, axes: Axes, keys: Axes) -> Products | None:
+    """A source as products of a factor with the key axis and one without; what has no other axis is one value."""
+    columns = tuple(axis for axis in axes if axis not in keys and not _mapped(axis, source, keys))
+    return separate_source(source, keys, columns) if columns else [(ONE, source)]
 
 
-def _keys(group: Sequence[State]) -> tuple[str, ...]:
-    """The last axis of a matrix memory: what a layer contracts."""
-    return group[0].axes[-1:]
-
-
-def _mapped(axis: str, source: Expr, keys: Sequence[str]) -> bool:
-    """Whether every factor with a key axis also has this one: an axis the rule is mapped over."""
-    from seqc.passes.canonical import poly
-
-    atoms = [a for monomial in poly(source) for a, _ in monomial if set(a.axes) & set(keys)]
-    return bool(atoms) and all(axis in a.axes for a in atoms)
+def _mapped(axis: str, source: Expr, keys: Axes) -> bool:
+    """Whether every factor with a key axis also has this one: an axis that the rule is mapped over."""
+    sides = [f for term in terms(source) for f in factors(term) if set(f.axes) & set(keys)]
+    if not sides or not all(axis in side.axes for side in sides):
+        sides = [a for monomial in poly(source) for a, _ in monomial if set(a.axes) & set(keys)]
+    return bool(sides) and all(axis in side.axes for side in sides)
 
 
 class _Window:
@@ -179,9 +172,12 @@ class _Window:
         for _, value in hoist([expr], moving, ""):
             mapping[value] = self.builder.lift_if_varying(value)
         lowered = substitute([expr], mapping)[0]
-        inside = set(leaves(mapping.values()))
-        rest: dict[Expr, Expr] = {leaf: self.builder.lift_if_varying(leaf) for leaf in leaves([expr])
-                if leaf in leaves([lowered]) and leaf not in inside and leaf.kind is not LeafKind.STATE}  # fmt: skip
+        left = set(leaves([expr])) & set(leaves([lowered])) - set(leaves(mapping.values()))
+        rest: dict[Expr, Expr] = {
+            leaf: self.builder.lift_if_varying(leaf)
+            for leaf in leaves([expr])
+            if leaf in left and leaf.kind is not LeafKind.STATE
+        }
         return substitute([lowered], rest)[0]
 
     def lift(self, expr: Expr, padding: float) -> Expr:
@@ -192,67 +188,45 @@ class _Window:
         return build.where(real, self._lower(expr, self.values), Const(padding))
 
     def build(self) -> tuple[Stage, Adjoint, tuple[Expr, ...]]:
-        updates, outputs, frozen = _opened(self.recurrence, self.held)
+        recurrence, held = self.recurrence, self.held
         fresh = build.apply("gt", _FRESH, ZERO)
-        starts: dict[Expr, Expr] = {s.leaf: self.start[s.name] for s in self.recurrence.states}
-        now: dict[str, Expr] = {}
-        for name, value in self.held.copies.items():
-            now[name] = build.where(fresh, substitute([value], starts)[0], self._carried(name))
-            self.values[frozen[self.held.now[name]]] = now[name]
-        last = self._solve(updates, outputs)
-        last.update(now)
-        last[self.held.counter.name] = self._count()
-        names = [s.name for s in self.recurrence.states]
+        starts: dict[Expr, Expr] = {s.leaf: self.start[s.name] for s in recurrence.states}
+        last: dict[str, Expr] = {held.counter.name: self._count()}
+        for name, value in held.copies.items():
+            state = recurrence.state(name)
+            last[name] = build.where(fresh, substitute([value], starts)[0], state.leaf)
+            self.values[Held.leaf(state)] = last[name]
+        outputs = self._solve(last)
         pairs = [
             (Leaf(LeafKind.READ, f"held.out{k}", axes), self._lower(expr, self.values))
-            for k, (expr, axes) in enumerate(zip(self.outputs, self.recurrence.returns, strict=True))
+            for k, (expr, axes) in enumerate(zip(outputs, recurrence.returns, strict=True))
         ]
-        stage, adjoint = self.builder.finish(self.recurrence.states, [last[name] for name in names], pairs)
+        updates = [last[state.name] for state in recurrence.states]
+        stage, adjoint = self.builder.finish(recurrence.states, updates, pairs)
         return stage, adjoint, tuple(leaf for leaf, _ in pairs)
 
-    def _carried(self, name: str) -> Expr:
-        return self.recurrence.state(name).leaf
-
-    def _solve(self, updates: dict[str, Expr], outputs: tuple[Expr, ...]) -> dict[str, Expr]:
-        """The memories after the window; leaves `self.outputs` over known values only."""
-        free = [s for s in self.recurrence.states if s.name in updates]
-        left = merge_coupled(components(free, updates), updates)
-        last: dict[str, Expr] = {}
-        self.outputs = outputs
+    def _solve(self, last: dict[str, Expr]) -> tuple[Expr, ...]:
+        """The outputs over known values only; the memories after the window go into `last`."""
+        left, outputs = list(self.held.groups), self.held.outputs
         while left:
-            group, reader = self._next(left)
+            group, reader, outputs = _next(left, outputs)
             left.remove(group)
-            self.outputs = reader.replace(self.outputs)
-            last.update(self._group(group, updates, reader))
-        return last
+            sequences = Sequences(
+                group.affine, self.lift, self.held.period, dict(self.builder.sizes), self.start
+            )
+            for target, products in group.sources.items():
+                for key, value in products:
+                    sequences.write(target, key, value, group.keys)
+            self.values.update(self._answers(reader, sequences))
+            last.update({state.name: sequences.last(state.name) for state in group.states})
+        return outputs
 
-    def _next(self, left: list[list[State]]) -> tuple[list[State], Reader]:
-        found: list[tuple[list[State], Reader]] = []
-        for group in left:
-            others = [state for g in left if g is not group for state in g]
-            trial = Reader(group, f"held.{group[0].name}", others)
-            trial.replace(self.outputs)
-            found.append((group, Reader(group, f"held.{group[0].name}", others)))
-            if not trial.blocked and not any(q.whole for read in trial.reads for q in read.queries):
-                return found[-1]
-        return found[0]
-
-    def _group(self, group: list[State], updates: dict[str, Expr], reader: Reader) -> dict[str, Expr]:
-        affine = read_affine(group, inlined(group, updates))
-        sequences = Sequences(affine, self.lift, self.held.period, dict(self.builder.sizes), self.start)
-        pairs = _sources(affine.sources, group)
-        assert pairs is not None
-        for target, products in pairs.items():
-            for key, value in products:
-                sequences.write(target, key, value, _keys(group))
-        for read in reader.reads:
-            answers: list[Expr] = []
-            for query in read.queries:
-                factors = [self._lower(factor, self.values) for factor in query.factors]
-                answer = sequences.read(query.state.name, query.after, factors, query.over)
-                answers.append(build.rename(answer, dict(query.names)))
-            self.values[read.leaf] = build.total(answers)
-        return {state.name: sequences.last(state.name) for state in group}
+    def _answers(self, reader: Reader, sequences: Sequences) -> list[tuple[Leaf, Expr]]:
+        return answers(
+            reader.reads,
+            lambda factor: self._lower(factor, self.values),
+            lambda q, factors: sequences.read(q.state.name, q.after, factors, q.over),
+        )
 
     def _count(self) -> Expr:
         """The number of slots used by the window's tokens, modulo the period."""
@@ -260,9 +234,18 @@ class _Window:
         return build.apply("mod", Reduce("max", (TOKEN,), ends), Const(self.held.period))
 
 
+def _next(left: Sequence[Group], outputs: tuple[Expr, ...]) -> tuple[Group, Reader, tuple[Expr, ...]]:
+    """The next group to solve, with what the outputs read of it; one that is read by contractions only, if possible."""
+    found: list[tuple[Group, Reader, tuple[Expr, ...]]] = []
+    for group in left:
+        others = [state for g in left if g is not group for state in g.states]
+        reader = Reader(group.states, f"held.{group.states[0].name}", others)
+        found.append((group, reader, reader.replace(outputs)))
+        if not reader.blocked and not any(q.whole for read in reader.reads for q in read.queries):
+            return found[-1]
+    return found[0]
+
+
 def held_stage(recurrence: Recurrence, held: Held) -> tuple[Stage, Adjoint, tuple[Expr, ...]]:
     """The dual form of a recurrence with held states: one stage, and the outputs as its reads."""
     return _Window(recurrence, held).build()
-
-
-__all__ = ["Held", "depends_on", "find_held", "held_stage"]

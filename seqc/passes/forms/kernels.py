@@ -22,7 +22,7 @@ from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
 from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Index, Scan, Shift, Size, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN
-from seqc.passes.canonical import poly, rebuild
+from seqc.passes.canonical import canonical, poly, rebuild
 from seqc.passes.linear import Affine, NotAffine, RankOne, scaled
 
 MINUS_INFINITY = Const(float("-inf"))
@@ -175,6 +175,7 @@ class Sequences:
         self._kernels: dict[tuple[str, str], Expr] = {}
         self.decays = {name: self._decay(self.affine.decay(state)) for name, state in self.states.items()}
         self.writes: list[Write] = []
+        self._cores: dict[Expr, Expr] = {}  # by their canonical form, as they were written first
 
     def write(self, target: str, key: Expr, value: Expr, keys: Axes) -> None:
         """Add a source: a product of a key part and a value part, at token level."""
@@ -182,9 +183,16 @@ class Sequences:
         self.writes.append(Write(target, core, build.mul(scale, self.lift(value, 0.0))))
 
     def _side(self, key: Expr, keys: Axes) -> tuple[Expr, Expr]:
-        """A key side at block level, as a scale and a core."""
+        """A key side at block level, as a scale and a core.
+
+        Sides with equal cores share their scores: for the delta rule, what is written and what is erased.
+        """
         scale, core = scaled(key, keys)
-        return (scale if isinstance(scale, Const) else self.lift(scale, 0.0)), self.lift(core, 0.0)
+        core = self._cores.setdefault(canonical(core), core)
+        return self._lifted(scale), self._lifted(core)
+
+    def _lifted(self, value: Expr) -> Expr:
+        return value if isinstance(value, Const) else self.lift(value, 0.0)
 
     def carry(self, name: str) -> Expr:
         return self.start.get(name, self.states[name].leaf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqc.ir.expr import Expr, leaves, substitute
 from seqc.ir.plan import Adjoint, Stage
-from seqc.passes.forms.problem import Build, Problem, weighted
+from seqc.passes.forms.problem import Build, Problem, answers, weighted
 from seqc.passes.forms.stage import hoist
 
 MODE = "loop"
@@ -26,7 +26,9 @@ def _stage(problem: Problem) -> tuple[Stage, Adjoint]:
             mapping[leaf] = builder.lift_if_varying(leaf)
     updates = substitute(problem.updates, mapping)
     after = dict(zip((state.name for state in problem.states), updates, strict=True))
-    reads = problem.answers(
-        builder, lambda q, factors: weighted(q, factors, after[q.state.name] if q.after else q.state.leaf)
+    reads = answers(
+        problem.reads,
+        builder.lift_if_varying,
+        lambda q, factors: weighted(q, factors, after[q.state.name] if q.after else q.state.leaf),
     )
     return builder.finish(problem.states, updates, reads)

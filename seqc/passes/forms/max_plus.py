@@ -9,7 +9,7 @@ from seqc.ir.plan import OTHER, TOKEN, Adjoint, Stage
 from seqc.ir.recurrence import State
 from seqc.passes.forms.chunk import SCALAR_BLOCK, VECTOR_BLOCK
 from seqc.passes.forms.kernels import earlier
-from seqc.passes.forms.problem import Build, Problem, weighted
+from seqc.passes.forms.problem import Build, Problem, answers, weighted
 from seqc.passes.linear import NotAffine, read_affine
 
 MODE = "scan"
@@ -37,7 +37,11 @@ def _stage(problem: Problem, shift: Expr, floor: Expr) -> tuple[Stage, Adjoint]:
     carried = build.add(state.leaf, ZERO if shift is ZERO else Scan(ONE, shift, TOKEN))
     value = build.apply("max", carried, Reduce("max", (OTHER,), entries))
     before = earlier(value, state.leaf)
-    reads = problem.answers(builder, lambda q, factors: weighted(q, factors, value if q.after else before))
+    reads = answers(
+        problem.reads,
+        builder.lift_if_varying,
+        lambda q, factors: weighted(q, factors, value if q.after else before),
+    )
     return builder.finish([state], [build.at(value, TOKEN, block - 1)], reads)
 
 

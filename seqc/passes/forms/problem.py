@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +11,7 @@ from seqc.ir import build
 from seqc.ir.expr import Expr, Leaf
 from seqc.ir.plan import Adjoint, Stage
 from seqc.ir.recurrence import State
+from seqc.passes.forms.kernels import triangular_order
 from seqc.passes.forms.stage import StageBuilder
 from seqc.passes.linear import Affine, NotAffine, read_affine
 from seqc.passes.reads import Query, Read
@@ -36,21 +37,32 @@ class Problem:
         except NotAffine:
             return None
 
+    @cached_property
+    def triangular(self) -> Affine | None:
+        """The affine map, or None also where states are coupled both ways."""
+        try:
+            if self.affine is not None:
+                triangular_order(self.affine)
+            return self.affine
+        except NotAffine:
+            return None
+
     def builder(self, block: int) -> StageBuilder:
         return StageBuilder(self.name, block, self.sizes)
 
-    def answers(
-        self, builder: StageBuilder, value: Callable[[Query, Sequence[Expr]], Expr]
-    ) -> list[tuple[Leaf, Expr]]:
-        """The reads, each a sum of queries; `value` answers one, given its factors at block level."""
-        found: list[tuple[Leaf, Expr]] = []
-        for read in self.reads:
-            parts: list[Expr] = []
-            for query in read.queries:
-                factors = [builder.lift_if_varying(factor) for factor in query.factors]
-                parts.append(build.rename(value(query, factors), dict(query.names)))
-            found.append((read.leaf, build.total(parts)))
-        return found
+
+def answers(
+    reads: Iterable[Read], lower: Callable[[Expr], Expr], value: Callable[[Query, Sequence[Expr]], Expr]
+) -> list[tuple[Leaf, Expr]]:
+    """The reads, each a sum of queries; `value` answers one, given its factors at block level by `lower`."""
+    found: list[tuple[Leaf, Expr]] = []
+    for read in reads:
+        parts = [
+            build.rename(value(query, [lower(factor) for factor in query.factors]), dict(query.names))
+            for query in read.queries
+        ]
+        found.append((read.leaf, build.total(parts)))
+    return found
 
 
 class SequencesLike(Protocol):
@@ -63,8 +75,10 @@ class SequencesLike(Protocol):
 
 def finish(problem: Problem, builder: StageBuilder, sequences: SequencesLike) -> tuple[Stage, Adjoint]:
     """The stage whose states at the tokens are `sequences`."""
-    reads = problem.answers(
-        builder, lambda q, factors: sequences.read(q.state.name, q.after, factors, q.over)
+    reads = answers(
+        problem.reads,
+        builder.lift_if_varying,
+        lambda q, factors: sequences.read(q.state.name, q.after, factors, q.over),
     )
     return builder.finish(problem.states, [sequences.last(state.name) for state in problem.states], reads)
 

@@ -8,21 +8,17 @@ from seqc.ir import build
 from seqc.ir.build import ZERO
 from seqc.ir.expr import Axes, Expr, Scan
 from seqc.ir.plan import TOKEN
-from seqc.passes.forms.kernels import Lift, Sequences, earlier, triangular_order
+from seqc.passes.forms.kernels import Lift, Sequences, earlier
 from seqc.passes.forms.problem import Build, Problem, finish
-from seqc.passes.linear import Affine, NotAffine
+from seqc.passes.linear import Affine
 
 MODE = "scan"
 BLOCK = 32
 
 
 def find(problem: Problem) -> Build | None:
-    affine = problem.affine
+    affine = problem.triangular
     if affine is None or affine.rank_ones:
-        return None
-    try:
-        triangular_order(affine)
-    except NotAffine:
         return None
     builder = problem.builder(BLOCK)
     return lambda: finish(problem, builder, Written(affine, builder.lift, BLOCK, dict(builder.sizes)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from seqc.ir import build
 from seqc.ir.build import ZERO
 from seqc.ir.expr import (
     Const,
@@ -41,7 +42,9 @@ class StageBuilder:
     name: str
     block: int
     sizes: Mapping[str, int]
-    inputs: dict[tuple[Expr, float], StageInput] = field(default_factory=dict[tuple[Expr, float], StageInput])
+    inputs: dict[tuple[Expr, float, bool], StageInput] = field(
+        default_factory=dict[tuple[Expr, float, bool], StageInput]
+    )
     phase: str | None = None
 
     def __post_init__(self) -> None:
@@ -58,7 +61,7 @@ class StageBuilder:
         return self._input(value, padding, constant=not varies(value))
 
     def _input(self, value: Expr, padding: float, constant: bool) -> Expr:
-        key = (value, padding)
+        key = (value, padding, constant)
         if key not in self.inputs:
             token = () if constant or self.block == 1 else (TOKEN,)
             name = f"{self.name}.in{len(self.inputs)}"
@@ -154,6 +157,4 @@ def _adjoint(
 
 
 def _add(cotangents: dict[Expr, Expr], node: Expr, g: Expr) -> None:
-    from seqc.ir import build
-
     cotangents[node] = build.add(cotangents.get(node, ZERO), g)
