@@ -15,7 +15,7 @@ WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint accept wheel clean
+.PHONY: help venv demo test test-all lint accept zoo wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -35,13 +35,16 @@ test-all: $(VENV)/.all  ## every test: all specs, long fuzzing, wheel and editab
 
 lint: $(VENV)/.all  ## ruff, mypy --strict and pyright
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check seqc backends tests examples cli.py
+	$(BIN)/ruff format --check seqc backends tests examples tools cli.py
 	$(BIN)/mypy
 	$(BIN)/pyright
 
 accept: $(VENV)/.all  ## rewrite the expected parts of the tests' pages; then read the diff
 	SEQC_ACCEPT=1 $(PYTEST) tests || true
 	git diff --stat -- tests grammar docs
+
+zoo: $(VENV)/.all  ## examine the specs that have changed and write docs/zoo.md; goes on where it stopped
+	$(BIN)/python -m tools.zoo
 
 wheel: $(VENV)/.all  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -230,14 +230,14 @@ def _left(equation: Data) -> str:
 def _tail(facts: Data) -> str:
     states, costs = facts["states"], facts["cost"]
     per_token = states["bytes_per_token"]
-    grows = f", and {_bytes(per_token)} more with every token" if per_token else ", whatever the length"
+    grows = f", and {short_bytes(per_token)} more with every token" if per_token else ", whatever the length"
     lines = [f"parameters  {facts['parameters']['count']:,} in {_tensors(facts['parameters'])}"]
     lines += _listed(facts["parameters"]["tensors"])
-    lines.append(f"state       {_bytes(states['bytes'])} in {_tensors(states)}{grows}")
+    lines.append(f"state       {short_bytes(states['bytes'])} in {_tensors(states)}{grows}")
     lines += _listed(states["tensors"])
     for what in ("prefill", "decode"):
         each = costs[what]
-        flops, traffic = _count(each["flops_per_token"]), _bytes(each["bytes_per_token"])
+        flops, traffic = short_count(each["flops_per_token"]), short_bytes(each["bytes_per_token"])
         lines.append(f"{what:<11} {flops} operations and {traffic} of memory traffic a token")
     lines.append(f"            (counted for fp32, one row, a context of {costs['context']:,} tokens)")
     return "\n".join(lines)
@@ -263,14 +263,14 @@ def _tensors(group: Data) -> str:
     return f"{number:,} tensor" + ("" if number == 1 else "s")
 
 
-def _count(number: float) -> str:
+def short_count(number: float) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g}"
 
 
-def _bytes(number: float) -> str:
+def short_bytes(number: float) -> str:
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if number >= size:
             return f"{number / size:.3g} {unit}"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seqc import bundled
 from seqc.cli.common import Json, console, print_json
 
+if TYPE_CHECKING:
+    from seqc.zoo import Row
+
 _ITEM = re.compile(r"^(rule|model) +(\w+)", re.MULTILINE)
+
+Cells = dict[str, object]
 
 
 class What(StrEnum):
@@ -27,7 +33,8 @@ def command(
 ) -> None:
     """List the specs that come with seqc, the targets, or the codes of all diagnostics.
 
-    The JSON of a spec has the names of its models and rules too.
+    A spec is shown with the classes and schedules of its rules, the backends in which everything passed when it was
+    last examined, and the worst error found. The JSON has the names, sizes and costs of its models and rules too.
 
     Example:
 
@@ -44,18 +51,23 @@ def command(
     table = Table(box=None, pad_edge=False, header_style="bold")
     *first, last = shown[0]
     for heading in first:
-        table.add_column(heading, no_wrap=True, min_width=max(len(row[heading]) for row in shown))
+        table.add_column(
+            heading, no_wrap=True, min_width=max(len(row[heading]) for row in [*shown, {heading: heading}])
+        )
     table.add_column(last, no_wrap=True, overflow="ellipsis")
     for row in shown:
         table.add_row(*row.values())
     console().print(table)
 
 
-def _specs() -> list[dict[str, str | list[str]]]:
-    return [_describe(path) for path in bundled.specs()]
+def _specs() -> list[Cells]:
+    from seqc import zoo
+
+    record = zoo.read()
+    return [_describe(path, record.get(zoo.key(path))) for path in bundled.specs()]
 
 
-def _describe(path: Path) -> dict[str, str | list[str]]:
+def _describe(path: Path, row: Row | None) -> Cells:
     text = path.read_text(encoding="utf-8")
     items = _ITEM.findall(text)
     return {
@@ -63,8 +75,39 @@ def _describe(path: Path) -> dict[str, str | list[str]]:
         "family": path.parent.name,
         "models": [name for kind, name in items if kind == "model"],
         "rules": [name for kind, name in items if kind == "rule"],
+        **_known(row),
         "about": _first_sentence(text),
     }
+
+
+def _known(row: Row | None) -> Cells:
+    """What `specs/zoo.json` says of a spec; the texts are what the table shows."""
+    if row is None:
+        return {"class": "", "schedule": "", "conform": "not examined", "error": "", "items": {}}
+    facts, findings = row["facts"].values(), row["findings"].values()
+    errors = [each["worst_error"] for each in findings if each["worst_error"]]
+    return {
+        "class": _words(found["code"] for each in facts for found in each["classes"]),
+        "schedule": _words(each["mode"] for each in facts),
+        "conform": _conforming(row),
+        "error": f"{max(errors):.0e}" if errors else "",
+        "items": {name: {**row["facts"][name], **row["findings"].get(name, {})} for name in row["facts"]},
+    }
+
+
+def _conforming(row: Row) -> str:
+    """The backends in which everything passed; with a star those that refuse a rule or model of the spec."""
+    from seqc.zoo import conforms
+
+    findings = row["findings"].values()
+    failing = {name for each in findings for name, said in each["backends"].items() if said["failed"]}
+    passing = [set(conforms(each)) for each in findings]
+    some: set[str] = set().union(*passing) - failing
+    return _words(name if all(name in each for each in passing) else f"{name}*" for name in sorted(some))
+
+
+def _words(found: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(word for word in found if word))
 
 
 def _first_sentence(text: str) -> str:
@@ -78,13 +121,13 @@ def _first_sentence(text: str) -> str:
     return " ".join(header).split(". ")[0].rstrip(".")
 
 
-def _targets() -> list[dict[str, str | list[str]]]:
+def _targets() -> list[Cells]:
     from seqc.backend import backends
 
     return [{"target": name, "about": backend.about} for name, backend in backends().items()]
 
 
-def _codes() -> list[dict[str, str | list[str]]]:
+def _codes() -> list[Cells]:
     from seqc.diagnostics.catalogue import catalogue
 
     return [{"code": code, "title": page.diagnostic.title} for code, page in catalogue().items()]

@@ -34,6 +34,7 @@ def torchs(x: dict[str, Tensor], bias: Tensor) -> Tensor:
     return y.reshape(BATCH, HEADS, GROUPS, TIME, VALUE).permute(0, 3, 1, 2, 4)
 
 
+@pytest.mark.against("PyTorch")
 def test_softmax_attention_is_torchs() -> None:
     attention = rule("attention/softmax.seq", axes=AXES, n=KEY, m=VALUE, h=HEADS, g=GROUPS)
     x = given()
@@ -41,6 +42,7 @@ def test_softmax_attention_is_torchs() -> None:
     close(apply(attention, x), torchs(x, seen))
 
 
+@pytest.mark.against("PyTorch, with a mask")
 def test_the_window_and_its_sinks_are_a_mask() -> None:
     attention = rule("attention/window.seq", axes=AXES, n=KEY, m=VALUE, h=HEADS, g=GROUPS, window=3, sinks=2)
     x = given()
@@ -49,6 +51,7 @@ def test_the_window_and_its_sinks_are_a_mask() -> None:
     close(apply(attention, x), torchs(x, seen))
 
 
+@pytest.mark.against("PyTorch, with a bias")
 def test_forgetting_attention_is_attention_with_a_bias() -> None:
     """The bias summed up directly, pair by pair: what the running sums of the rule must differ by."""
     axes = {"q": "h n", "k": "h n", "v": "h m", "log_f": "h"}
@@ -65,6 +68,7 @@ def test_forgetting_attention_is_attention_with_a_bias() -> None:
     close(apply(attention, x), want.transpose(1, 2))
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_forgetting_attention_is_the_reference_of_flash_linear_attention() -> None:
     theirs: Any = naive("forgetting_attn/naive")
     axes = {"q": "h g n", "k": "h n", "v": "h m", "log_f": "h g"}
@@ -82,6 +86,7 @@ def test_forgetting_attention_is_the_reference_of_flash_linear_attention() -> No
     close(apply(attention, x).flatten(2, 3), want)
 
 
+@pytest.mark.against("the softmax over the past, written out")
 def test_aaren_is_the_softmax_over_its_past() -> None:
     """Equation by equation, with weights that would overflow unless the maximum is taken off."""
     aaren = rule("attention/aaren.seq", m=VALUE)
@@ -96,6 +101,7 @@ def test_aaren_is_the_softmax_over_its_past() -> None:
     close(apply(aaren, x), torch.from_numpy(want))
 
 
+@pytest.mark.against("the softmax over the past, written out")
 def test_lightnet_is_a_softmax_of_its_keys_over_time() -> None:
     """`S = softmax_over_time(K)^T V`, one channel of the keys at a time."""
     lightnet = rule("gated/lightnet.seq", n=KEY, m=VALUE, scale=1)
@@ -115,6 +121,7 @@ def test_lightnet_is_a_softmax_of_its_keys_over_time() -> None:
     close(apply(lightnet, x), torch.from_numpy(want))
 
 
+@pytest.mark.against("Transformers")
 def test_a_llama_is_transformers_llama() -> None:
     """Whole models with the same weights: rotary positions, grouped queries, norms and SwiGLU."""
     transformers: Any = pytest.importorskip("transformers")
@@ -165,6 +172,7 @@ def test_a_llama_is_transformers_llama() -> None:
     close(apply_model(ours, tokens, weights), want)
 
 
+@pytest.mark.against("a loop over the paper's equations")
 def test_a_forgetting_layer_by_hand() -> None:
     """The Pro block, from its definition: shifted keys and values, norms, bias, gate."""
     d, n = 6, 3

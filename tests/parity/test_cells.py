@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -52,6 +53,7 @@ def same_gradients(ours: Tensor, theirs: Tensor, given: list[Tensor]) -> None:
         close(a, b)
 
 
+@pytest.mark.against("PyTorch")
 def test_lstm_is_torchs() -> None:
     torch.manual_seed(0)
     theirs = nn.LSTM(WIDTH, CELLS, batch_first=True, dtype=torch.float64)
@@ -63,6 +65,7 @@ def test_lstm_is_torchs() -> None:
     same_gradients(ours, want, [x, *theirs.parameters()])
 
 
+@pytest.mark.against("PyTorch")
 def test_gru_is_torchs() -> None:
     torch.manual_seed(1)
     theirs = nn.GRU(WIDTH, CELLS, batch_first=True, dtype=torch.float64)
@@ -74,6 +77,7 @@ def test_gru_is_torchs() -> None:
     same_gradients(ours, want, [x, *theirs.parameters()])
 
 
+@pytest.mark.against("PyTorch")
 def test_a_language_model_of_lstms_is_a_stack_of_torchs() -> None:
     torch.manual_seed(2)
     vocab = 7
@@ -98,6 +102,7 @@ def numpy(values: dict[str, Tensor]) -> dict[str, Any]:
     return {name: value.numpy() for name, value in values.items()}
 
 
+@pytest.mark.against("a loop over the paper's equations")
 def test_peepholes_by_hand() -> None:
     """Greff et al., section 2, unit by unit."""
     lstm = rule("nonlinear/lstm.seq", "lstm_peephole", d=CELLS)
@@ -118,6 +123,7 @@ def test_peepholes_by_hand() -> None:
     close(apply(lstm, inputs, parameters), torch.from_numpy(want))
 
 
+@pytest.mark.against("a loop over the paper's equations")
 def test_gru_as_published_by_hand() -> None:
     """Cho et al., (5) to (8), unit by unit."""
     gru = rule("nonlinear/gru.seq", "gru_reset_first", d=CELLS)

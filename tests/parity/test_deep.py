@@ -57,6 +57,7 @@ def mlp(weights: Weights, key: Tensor) -> Tensor:
     return weights["M.1.weight"] @ F.silu(weights["M.0.weight"] @ key)
 
 
+@pytest.mark.against("automatic differentiation of the objective")
 @pytest.mark.parametrize("period", [1, 4, 16])
 def test_titans_by_automatic_differentiation(period: int) -> None:
     titans = rule("deep/titans.seq", "titans", n=KEY, m=VALUE, c=period)
@@ -67,6 +68,7 @@ def test_titans_by_automatic_differentiation(period: int) -> None:
     close(apply(titans, given(), start), learn(mlp, start, given(), period))
 
 
+@pytest.mark.against("automatic differentiation of the objective")
 @pytest.mark.parametrize("period", [1, 4])
 def test_a_matrix_that_learns_by_automatic_differentiation(period: int) -> None:
     titans = rule("deep/titans.seq", "titans_linear", n=KEY, m=VALUE, c=period)
@@ -87,6 +89,7 @@ def ttt_net(layers: list[tuple[str, str]], scale: Tensor) -> Net:
     return net
 
 
+@pytest.mark.against("automatic differentiation of the objective")
 @pytest.mark.parametrize("name", ["ttt_linear", "ttt_mlp"])
 def test_ttt_by_automatic_differentiation(name: str) -> None:
     ttt = rule("deep/ttt.seq", name, n=KEY, m=KEY, c=4)
@@ -111,6 +114,7 @@ def test_ttt_by_automatic_differentiation(name: str) -> None:
     close(apply(ttt, inputs, {**start, "W.norm.weight": scale}), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_ttt_is_the_reference_of_flash_linear_attention() -> None:
     """One rate for all tokens, as its factors stand elsewhere; its read is another, so the states are compared."""
     theirs: Any = naive("ttt/naive")

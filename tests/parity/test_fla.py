@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from tests.parity.references import doubles, naive
 from tests.parity.specs import apply, close, random, rule
+
+pytestmark = pytest.mark.against("flash-linear-attention's naive forms")
 
 B, T, H, N, M = 2, 19, 3, 5, 4
 HEADS = {"q": "h n", "k": "h n", "v": "h m"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ def past(gates: Tensor, writes: Tensor) -> Tensor:
     return torch.stack(rows, 1)
 
 
+@pytest.mark.against("the sum over the past, written out")
 def test_lru() -> None:
     lru = rule("gated/lru.seq", "lru", d=D, n=N, r_min=0.5, r_max=0.99)
     x, p = random(B, T, D), initial_parameters(lru, seed=1)
@@ -33,6 +35,7 @@ def test_lru() -> None:
     close(apply(lru, {"x": x}, p), want)
 
 
+@pytest.mark.against("the sum over the past, written out")
 def test_complex_hgrn() -> None:
     hgrn = rule("gated/hgrn.seq", "hgrn_complex", d=D)
     f, re, im = random(B, T, D, seed=1).sigmoid(), random(B, T, D, seed=2), random(B, T, D, seed=3)
@@ -43,6 +46,7 @@ def test_complex_hgrn() -> None:
     close(torch.complex(real, imaginary), h)
 
 
+@pytest.mark.against("the sum over the past, written out")
 def test_mega_average() -> None:
     mega = rule("gated/mega_ema.seq", "mega_ema", d=D, n=N)
     x, p = random(B, T, D), initial_parameters(mega, seed=1)
@@ -51,6 +55,7 @@ def test_mega_average() -> None:
     close(apply(mega, {"x": x}, p), (p["gamma"] * h).sum(-1) / N**0.5 + p["omega"] * x)
 
 
+@pytest.mark.against("a loop over the paper's equations")
 def test_longhorn() -> None:
     q, k, x = random(B, T, N, seed=1), random(B, T, N, seed=2), random(B, T, D, seed=3)
     beta = random(B, T, D, seed=4).sigmoid()

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from tests.parity.references import doubles
 from tests.parity.specs import apply_model, block, close, random
 
+pytestmark = pytest.mark.against("Transformers")
+
 BATCH, TIME, WIDTH = 2, 11, 16
 TOLERANCE = 1e-10
 

@@ -27,6 +27,7 @@ def mlstm_inputs() -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.against("a loop over the paper's equations")
 def test_mlstm_by_hand() -> None:
     """(19) to (23): keys divided by the root of their length, plain gates, nothing stabilised."""
     x = mlstm_inputs()
@@ -55,6 +56,7 @@ def test_mlstm_does_not_overflow() -> None:
     close(high, low, 1e-10)
 
 
+@pytest.mark.against("a loop over the paper's equations")
 def test_slstm_by_hand() -> None:
     """(8) to (14) without the stabiliser, one cell at a time, recurrent weights within a head only."""
     heads, cells = 2, 3
@@ -77,6 +79,7 @@ def test_slstm_by_hand() -> None:
     close(apply(slstm, x, weights), torch.from_numpy(want))
 
 
+@pytest.mark.against("Transformers")
 def test_an_xlstm_is_transformers_xlstm() -> None:
     """The whole model of xLSTM 7B with the same weights; theirs takes chunks and then single tokens."""
     transformers: Any = pytest.importorskip("transformers")

@@ -1,0 +1,1 @@
+"""What keeps this repository: not part of the package."""
