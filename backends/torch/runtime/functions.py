@@ -40,12 +40,13 @@ def choose(condition: Tensor, yes: float, no: float, like: Tensor) -> Tensor:
 
 
 def complex_of(real: Tensor | float, imag: Tensor | float) -> Tensor:
-    """real + i·imag, broadcast."""
+    """real + i·imag, broadcast; no narrower than complex64, since torch has no complex numbers of bfloat16."""
     if not isinstance(real, Tensor):
         real = torch.full_like(tensor(imag), real)
     if not isinstance(imag, Tensor):
         imag = torch.full_like(real, imag)
-    return torch.complex(*torch.broadcast_tensors(real, imag))
+    dtype = torch.promote_types(torch.promote_types(real.dtype, imag.dtype), torch.float32)
+    return torch.complex(*(x.to(dtype) for x in torch.broadcast_tensors(real, imag)))
 
 
 def polar(radius: Tensor | float, angle: Tensor | float) -> Tensor:
