@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,8 +79,34 @@ class Graphs:
     def bytes_of(self, state: Mapping[str, Any]) -> int:
         return sum(value.nbytes for value in state.values())
 
+    def touched(self, inputs: Tensors, dtype: torch.dtype, state: Any) -> int:
+        profiled = Profiled(self.session.folder)
+        profiled.step(_numpy(inputs), state)
+        return profiled.touched()
+
     def parameters(self, dtype: torch.dtype) -> dict[str, Tensor]:
         return {}
+
+
+class Profiled(Session):
+    """A session that says of every operation what shapes it was given and gave."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._options.enable_profiling = True
+        self._options.profile_file_prefix = str(folder / "profile")
+
+    def touched(self) -> int:
+        """The numbers in the operands and the results of all operations of the steps so far."""
+        assert self.manifest.step is not None
+        events = json.loads(Path(self.graph(self.manifest.step).end_profiling()).read_text(encoding="utf-8"))
+        return sum(
+            prod(shape)
+            for event in events
+            for key in ("input_type_shape", "output_type_shape")
+            for typed in event.get("args", {}).get(key, ())
+            for shape in typed.values()
+        )
 
 
 def _numpy(inputs: Tensors) -> dict[str, Any]:

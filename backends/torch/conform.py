@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from seqc.conformance.subject import Request, Tensors
 from seqc.ir.program import Model
@@ -48,25 +50,34 @@ class Form:
 
     @property
     def dtypes(self) -> tuple[torch.dtype, ...]:
-        return DTYPES[:2] if self.is_model else DTYPES
+        return DTYPES
 
     @property
     def maps(self) -> bool:
         return not self.is_model
 
     def at(self, dtype: torch.dtype) -> Any:
-        """The module in that width, with the weights rounded to it."""
+        """The module in that width, with the weights rounded to it.
+
+        A model in bfloat16 keeps the rounded weights in single precision and is run under autocast, as its users do.
+        """
         if dtype not in self.made:
-            made = copy.deepcopy(self.module).to(dtype).eval()
+            made = copy.deepcopy(self.module).to(torch.float32 if self.casts(dtype) else dtype).eval()
             made.load_state_dict({name: x.to(dtype) for name, x in self.weights.items()})
             self.made[dtype] = made
         return self.made[dtype]
+
+    def casts(self, dtype: torch.dtype) -> bool:
+        return self.is_model and dtype is torch.bfloat16
 
     def run(
         self, inputs: Tensors, dtype: torch.dtype, state: Any = None, reset: Tensor | None = None
     ) -> tuple[tuple[Tensor, ...], Any]:
         given: dict[str, Any] = {} if reset is None else {"reset": reset}
-        return self._call(self.at(dtype), inputs, state=state, **given)
+        if self.casts(dtype):
+            inputs = {name: x.float() if x.is_floating_point() else x for name, x in inputs.items()}
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.casts(dtype)):
+            return self._call(self.at(dtype), inputs, state=state, **given)
 
     def step(self, inputs: Tensors, dtype: torch.dtype, state: Any = None) -> tuple[tuple[Tensor, ...], Any]:
         return self._call(self.at(dtype).step, inputs, state=state)
@@ -82,5 +93,26 @@ class Form:
     def bytes_of(self, state: Mapping[str, Tensor]) -> int:
         return sum(x.numel() * x.element_size() for x in state.values())
 
+    def touched(self, inputs: Tensors, dtype: torch.dtype, state: Any) -> int:
+        with Touched() as counted:
+            self.step(inputs, dtype, state)
+        return counted.numbers
+
     def parameters(self, dtype: torch.dtype) -> dict[str, Tensor]:
         return {name: x for name, x in self.at(dtype).named_parameters() if name in self.weights}
+
+
+class Touched(TorchDispatchMode):
+    """Counts the numbers in the operands and the results of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        leaves: list[Any] = tree_leaves((args, kwargs, result))
+        self.numbers += sum(x.numel() for x in leaves if isinstance(x, Tensor))
+        return result

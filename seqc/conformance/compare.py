@@ -7,7 +7,7 @@ difference itself is the error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -17,16 +17,21 @@ GRADIENTS = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 FLOOR = 1e-2
 
-# An answer that itself moves when the inputs are rounded otherwise cannot be met more closely than that: the
-# tolerance is then this many times the movement, but never beyond the second number times the usual one.
-MOVEMENTS, MOST = 30.0, 100.0
+# An answer that itself moves when inputs and weights are rounded otherwise cannot be met more closely than that: the
+# tolerance is then this many times the movement, but never beyond MOST times the usual one.  Values that are rounded
+# to bfloat16 on their way through a model add up to about one movement.
+MOVEMENTS = {torch.float64: 30.0, torch.float32: 30.0, torch.bfloat16: 2.0}
+MOST = 100.0
 
 
-def allowed(tolerance: float, error: float, movement: Callable[[], float]) -> float:
+def allowed(
+    usual: Mapping[torch.dtype, float], dtype: torch.dtype, error: float, movement: Callable[[], float]
+) -> float:
     """The tolerance of an error; how far the answer moves is asked only when it matters."""
+    tolerance = usual[dtype]
     if error <= tolerance or error > MOST * tolerance:
         return tolerance
-    return max(tolerance, min(MOVEMENTS * movement(), MOST * tolerance))
+    return max(tolerance, min(MOVEMENTS[dtype] * movement(), MOST * tolerance))
 
 
 def distance(got: Tensor, want: Tensor, floor: float = FLOOR) -> float:

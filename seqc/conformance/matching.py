@@ -33,26 +33,24 @@ def compare_outputs(
     got: Sequence[Tensor], answer: Answer, what: str, rows: slice = slice(None), stop: int | None = None
 ) -> Iterator[Finding]:
     """`got` may be the outputs of some rows only, and of the tokens before `stop`."""
-    tolerance = VALUES[answer.dtype]
     if len(got) != len(answer.outputs):
-        yield Finding(f"{what}, number of outputs", float("inf"), tolerance)
+        yield Finding(f"{what}, number of outputs", float("inf"), VALUES[answer.dtype])
         return
     for i, x in enumerate(got):
         cut = (rows, slice(None, stop)) if answer.case.varying[i] else (rows,)
         error = distance(x, answer.outputs[i][cut])
         name = "output" if len(got) == 1 else f"output {i}"
-        yield Finding(
-            f"{what}, {name}", error, allowed(tolerance, error, partial(_output_moves, answer, i, cut))
-        )
+        limit = allowed(VALUES, answer.dtype, error, partial(_output_moves, answer, i, cut))
+        yield Finding(f"{what}, {name}", error, limit)
 
 
 def compare_states(subject: Subject, after: Any, answer: Answer, what: str) -> Iterator[Finding]:
     """The states of recurrences and convolutions; how a store is kept is the backend's own business."""
-    found, tolerance = subject.states(after), VALUES[answer.dtype]
+    found = subject.states(after)
     for name, known in answer.case.states.items():
         if not isinstance(known.source, Store):
             error = distance(found[name], answer.states[name]) if name in found else float("inf")
-            limit = allowed(tolerance, error, partial(_state_moves, answer, name))
+            limit = allowed(VALUES, answer.dtype, error, partial(_state_moves, answer, name))
             yield Finding(f"{what}, state `{name}`", error, limit)
 
 

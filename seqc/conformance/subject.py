@@ -109,6 +109,10 @@ class Subject(Protocol):
         """How much memory a state takes."""
         ...
 
+    def touched(self, inputs: Tensors, dtype: torch.dtype, state: State) -> int:
+        """How many numbers the operands and the results of all operations of one step have."""
+        ...
+
     def parameters(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The tensors that `run` computes with, by full name, to take gradients by."""
         ...

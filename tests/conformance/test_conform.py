@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import torch
 import seqc
 from seqc.conformance import Finding, Outcome, Report, lengths
 from seqc.conformance.checks import checks
-from seqc.conformance.compare import allowed, distance
+from seqc.conformance.compare import VALUES, allowed, distance
 from seqc.conformance.roles import structural_roles
 from seqc.errors import UserError
 from seqc.spec import Spec
@@ -125,6 +126,8 @@ def test_distance(got: torch.Tensor, want: torch.Tensor, error: float) -> None:
 
 
 def test_an_answer_that_moves_cannot_be_met_more_closely() -> None:
-    assert allowed(1e-5, 1e-6, lambda: 1.0) == 1e-5
-    assert allowed(1e-5, 1e-4, lambda: 1e-5) == pytest.approx(3e-4)
-    assert allowed(1e-5, 1e-1, lambda: 1.0) == 1e-5
+    single = partial(allowed, VALUES, torch.float32)
+    assert single(1e-6, lambda: 1.0) == 1e-5
+    assert single(1e-4, lambda: 1e-5) == pytest.approx(3e-4)
+    assert single(1e-1, lambda: 1.0) == 1e-5
+    assert allowed(VALUES, torch.bfloat16, 1e-2, lambda: 1e-2) == pytest.approx(2e-2)

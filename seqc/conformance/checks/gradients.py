@@ -38,7 +38,7 @@ def compare_gradients(
     floor = FLOOR * scale(wanted.values())
     for name, want in wanted.items():
         error = distance(got[name], want, floor)
-        limit = allowed(GRADIENTS[dtype], error, partial(_moves, case, key, inputs, dtype, name, floor))
+        limit = allowed(GRADIENTS, dtype, error, partial(_moves, case, key, inputs, dtype, name, floor))
         yield Finding(f"{what}, by `{name}`", error, limit)
 
 
