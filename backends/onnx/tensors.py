@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -317,8 +318,9 @@ class Space:
                     left.remove(axis)
             if len(parts) == 1:
                 continue
-            a, b = self._cheapest(parts)
-            parts = [t for t in parts if t is not a and t is not b]
+            i, j = self._cheapest(parts)  # places: a factor may be there twice
+            a, b = parts[i], parts[j]
+            parts = [t for k, t in enumerate(parts) if k not in (i, j)]
             done = [x for x in left if not any(x in t.axes for t in parts)]
             parts.append(self.matmul(a, b, done))
             left = [x for x in left if x not in done]
@@ -339,17 +341,19 @@ class Space:
                 parts[parts.index(host)] = self.mul(host, factor)
         return left
 
-    def _cheapest(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The pair with the smallest product; of equal ones a pair where the larger factor does not grow, and of
-        those the one whose smaller factor has the later axes, so that the earlier ones are left for a matrix product.
+    def _cheapest(self, parts: Sequence[Tensor]) -> tuple[int, int]:
+        """The places of the pair with the smallest product.
+
+        Of equal ones a pair where the larger factor does not grow, and of those the one whose smaller factor has the
+        later axes, so that the earlier ones are left for a matrix product.
         """
 
-        def cost(pair: tuple[Tensor, Tensor]) -> tuple[int, int, int]:
-            small, large = sorted(pair, key=lambda t: len(t.axes))
+        def cost(pair: tuple[int, int]) -> tuple[int, int, int]:
+            small, large = sorted((parts[i] for i in pair), key=lambda t: len(t.axes))
             places = [large.axes.index(a) if a in large.axes else -100 for a in small.axes]
             return self.guess({*small.axes, *large.axes}), int(min(places, default=0) < 0), -sum(places)
 
-        return min(((a, b) for i, a in enumerate(parts) for b in parts[i + 1 :]), key=cost)
+        return min(combinations(range(len(parts)), 2), key=cost)
 
     def matmul(self, a: Tensor, b: Tensor, over: Iterable[str]) -> Tensor:
         """Σ_over a · b, where both have the axes `over`."""

@@ -81,3 +81,20 @@ def test_complex_arithmetic(tmp_path: Path, op: str) -> None:
     inputs = exported.inputs(1, 2)
     for found, wanted in zip(exported.whole(inputs)[0], exported.expected(inputs), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("powers", [(1, 2), (2, 2), (3, 0), (3, 2)])
+def test_a_sum_of_a_product_with_a_factor_more_than_once(tmp_path: Path, powers: tuple[int, int]) -> None:
+    x, y = (Leaf(LeafKind.INPUT, name, ("d",)) for name in "xy")
+    w = Leaf(LeafKind.INPUT, "w", ("d", "e"))
+    product = build.product([w, *[x] * powers[0], *[y] * powers[1]])
+    whole = Recurrence(
+        *("f", (x, y, w), (), (), (), ()),
+        (build.sum_over(("d",), product), build.sum_over(("d", "e"), product)),
+        (("e",), ()),
+        {"d": 7, "e": 3},
+    )
+    exported = export(whole, tmp_path)
+    inputs = exported.inputs(2, 3)
+    for found, wanted in zip(exported.whole(inputs)[0], exported.expected(inputs), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
