@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seqc.backend import Runner, Scheduled, Weights
-    from seqc.ir.plan import Plan
-    from seqc.ir.recurrence import Recurrence
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +27,12 @@ class OnnxBackend:
         options: Mapping[str, str],
     ) -> None:
         """Write both graphs and `manifest.json`; `options` has `profile`."""
-        from seqc.passes.schedule import schedule
-
         from .diagnose import diagnosed
         from .write import write
 
-        def planner(recurrence: Recurrence, mode: str | None) -> Plan:
-            return program.plan(recurrence) if mode is None else schedule(recurrence, mode)
-
         with diagnosed(program) as profile_of:
             profile = profile_of(options)
-            write(program.whole, folder, weights, planner, seed, profile)
+            write(program.whole, folder, weights, program.plan, seed, profile)
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """Both graphs in ONNX Runtime, on the CPU."""

@@ -12,9 +12,9 @@ from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves
 from seqc.ir.plan import TOKEN
 from seqc.ir.recurrence import Store
 
+from .blocks import block_count, to_blocks, to_tokens
 from .lower import Growing, Lowering
 from .pairs import Number, both
-from .stages import block_count, to_blocks, to_tokens
 from .stores import Appended, Documents
 from .tensors import BATCH, BLOCKS, TIME, Space, Tensor
 

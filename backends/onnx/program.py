@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from seqc.ir.expr import Axes, Conv, DType, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
 from seqc.ir.paths import Instance, callees, count_name, join, window_name
-from seqc.ir.plan import RESET, Plan
+from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Recurrence, State, Store
 
 from .attention_op import Special, run_token, special_stages
@@ -24,7 +24,7 @@ from .sums import find_sums
 from .tensors import BATCH, TIME, Space, Tensor
 
 Prepared = tuple[Plan, Special, dict[str, StageRunner]]
-Planner = Callable[[Recurrence, str | None], Plan]
+Planner = Callable[[Recurrence], Plan]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,7 @@ class Call:
     def prepare(self, owner: Recurrence) -> Prepared:
         """A recurrence's plan as this graph runs it; worked out once for all instances."""
         if owner not in self.prepared:
-            plan = self.planner(owner, None)
-            if any(stage.phase is not None for stage in plan.stages):
-                plan = self.planner(owner, "loop")
+            plan = self.planner(owner)
             special = special_stages(plan, self.native)
             sums = find_sums(plan) if self.whole else {}
             if self.whole and not special.natives and not sums and not owner.stores:
@@ -261,10 +259,15 @@ def _run_sequence(
     return token.values(outputs), advanced.states
 
 
+def _blocks_of(stage: Stage) -> str:
+    if stage.phase is not None:
+        return f"windows of {stage.block} tokens"
+    return {0: "one block", 1: "Scan over tokens"}.get(stage.block, f"blocks of {stage.block} tokens")
+
+
 def describe(plan: Plan, path: str, native: str | None) -> LoweringInfo:
     """What the manifest says about an instance."""
-    how = {0: "one block", 1: "Scan over tokens"}
-    stages = [f"{s.name}: {how.get(s.block, f'blocks of {s.block} tokens')}" for s in plan.stages]
+    stages = [f"{stage.name}: {_blocks_of(stage)}" for stage in plan.stages]
     return LoweringInfo(
         instance=path,
         rule=plan.recurrence.name,

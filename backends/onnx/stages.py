@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import onnx_ir as ir
-
 from seqc.ir.expr import DType, Expr, Leaf, leaves
-from seqc.ir.plan import TOKEN, Plan, Stage
+from seqc.ir.plan import RESET, TOKEN, Plan, Stage
 from seqc.ir.recurrence import State
 
+from .blocks import Cut, Even, Phased, with_time
 from .control import loop
 from .lower import Lowering
 from .pairs import Number, Pair, both, pair
@@ -51,21 +50,31 @@ def run_stage(token: Lowering, stage: Stage, initial: Sequence[Number]) -> dict[
     if stage.block == 0:
         return _one_block(token, stage, before)
     space = Space(token.space.builder, {**token.space.sizes, **stage.sizes}, token.space.dynamic)
-    space.dynamic[BLOCKS] = token.space.dynamic[TIME] if stage.block == 1 else block_count(space, stage.block)
+    cut = _cut(token, space, stage, before)
+    space.dynamic[BLOCKS] = cut.count
     space.outer = _outer_axes(stage)
     # The longest axis stands last: a node that repeats something along a short last axis is slow.
     space.last = tuple(sorted(stage.carried[0].axes, key=lambda a: space.guess((a,))))
-    blocks = Lowering(space, {})
+    blocks = Lowering(space, cut.marks)
     for item in stage.inputs:
         value = token.value(item.value)
-        blocks.env[item.leaf] = value if item.constant else to_blocks(space, value, stage.block, item.padding)
+        blocks.env[item.leaf] = value if item.constant else cut.enter(value, item.padding)
     finals, results = _scan_blocks(blocks, stage, before)
     for read, value in zip(stage.reads, results, strict=True):
-        if stage.block == 1:
-            token.env[read.leaf] = both(value, lambda t: space.rename(t, {BLOCKS: TIME}))
-        else:
-            token.env[read.leaf] = both(value, lambda t: to_tokens(space, t))
-    return dict(zip((s.name for s in stage.carried), finals, strict=True))
+        token.env[read.leaf] = both(value, cut.leave)
+    after = dict(zip((s.name for s in stage.carried), finals, strict=True))
+    return {**after, **cut.after}
+
+
+def _cut(token: Lowering, space: Space, stage: Stage, before: Sequence[Number]) -> Cut:
+    """How the stage's blocks lie over the tokens."""
+    if stage.phase is None:
+        return Even(space, stage.block)
+    counter = next(x for s, x in zip(stage.carried, before, strict=True) if s.name == stage.phase)
+    reset = token.env[RESET]
+    assert isinstance(counter, Tensor)
+    assert isinstance(reset, Tensor)
+    return Phased(space, stage.block, stage.phase, counter, reset)
 
 
 def _whole(space: Space, state: State, value: Number) -> Number:
@@ -92,64 +101,13 @@ def _one_block(token: Lowering, stage: Stage, before: Sequence[Number]) -> dict[
     for item in stage.inputs:
         value = token.value(item.value)
         if not item.constant:
-            value = both(value, lambda t: _with_time(space, t))
+            value = both(value, lambda t: with_time(space, t))
         block.env[item.leaf] = both(value, lambda t: space.rename(t, {TIME: TOKEN}))
     for leaf, expr in stage.pre:
         block.env[leaf] = block.value(expr)
     for read in stage.reads:
         token.env[read.leaf] = both(block.value(read.value), lambda t: space.rename(t, {TOKEN: TIME}))
     return {s.name: block.value(update) for s, update in zip(stage.carried, stage.updates, strict=True)}
-
-
-# --- blocks -------------------------------------------------------------------------------------------------
-
-
-def block_count(space: Space, block: int) -> ir.Value:
-    b = space.builder
-    return b.op("Div", b.op("Add", space.length(TIME), b.ints(block - 1)), b.ints(block), name="blocks")
-
-
-def _with_time(space: Space, tensor: Tensor) -> Tensor:
-    axes = space.ordered((*tensor.axes, TIME))
-    return space.transpose(tensor, axes) if TIME in tensor.axes else space.expand(tensor, axes)
-
-
-def to_blocks(space: Space, value: Number, block: int, padding: float) -> Number:
-    """Token level to block level, the last block completed with `padding`."""
-    if block == 1:
-        return both(value, lambda t: space.rename(t, {TIME: BLOCKS}))
-    b = space.builder
-    missing = b.op(
-        "Sub", b.op("Mul", space.length(BLOCKS), b.ints(block)), space.length(TIME), name="missing"
-    )
-
-    def split(tensor: Tensor, fill: float) -> Tensor:
-        tensor = _with_time(space, tensor)
-        padded = space.pad_end(tensor, TIME, missing, fill)
-        place = tensor.axes.index(TIME)
-        rest = tensor.axes[place + 1 :]
-        sizes = [space.fixed(a) or 0 for a in rest]
-        value = b.op("Reshape", padded.value, b.ints(*[0] * place, -1, block, *sizes))
-        result = Tensor(value, (*tensor.axes[:place], BLOCKS, TOKEN, *rest), tensor.kind)
-        return space.transpose(result, space.ordered(result.axes))
-
-    if isinstance(value, Pair):
-        return Pair(split(value.re, padding), split(value.im, 0.0))
-    return split(value, padding)
-
-
-def to_tokens(space: Space, tensor: Tensor) -> Tensor:
-    """Block level to token level, without the padding."""
-    if BLOCKS not in tensor.axes and TOKEN not in tensor.axes:
-        return tensor
-    rest = tuple(a for a in space.ordered(tensor.axes) if a not in (BATCH, BLOCKS, TOKEN))
-    lead = (BATCH,) if BATCH in tensor.axes else ()
-    full = space.expand(tensor, (*lead, BLOCKS, TOKEN, *rest))
-    b, place = space.builder, len(lead)
-    sizes = [space.fixed(a) or 0 for a in rest]
-    joined = b.op("Reshape", full.value, b.ints(*([0] * place), -1, *sizes))
-    value = b.op("Slice", joined, b.ints(0), space.length(TIME), b.ints(place))
-    return Tensor(value, (*lead, TIME, *rest), tensor.kind)
 
 
 # --- the sequential part ------------------------------------------------------------------------------------

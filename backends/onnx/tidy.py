@@ -50,7 +50,7 @@ def _is_number(value: ir.Value) -> bool:
 
 
 def _axes(node: ir.Node) -> list[int] | None:
-    axes = node.inputs[1]
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
     if axes is None or axes.const_value is None:
         return None
     return sorted(int(x) for x in axes.const_value.numpy())

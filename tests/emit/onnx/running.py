@@ -116,8 +116,8 @@ def export(
     """Write a program with its initial parameters and load it again."""
     parameters = {name: x.float() for name, x in initial_parameters(whole, 1).items()}
 
-    def plan(recurrence: Recurrence, asked: str | None) -> Plan:
-        return schedule(recurrence, asked or mode)
+    def plan(recurrence: Recurrence) -> Plan:
+        return schedule(recurrence, mode)
 
     writing.write(whole, folder, parameters, plan, profile=profile)
     owner = whole.body if isinstance(whole, Model) else whole

@@ -104,6 +104,14 @@ rule titans(q[n], k[n], v[m], small, g) {
     return    M'(q)
 }
 
+rule held(q[n], k[n], v[m], small, g[m]) {
+    memory    M: n -> m
+    objective 0.5 * sumsq(tanh(M(k)) - v)
+    retention g * M
+    learner   gd(rate = small, every = 5)
+    return    M'(q) - M(k)
+}
+
 rule attend(q[n], k[n], v[m], slope) {
     store K[s, n] = k
     store V[s, m] = v
