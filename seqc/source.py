@@ -87,10 +87,6 @@ class Span:
         return Span(self.source, self.start, max(self.end, other.end))
 
     @property
-    def at_start(self) -> Span:
-        return Span(self.source, self.start, self.start)
-
-    @property
     def at_end(self) -> Span:
         return Span(self.source, self.end, self.end)
 

@@ -101,6 +101,3 @@ def _evaluate(
     proto = ir.to_proto(ir.Model(graph, ir_version=ir_version))
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return [np.asarray(x) for x in session.run(None, {})]
-
-
-__all__ = ["fold"]

@@ -87,6 +87,3 @@ def _flat(space: Space, x: Tensor, kept: Axes, free: Axes) -> Tensor:
         value = space.builder.op("Unsqueeze", x.value, space.builder.ints(len(kept)))
         return Tensor(value, (*kept, _ALL), x.kind)
     return space.regroup(x, [*((a,) for a in kept), free], (*kept, _ALL))
-
-
-__all__ = ["put", "rank", "take"]

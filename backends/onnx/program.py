@@ -12,9 +12,10 @@ from seqc.ir.recurrence import Recurrence, State, Store
 
 from .attention_op import Special, run_token, special_stages
 from .builder import Builder
+from .control import Unsupported
 from .conv import convolve
 from .local import is_local, local_outputs
-from .lower import Lowering, Unsupported
+from .lower import Lowering
 from .manifest import LoweringInfo
 from .narrow import narrow
 from .pairs import COMPLEX_PRIMITIVES, PARTS, Number, Pair, both, pack, pair, unpack
@@ -383,6 +384,3 @@ def _store_slots(owner: Recurrence, path: str, store: Store) -> tuple[StateSlot,
             StateSlot(join(path, f"{store.name}.sinks"), axes, (store.sinks, *sizes), "float32", store)
         )
     return tuple(slots)
-
-
-__all__ = ["Call", "StateSlot", "run_instance"]

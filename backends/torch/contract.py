@@ -161,6 +161,3 @@ def _letters(axes: Iterable[str]) -> dict[str, str]:
             pool = [*wanted, *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
             letters[axis] = next(c for c in pool if c not in letters.values())
     return letters
-
-
-__all__ = ["contract_all", "contract_pair"]

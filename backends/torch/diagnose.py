@@ -36,6 +36,3 @@ def refusal(program: Scheduled, what: str) -> Callable[..., None]:
         )
 
     return refuse
-
-
-__all__ = ["Unsupported", "diagnosed", "refusal"]

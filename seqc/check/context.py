@@ -86,9 +86,6 @@ class Context:
         self.places[name.text] = name.span
         self.values[name.text] = value
 
-    def known_values(self) -> tuple[str, ...]:
-        return tuple(self.values)
-
     # --- axes ---
 
     def axis(self, name: tree.Ident) -> str:

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from seqc.ir.work import spend
 
@@ -54,14 +54,14 @@ class _Interned(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         spend()
         node = super().__call__(*args, **kwargs)
-        key = (cls, *(_key(getattr(node, name)) for name in _own_fields(cls)))
+        key = (cls, *(_key(getattr(node, name)) for name in own_fields(cls)))
         return _table.setdefault(key, node)
 
 
 _field_names: dict[type, tuple[str, ...]] = {}
 
 
-def _own_fields(cls: type) -> tuple[str, ...]:
+def own_fields(cls: type) -> tuple[str, ...]:
     names = _field_names.get(cls)
     if names is None:
         names = tuple(f.name for f in fields(cast(Any, cls)) if f.init)
@@ -428,9 +428,6 @@ class Item(Expr):
     def __post_init__(self) -> None:
         output = self.call.callee.outputs[self.index]
         self._set(self.call.callee.output_axes(self.index), output.dtype)
-
-
-E = TypeVar("E")
 
 
 def children(node: Expr) -> tuple[Expr, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqc.ir.expr import Apply, Const, DType, Expr
+from seqc.ir.expr import Const, DType, Expr
 
 Gradient = Callable[[tuple[Expr, ...], Expr, Expr], tuple[Expr | None, ...]]
 
@@ -274,6 +274,3 @@ def fold(op: str, args: tuple[Expr, ...]) -> Expr | None:
     except (ValueError, OverflowError, ZeroDivisionError, TypeError):
         return None
     return Const(float(value)) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-__all__ = ["OPS", "RANDOM", "Apply", "Op", "fold", "is_const", "promote"]

@@ -30,8 +30,6 @@ from seqc.ir.expr import Axes, Conv, Invoke, walk
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Parameter, Recurrence, State, Store
 
-Callee = Recurrence | Function | Repeat
-
 
 def join(path: str, name: str) -> str:
     """`name` below `path`; the outermost path is empty."""

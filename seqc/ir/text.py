@@ -254,11 +254,6 @@ def format_recurrence(recurrence: Recurrence) -> str:
     return "\n".join(_recurrence(recurrence))
 
 
-def format_function(function: Function) -> str:
-    """One block; what it calls is called by name."""
-    return "\n".join(_function(function, "block"))
-
-
 def format_model(model: Model) -> str:
     """A model, then every distinct block and rule that it calls."""
     settings = ", ".join(f"{name} = {format_number(value)}" for name, value in model.settings.items())

@@ -18,13 +18,12 @@ from seqc.ir.expr import (
     Const,
     Expr,
     Index,
-    Leaf,
     Reduce,
     Rename,
     Size,
     Softmax,
-    _own_fields,  # pyright: ignore[reportPrivateUsage]  # the digest covers exactly the interned fields
     children,
+    own_fields,
     walk,
     with_children,
 )
@@ -48,7 +47,7 @@ def digest(root: Expr) -> str:
         for node in walk([root], _digests):
             if node not in _digests:
                 facts = [type(node).__name__]
-                for name in _own_fields(type(node)):
+                for name in own_fields(type(node)):
                     value = getattr(node, name)
                     facts.append(_digests[value] if isinstance(value, Expr) else _describe(value))
                 _digests[node] = hashlib.blake2s("|".join(facts).encode(), digest_size=12).hexdigest()
@@ -335,7 +334,3 @@ def products(expr: Expr) -> list[list[Expr]]:
 def same(x: Expr, y: Expr) -> bool:
     """Whether two expressions have the same canonical form."""
     return canonical(x) is canonical(y)
-
-
-__all__ = ["Leaf", "Monomial", "Poly", "canonical", "digest", "factors", "fresh", "poly", "products", "rebuild",
-           "renamed", "same", "terms"]  # fmt: skip

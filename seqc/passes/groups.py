@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from seqc.ir import build
-from seqc.ir.expr import Expr, Leaf, LeafKind, leaves, substitute
+from seqc.ir.expr import Expr, LeafKind, leaves, substitute
 from seqc.ir.plan import RESET
 from seqc.ir.recurrence import Recurrence, State
 from seqc.passes.linear import NotAffine, read_affine
@@ -101,8 +101,3 @@ def _coupled(first: list[State], second: list[State], updates: Mapping[str, Expr
     except NotAffine:
         return False
     return any((s.name, f.name) in affine.diagonal for f in first for s in second)
-
-
-def is_leaf_of(leaf: Expr, states: Iterable[State]) -> bool:
-    """Whether an expression is one of the states, before or after the token."""
-    return isinstance(leaf, Leaf) and any(leaf in (state.leaf, state.next) for state in states)

@@ -7,10 +7,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from seqc.ir import build as b
-from seqc.ir.build import ZERO
 from seqc.ir.expr import Apply, Axes, Const, Expr, Leaf, LeafKind, children, walk, with_children
 from seqc.ir.recurrence import Recurrence, State
-from seqc.passes.canonical import renamed
+from seqc.passes.relabel import relabel
 from tests.passes.rules import given as value
 from tests.passes.rules import recurrence
 
@@ -113,38 +112,15 @@ def _respell(node: Expr, how: int) -> Expr:
 
 
 def _rename_axes(rec: Recurrence, names: dict[str, str]) -> Recurrence:
-    from seqc.ir.expr import Reduce, rewrite
-
     def rename(axes: Axes) -> Axes:
         return tuple(names.get(a, a) for a in axes)
 
-    def rule(node: Expr) -> Expr | None:
-        match node:
-            case Leaf():
-                return Leaf(node.kind, node.name, rename(node.over), node.number)
-            case _:
-                return None
-
-    def whole(expr: Expr) -> Expr:
-        done: dict[Expr, Expr] = {}
-        for node in walk([expr]):
-            parts = tuple(done[c] for c in children(node))
-            if isinstance(node, Reduce):
-                done[node] = Reduce(node.op, rename(node.over), parts[0])
-            else:
-                done[node] = rule(node) or with_children(node, parts)
-        return done[expr]
-
-    del rewrite
     return replace(
         rec,
         inputs=tuple(Leaf(LeafKind.INPUT, x.name, rename(x.over)) for x in rec.inputs),
         states=tuple(replace(s, axes=rename(s.axes)) for s in rec.states),
-        updates=tuple(whole(u) for u in rec.updates),
-        outputs=tuple(whole(o) for o in rec.outputs),
+        updates=relabel(rec.updates, names),
+        outputs=relabel(rec.outputs, names),
         returns=tuple(rename(r) for r in rec.returns),
         sizes={names.get(a, a): n for a, n in rec.sizes.items()},
     )
-
-
-__all__ = ["ZERO", "affine_rules", "renamed", "rewrites"]

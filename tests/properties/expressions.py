@@ -12,7 +12,6 @@ from torch import Tensor
 
 from seqc.ir import build
 from seqc.ir.expr import (
-    Apply,
     Concat,
     Const,
     DType,
@@ -239,6 +238,3 @@ def values(seed: int, ties: bool = False) -> dict[Expr, Tensor]:
         x = torch.randn([SIZES[axis] for axis in leaf.axes], dtype=dtype, generator=generator)
         found[leaf] = x.real.round().clamp(-1, 1).to(dtype) if ties else x
     return found
-
-
-__all__ = ["COMPLEX_LEAVES", "LEAVES", "SIZES", "Apply", "applied", "expressions", "values"]
