@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor
 
@@ -18,23 +20,30 @@ from seqc.ir.expr import Axes
 from seqc.ir.paths import state_table
 
 from . import BACKEND
+from .export import PORTABLE, PROFILES
 from .session import Session
 
 
 def subjects(request: Request) -> Iterator[Graphs]:
-    """The graphs that any runtime reads; with time, those that call ONNX Runtime's own operators, where it
-    has any.
-    """
+    """The graphs that any runtime reads; with time, those of the other profiles that use other operators."""
+    axes = {name: known.axes for name, known in state_table(request.whole).items()}
     program = request.scheduled()
-    for profile in ("portable",) if request.fast else ("portable", "ort"):
+    portable: set[tuple[str, str]] = set()
+    for profile in (PORTABLE,) if request.fast else PROFILES:
         folder = request.folder / profile
         folder.mkdir()
         BACKEND.write(program, folder, weights=request.weights, seed=0, options={"profile": profile})
-        session = Session(folder)
-        if profile == "portable" or any(lowering.native for lowering in session.manifest.lowerings):
-            yield Graphs(
-                profile, session, {name: known.axes for name, known in state_table(request.whole).items()}
-            )
+        operators = _operators(folder)
+        if operators != portable:
+            yield Graphs(profile, Session(folder), axes)
+        portable = portable or operators
+
+
+def _operators(folder: Path) -> set[tuple[str, str]]:
+    """The operators of both graphs, with their domains."""
+    files = sorted(folder.glob("*.onnx"))
+    graphs = [ir.from_proto(onnx.load(path, load_external_data=False)).graph for path in files]
+    return {(node.domain, node.op_type) for graph in graphs for node in graph.all_nodes()}
 
 
 @dataclass(eq=False)

@@ -23,12 +23,13 @@ from .program import Call, Planner, StateSlot, run_instance
 from .tensors import BATCH, STORED, TIME, Space, Tensor
 from .tidy import keep_dimensions
 
+PORTABLE = "portable"
 PROFILES = {
-    "portable": {"": 21},
+    PORTABLE: {"": 21},
     "ort": {"": 21, "com.microsoft": 1},
     "opset27": {"": 27},
 }
-NATIVE = {"portable": None, "ort": "com.microsoft", "opset27": ""}  # the domain of LinearAttention
+NATIVE = {PORTABLE: None, "ort": "com.microsoft", "opset27": ""}  # the domain of LinearAttention
 IR_VERSION = 10
 KINDS = {"float32": DType.REAL, "int64": DType.INT, "bool": DType.BOOL}
 
@@ -65,7 +66,7 @@ class Emitter:
     weights: Mapping[str, Array]
     whole: bool
     planner: Planner
-    profile: str = "portable"
+    profile: str = PORTABLE
     builder: Builder = field(default_factory=Builder)
     states: dict[str, tuple[StateSlot, str, str]] = field(
         default_factory=dict[str, tuple[StateSlot, str, str]]
@@ -205,7 +206,7 @@ class Emitter:
         opsets = PROFILES[self.profile]
         self.builder.nodes = needed_nodes(self.builder.nodes, outputs)
         self.builder.nodes = keep_dimensions(self.builder.nodes, outputs)
-        moved = fold(self.builder, outputs, IR_VERSION, PROFILES["portable"])
+        moved = fold(self.builder, outputs, IR_VERSION, PROFILES[PORTABLE])
         weights = self._tidy(moved, outputs)
         graph = self.builder.graph(self.subject.name, outputs, opsets)
         return weights, ir.Model(graph, ir_version=IR_VERSION, producer_name="seqc")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,20 @@ from .manifest import Manifest, StateInfo
 
 Array = npt.NDArray[Any]
 State = dict[str, Array]
+YOUNG_OPSETS = "ALLOW_RELEASED_ONNX_OPSET_ONLY"
+
+
+@contextmanager
+def _young_opsets() -> Generator[None]:
+    """ONNX Runtime loads a graph of an opset younger than its own release only if the environment says so."""
+    if YOUNG_OPSETS in os.environ:
+        yield
+        return
+    os.environ[YOUNG_OPSETS] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[YOUNG_OPSETS]
 
 
 class Session:
@@ -64,7 +80,10 @@ class Session:
         if file not in self._sessions:
             path = str(self.folder / file)
             try:
-                self._sessions[file] = ort.InferenceSession(path, self._options, providers=self._providers)
+                with _young_opsets():
+                    self._sessions[file] = ort.InferenceSession(
+                        path, self._options, providers=self._providers
+                    )
             except Exception as error:  # its exceptions have no other base
                 raise ValueError(f"ONNX Runtime cannot load `{path}`: {error}") from error
         return self._sessions[file]

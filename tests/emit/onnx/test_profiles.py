@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from safetensors.numpy import save_file
 
 import seqc
 
@@ -137,20 +134,35 @@ def test_a_model_uses_the_convolution_of_the_runtime_for_a_token(tmp_path: Path)
     assert error(exported.steps(inputs, 3)[0], exported.expected(inputs)[0][:, 3:]) < 1e-5
 
 
-def test_the_standard_operator(tmp_path: Path) -> None:
-    """ONNX Runtime refuses opset 27 unless asked not to, which has to be done before it is loaded."""
-    exported = export(recurrence("gated_delta"), tmp_path, profile="opset27")
+@pytest.mark.parametrize("name", ["gated_delta", "gla", "normalised"])
+def test_the_standard_operator(tmp_path: Path, name: str) -> None:
+    exported = export(recurrence(name), tmp_path, profile="opset27")
     model = onnx.load(tmp_path / "prefill.onnx")
     assert {x.domain: x.version for x in model.opset_import} == {"": 27}
     assert "LinearAttention" in operators(tmp_path / "prefill.onnx")
-    inputs = exported.inputs(1, 20)
-    save_file(inputs, tmp_path / "inputs.safetensors")
-    script = (
-        "import sys, numpy as np; from safetensors.numpy import load_file;"
-        "from seqc.backends.onnx.session import Session;"
-        "x = load_file(sys.argv[1] + '/inputs.safetensors'); y, _ = Session(sys.argv[1]).prefill(x);"
-        "np.save(sys.argv[1] + '/y.npy', y['y'])"
-    )
-    environment = {**os.environ, "ALLOW_RELEASED_ONNX_OPSET_ONLY": "0"}
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment)
-    assert error(np.load(tmp_path / "y.npy"), exported.expected(inputs)[0]) < 1e-5
+    inputs = exported.inputs(2, 20)
+    (wanted,) = exported.expected(inputs)
+    assert error(exported.whole(inputs)[0][0], wanted) < 1e-5
+    assert error(exported.steps(inputs, 11)[0], wanted[:, 11:]) < 1e-5
+
+
+def test_conformance_examines_every_profile_with_an_operator() -> None:
+    wanted = {
+        "gated_delta": {"portable", "ort", "opset27"},
+        "ema": {"portable"},
+        "hybrid": {"portable", "ort"},
+    }
+    spec = seqc.loads(RULES + HYBRID)
+    for name, profiles in wanted.items():
+        report = seqc.conform(spec, ["onnx"], [name], only=["values", "steps", "gates"])
+        assert {outcome.mode for outcome in report.outcomes} == profiles
+        assert report.passed, report.failures
+
+
+def test_loading_leaves_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALLOW_RELEASED_ONNX_OPSET_ONLY", raising=False)
+    export(recurrence("gla"), tmp_path, profile="opset27").session.graph("prefill.onnx")
+    assert "ALLOW_RELEASED_ONNX_OPSET_ONLY" not in os.environ
+    monkeypatch.setenv("ALLOW_RELEASED_ONNX_OPSET_ONLY", "1")
+    with pytest.raises(ValueError, match="cannot load"):
+        export(recurrence("gla"), tmp_path, profile="opset27").session.graph("prefill.onnx")
