@@ -205,11 +205,12 @@ class Handle:
         from seqc.backend import backend
         from seqc.output import new_folder
         from seqc.readme import write_readme
-        from seqc.weights import check_weights, keep_weights
+        from seqc.weights import check_room, check_weights, keep_weights
 
         writer, program = backend(target), self.program()
         if weights is not None:
             check_weights(weights, self.whole)
+        check_room(self.whole)
         with new_folder(Path(folder)) as staging:
             writer.write(program, staging, weights=weights, seed=seed, options=options)
             keep_weights(weights, self.whole, seed, staging)

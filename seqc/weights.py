@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from seqc.errors import UserError
 from seqc.ir.paths import parameter_table
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
+
+BYTES = 12  # a weight while it is made: in double precision, and as it is written
 
 
 def read_weights(path: Path, whole: Recurrence | Model) -> dict[str, Any]:
@@ -45,6 +49,26 @@ def check_weights(weights: Mapping[str, Any], whole: Recurrence | Model, origin:
     extra = [name for name in weights if name not in wanted]
     if extra:
         raise UserError(f"`{origin}` has `{extra[0]}`, which `{whole.name}` does not know")
+
+
+def check_room(whole: Recurrence | Model) -> None:
+    """Weights that this machine cannot hold are refused before anything is written."""
+    count = sum(math.prod(parameter.shape) for parameter in parameter_table(whole).values())
+    needed, room = count * BYTES, _memory()
+    if room is not None and needed > room:
+        raise UserError(
+            f"`{whole.name}` has {count:,} weights; to make them takes {needed / 2**30:,.0f} GiB of memory, and this "
+            f"machine has {room / 2**30:,.0f}",
+            "choose smaller sizes, for example with `--set d=256`",
+        )
+
+
+def _memory() -> int | None:
+    """The bytes of memory of this machine, where the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def keep_weights(

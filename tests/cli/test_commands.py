@@ -217,6 +217,13 @@ def test_nothing_is_written_on_error(seqc: Seqc, wrong: tuple[str, ...]) -> None
     assert list(Path().iterdir()) == []
 
 
+def test_weights_that_no_memory_holds_are_refused(seqc: Seqc) -> None:
+    done = seqc("compile", "griffin", "-o", "built", "--set", "d=131072")
+    assert done.code == 1
+    assert "GiB of memory" in done.err
+    assert list(Path().iterdir()) == []
+
+
 @pytest.mark.parametrize("vocabulary", [8, 300])
 def test_run_wants_a_model_of_bytes(seqc: Seqc, vocabulary: int) -> None:
     more = ("--set", f"vocab={vocabulary}")
