@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, leaves, walk
-from seqc.ir.plan import RESET, Plan
+from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Parameter, Recurrence, State
 
 from .attention import PrintedAttention, print_attention, print_store_token, store_axis
@@ -54,7 +54,7 @@ def print_rule(
     if plan is not None:
         for k, stage in enumerate(plan.stages):
             class_text = names.fresh_class(stage_class(rec.name, stage))
-            doc = f"{_listed([s.name for s in stage.carried])}: {_pace(stage.block)}."
+            doc = f"{_listed([s.name for s in stage.carried])}: {_pace(stage)}."
             text = print_stage(stage, plan.adjoints[k] if plan.adjoints else None, class_text, doc)
             content = "\n".join(text)
             operator = names.fresh(f"{identifier(rec.name)}_{identifier(stage.name)}")
@@ -94,14 +94,12 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def _pace(block: int) -> str:
-    return (
-        "a token at a time"
-        if block == 1
-        else "the whole sequence"
-        if block == 0
-        else f"{block} tokens at a time"
-    )
+def _pace(stage: Stage) -> str:
+    if stage.newton is not None:
+        return "all tokens at once, by Newton's iteration"
+    if stage.block == 1:
+        return "a token at a time"
+    return "the whole sequence" if stage.block == 0 else f"{stage.block} tokens at a time"
 
 
 def signature(rec: Recurrence) -> str:
@@ -339,8 +337,6 @@ class _RulePrinter:
         return outs, results
 
     def _stage_call(self, scope: Scope, stage: object, operator: str, finals: dict[str, str]) -> None:
-        from seqc.ir.plan import Stage
-
         assert isinstance(stage, Stage)
         values = scope.emit([item.value for item in stage.inputs])
         arguments: list[str] = []

@@ -9,7 +9,18 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "runtime"
-FILES = ("functions", "lookup", "scans", "stages", "phases", "attention", "convolution", "modules", "initial")
+FILES = (
+    "functions",
+    "lookup",
+    "scans",
+    "stages",
+    "phases",
+    "newton",
+    "attention",
+    "convolution",
+    "modules",
+    "initial",
+)
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 

@@ -49,12 +49,18 @@ def print_stage(stage: Stage, adjoint: Adjoint | None, class_text: str, doc: str
     stage, adjoint = share(stage, adjoint)
     printer = StagePrinter(stage, adjoint, axis_order(stage, adjoint))
     _name_leaves(printer)
-    base = "Stage" if stage.phase is None else "PhaseStage"
+    base = "NewtonStage" if stage.newton is not None else "Stage" if stage.phase is None else "PhaseStage"
     lines = [f"class {class_text}({base}):", f'    """{doc}"""', ""]
     lines += _tables(printer)
     lines += _function(printer, "pre", [(printer.names[leaf], expr, leaf.axes) for leaf, expr in stage.pre])
     after = [(printer.names[s.leaf], u, s.axes) for s, u in zip(stage.carried, stage.updates, strict=True)]
     lines += _function(printer, "update", after, full=True)
+    if stage.newton is not None:
+        slopes = [
+            (f"{printer.names[s.leaf]}/{printer.names[by.leaf]}", e, s.axes)
+            for s, by, e in stage.newton.slopes
+        ]
+        lines += _function(printer, "tangent", [*after, *slopes], full=True)
     reads = [(printer.names[r.leaf], r.value, _token_axes(stage, r.leaf)) for r in stage.reads]
     lines += _function(printer, "reads", reads, full=True)
     if adjoint is not None:
@@ -156,6 +162,9 @@ def _tables(printer: StagePrinter) -> list[str]:
     if stage.phase is not None:
         counter = next(names[s.leaf] for s in stage.carried if s.name == stage.phase)
         lines.append(f'    phase = "{counter}"')
+    if stage.newton is not None:
+        facts = stage.newton
+        lines += [f"    {name} = {getattr(facts, name)}" for name in ("exact", "limit", "tolerance")]
     return lines
 
 
@@ -214,8 +223,7 @@ def _function(
         anchor = next(iter(printer.names.values()))
         parameters = [anchor]
     scope = _scope(printer, used, parameters)
-    prefix, suffix = ("d_", "") if name == "cotangents" else ("", "_new") if name == "update" else ("", "")
-    values = scope.emit([e for _, e, _ in results], [f"{prefix}{n}{suffix}" for n, _, _ in results])
+    values = scope.emit([e for _, e, _ in results], [_variable(name, n) for n, _, _ in results])
     texts = [_result(printer, scope, v, axes, full) for v, (_, _, axes) in zip(values, results, strict=True)]
     texts += _sums(printer, scope, used, summed)
     names = [n for n, _, _ in (*results, *summed)]
@@ -228,6 +236,15 @@ def _function(
         *(f"        {line}" for line in scope.lines),
         *split_statement(body, WIDTH, 8),
     ]
+
+
+def _variable(function: str, result: str) -> str:
+    """What a function calls a result before it returns it."""
+    if "/" in result:
+        return result.replace("/", "_by_")
+    if function == "cotangents":
+        return f"d_{result}"
+    return f"{result}_new" if function in ("update", "tangent") else result
 
 
 def _scope(printer: StagePrinter, used: Iterable[Leaf], parameters: Sequence[str]) -> Scope:
@@ -319,6 +336,8 @@ def axis_order(stage: Stage, adjoint: Adjoint | None) -> dict[str, int]:
     roots: list[Expr] = [*(e for _, e in stage.pre), *stage.updates, *(r.value for r in stage.reads)]
     if adjoint is not None:
         roots += [*(e for _, e in adjoint.pre), *adjoint.direct, *adjoint.steps, *adjoint.inputs]
+    if stage.newton is not None:
+        roots += [slope for _, _, slope in stage.newton.slopes]
     nodes = list(walk(roots))
     found: list[str] = []
     known = (

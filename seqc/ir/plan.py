@@ -55,6 +55,26 @@ class StageRead:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Newton:
+    """How a stage with a block of one token may be solved at all tokens at once (DEER, arXiv 2309.12252, eq. 9).
+
+    With `F` the updates and `J` the slopes at a guess `h` of the states after all tokens, an iteration adds the `d` with
+    `d[t] = J[t] d[t - 1] + r[t]`, `r[t] = F(h[t - 1]) - h[t]`: a scan.  `slopes` are the derivatives of the first state
+    after a token by the second before it, entry by entry, over the leaves of the stage; what is missing is 0.  They are
+    the whole Jacobian if `exact`.  The guess is a solution where no entry of `r` is more than `tolerance` roundings of
+    the largest number that the state has had so far; if that is not so at all tokens after `limit` iterations, the rest
+    is taken one token at a time, from the first that does not fit.
+
+    The cotangents of the states are the same scan in reverse at the solution; once, if `exact`.
+    """
+
+    slopes: tuple[tuple[State, State, Expr], ...]
+    exact: bool
+    limit: int
+    tolerance: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Stage:
     """States that are advanced together, `block` tokens at a time.
 
@@ -68,6 +88,8 @@ class Stage:
     Its expressions may then use three more `READ` leaves: `VALID` (with `TOKEN`: 1 for a real token, 0 for padding),
     `FRESH` (no `TOKEN`: 1 for a block whose first slot holds a token, 0 for the rest of a block that an earlier call
     began) and `RESTART` (no `TOKEN`: 1 for a block that a reset begins).
+
+    With `newton` it may be solved at all tokens at once; whoever does not, takes it as the loop that it is.
     """
 
     name: str
@@ -79,6 +101,7 @@ class Stage:
     reads: tuple[StageRead, ...]
     sizes: Mapping[str, int]
     phase: str | None = None
+    newton: Newton | None = None
 
 
 VALID = "%valid"
@@ -120,7 +143,7 @@ class Class:
 class Plan:
     """A recurrence with its classes and, for the whole sequence, its stages.
 
-    `mode` is `scan`, `chunk`, `loop` or `attention`.  `outputs` are token-level expressions over inputs, parameters
+    `mode` is `scan`, `chunk`, `newton`, `loop` or `attention`.  `outputs` are token-level expressions over inputs, parameters
     and the reads of the stages, and (when the recurrence has stores) over the store leaves, whose growing axis then
     ranges over all tokens so far: a reduction or softmax over it sees the visible entries only.
     """

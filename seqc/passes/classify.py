@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Apply, Const, DType, Expr, LeafKind, Size, children, depends_on, leaves, walk
+from seqc.ir.expr import Apply, DType, Expr, LeafKind, leaves, walk
 from seqc.ir.plan import Class
 from seqc.ir.recurrence import Recurrence, State
 from seqc.ir.text import format_expr
@@ -13,6 +13,7 @@ from seqc.passes.canonical import canonical
 from seqc.passes.forms.held import find_held
 from seqc.passes.forms.max_plus import max_plus_form
 from seqc.passes.groups import components, inlined, merge_coupled
+from seqc.passes.jacobian import is_entrywise
 from seqc.passes.linear import Affine, NotAffine, RankOne, read_affine
 from seqc.source import Span
 
@@ -175,17 +176,14 @@ def _not_affine(
     blame = reason.node
     place = _origin(recurrence, [blame]) or span
     dense = "matrix" in reason.why or "along other axes" in reason.why
-    code = "K6" if dense else ("K10" if _elementwise(group, exprs) else "K11")
-    return Class(
-        code, NAMES[code], names, f"{format_expr(canonical(blame))} {reason.why} {', '.join(names)}", place
-    )
-
-
-def _elementwise(group: list[State], exprs: list[Expr]) -> bool:
-    """Whether every entry of the new states depends on its own old entries only."""
-    dependent = depends_on(exprs, [state.leaf for state in group])
-    plain = (Apply, Const, Size)
-    return all(isinstance(node, plain) or not children(node) for node in walk(exprs) if node in dependent)
+    entrywise = is_entrywise(exprs, [state.leaf for state in group])
+    code = "K6" if dense else "K10" if entrywise else "K11"
+    because = f"{format_expr(canonical(blame))} {reason.why} {', '.join(names)}"
+    if code == "K10":
+        because += "; its Jacobian is " + (
+            "diagonal" if len(group) == 1 else f"{len(group)} by {len(group)} for each entry"
+        )
+    return Class(code, NAMES[code], names, because, place)
 
 
 def _origin(recurrence: Recurrence, exprs: Sequence[Expr]) -> Span | None:

@@ -20,7 +20,7 @@ from seqc.passes.groups import components, inlined, merge_coupled, reads_of, wit
 from seqc.passes.reads import Reader
 from seqc.source import Source, Span
 
-MODES = ("scan", "chunk", "loop")  # the most parallel first
+MODES = ("scan", "chunk", "newton", "loop")  # the most parallel first
 LOOP = MODES[-1]
 ATTENTION = "attention"  # the mode of a recurrence with growing stores
 

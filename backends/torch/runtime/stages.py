@@ -89,19 +89,26 @@ class Stage:
         for first in range(0, count, slab):
             part = cls.stretch(values, first, slab)
             part |= ask(cls.pre, part)
-            begins: dict[str, list[Tensor]] = {name: [] for name in cls.carried}
-            still = {*cls.carried, *cls.still()}
-            for i, here in enumerate(each_block(cls.update, part, still, min(slab, count - first))):
-                for name, entries in begins.items():
-                    entries.append(state[name])
-                later = ask(cls.update, {**here, **state})
-                state = later if active is None else chosen(active[:, first + i], later, state)
-            part |= {name: torch.stack(entries, 1) for name, entries in begins.items()}
+            rows = None if active is None else active[:, first : first + slab]
+            begins, state = cls.course(part, state, min(slab, count - first), rows)
+            part |= begins
             for name in starts:
                 starts[name].append(part[name])
             for name, x in ask(cls.reads, part).items():
                 results[name].append(x)
         return {n: joined(x) for n, x in results.items()}, state, {n: joined(x) for n, x in starts.items()}
+
+    @classmethod
+    def course(cls, part: Values, state: Values, count: int, active: Tensor | None) -> tuple[Values, Values]:
+        """The states before each block of a stretch, and those after the last."""
+        begins: dict[str, list[Tensor]] = {name: [] for name in cls.carried}
+        still = {*cls.carried, *cls.still()}
+        for i, here in enumerate(each_block(cls.update, part, still, count)):
+            for name, entries in begins.items():
+                entries.append(state[name])
+            later = ask(cls.update, {**here, **state})
+            state = later if active is None else chosen(active[:, i], later, state)
+        return {name: torch.stack(entries, 1) for name, entries in begins.items()}, state
 
     @classmethod
     def backward(
@@ -146,30 +153,42 @@ class Stage:
         """All blocks from the last to the first: the cotangents of the inputs and of the initial states."""
         results: dict[str, list[Tensor]] = {}
         slab = blocks_at_once(list(values.values()), count)
-        still = {*flowing, *cls.still()}
         for first in reversed(range(0, count, slab)):
             blocks = min(slab, count - first)
             part = cls.stretch(values, first, slab)
             part |= ask(cls.pre, part)
             part |= ask(cls.back_pre, part)
-            direct = {name: g.unbind(1) for name, g in ask(cls.direct, part).items()}
-            ends: dict[str, list[Tensor]] = {name: [] for name in flowing}
-            for i, here in reversed(list(enumerate(each_block(cls.back, part, still, blocks)))):
-                there, rows = flowing, None if active is None else active[:, first + i]
-                if rows is not None:
-                    there = chosen(rows, flowing, {n: torch.zeros_like(g) for n, g in flowing.items()})
-                for name, entries in ends.items():
-                    entries.append(there[name])
-                steps = ask(cls.back, {**here, **there})
-                for name, blockwise in direct.items():
-                    steps[name] = steps[name] + blockwise[i] if name in steps else blockwise[i]
-                steps = {n: steps[n] if n in steps else torch.zeros_like(g) for n, g in flowing.items()}
-                flowing = steps if rows is None else chosen(rows, steps, flowing)
-            part |= {name: torch.stack(entries[::-1], 1) for name, entries in ends.items()}
+            rows = None if active is None else active[:, first : first + slab]
+            ends, flowing = cls.course_back(part, ask(cls.direct, part), flowing, blocks, rows)
+            part |= ends
             for name, g in ask(cls.cotangents, part).items():
                 results.setdefault(name, []).insert(0, g)
         constants = {name for name, slot in cls.inputs.items() if slot.constant}
         return {n: added(x) if n in constants else joined(x) for n, x in results.items()}, flowing
+
+    @classmethod
+    def course_back(
+        cls, part: Values, direct: Values, flowing: Values, count: int, active: Tensor | None
+    ) -> tuple[Values, Values]:
+        """The cotangents of the states after each block of a stretch, and of those before the first.
+
+        `direct` is what the results of a block add to the cotangent of the state before it.
+        """
+        blockwise = {name: g.unbind(1) for name, g in direct.items()}
+        still = {*flowing, *cls.still()}
+        ends: dict[str, list[Tensor]] = {name: [] for name in flowing}
+        for i, here in reversed(list(enumerate(each_block(cls.back, part, still, count)))):
+            there, rows = flowing, None if active is None else active[:, i]
+            if rows is not None:
+                there = chosen(rows, flowing, {n: torch.zeros_like(g) for n, g in flowing.items()})
+            for name, entries in ends.items():
+                entries.append(there[name])
+            steps = ask(cls.back, {**here, **there})
+            for name, own in blockwise.items():
+                steps[name] = steps[name] + own[i] if name in steps else own[i]
+            steps = {n: steps[n] if n in steps else torch.zeros_like(g) for n, g in flowing.items()}
+            flowing = steps if rows is None else chosen(rows, steps, flowing)
+        return {name: torch.stack(entries[::-1], 1) for name, entries in ends.items()}, flowing
 
     @classmethod
     def still(cls) -> set[str]:
