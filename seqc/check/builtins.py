@@ -104,6 +104,4 @@ KINDS = {
     DType.REAL: "a number",
 }
 
-LEARNERS = ("gd", "momentum", "implicit")
 STRUCTURES = ("mlp", "vector", "matrix")
-PROXIMALS = ("soft_threshold", "ridge", "sphere")

@@ -8,6 +8,7 @@ MAX_REPEAT = 4096  # applications of one `repeat`
 MAX_UNROLLED = 64  # repetitions that are written out: in a rule, and in blocks that a rule may call
 MAX_DEPTH = 16  # layers of an MLP memory
 MAX_STEPS = 16  # steps of a learner at one token
+MAX_WINDOW = 16  # tokens whose objectives a learner sums
 MAX_USES = 16  # files that use one another, one inside the other
 MAX_FILES = 64
 MAX_CALLS = 32  # blocks that call one another, one inside the other

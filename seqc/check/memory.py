@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from seqc.check import builtins
 from seqc.check.context import Context
 from seqc.check.expressions import Elaborator
 from seqc.check.limits import MAX_DEPTH
+from seqc.check.maps import apply_map
 from seqc.diagnostics.axes import AxesDiffer, AxisNotThere, AxisTaken
 from seqc.diagnostics.blocks import ArgumentCount, UnknownArgument
 from seqc.diagnostics.memories import InitialDependsOnToken, MemoryStructure
@@ -22,7 +24,11 @@ from seqc.ir.recurrence import Parameter, State
 from seqc.source import Span
 from seqc.syntax import tree
 
+if TYPE_CHECKING:
+    from seqc.check.rule import RuleElaborator
+
 Read = Callable[[Sequence[Expr], Expr], Expr]
+Mirror = Callable[[Expr, State], Expr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +41,37 @@ class Memory:
     tensors: tuple[State, ...]
     read: Read
     span: Span
+    mirror: Mirror | None = None  # the memory is ψ of what the states hold
 
     @property
     def before(self) -> tuple[Expr, ...]:
-        return tuple(tensor.leaf for tensor in self.tensors)
+        """Its weights before the token; with a mirror map, leaves that stand for them (see `meaning`)."""
+        if self.mirror is None:
+            return tuple(tensor.leaf for tensor in self.tensors)
+        return tuple(build.leaf(LeafKind.READ, t.name, t.axes, t.dtype) for t in self.tensors)
 
     @property
     def after(self) -> tuple[Expr, ...]:
-        return tuple(tensor.next for tensor in self.tensors)
+        return self.seen([tensor.next for tensor in self.tensors])
+
+    @property
+    def meaning(self) -> dict[Expr, Expr]:
+        """What the leaves of `before` stand for."""
+        if self.mirror is None:
+            return {}
+        return dict(zip(self.before, self.seen([tensor.leaf for tensor in self.tensors]), strict=True))
+
+    def seen(self, held: Sequence[Expr]) -> tuple[Expr, ...]:
+        """The weights of the memory whose states hold these values."""
+        if self.mirror is None:
+            return tuple(held)
+        return tuple(self.mirror(value, tensor) for value, tensor in zip(held, self.tensors, strict=True))
 
 
 class Memories:
     """Builds the memories of one rule."""
 
-    def __init__(self, elaborator: Elaborator, outer: Axes) -> None:
+    def __init__(self, elaborator: RuleElaborator, outer: Axes) -> None:
         self.elaborator = elaborator
         self.context: Context = elaborator.context
         self.outer = outer  # the mapped axes at the call, which `per = h` may name
@@ -79,7 +102,15 @@ class Memories:
         def read(tensors: Sequence[Expr], key: Expr) -> Expr:
             return build.sum_over(inputs, build.mul(tensors[0], key))
 
-        return Memory(node.name.text, inputs, outputs, (state,), read, node.name.span)
+        mirror = self._mirror(node.structure)
+        return Memory(node.name.text, inputs, outputs, (state,), read, node.name.span, mirror)
+
+    def _mirror(self, call: tree.Call | None) -> Mirror | None:
+        """`mirror = softmax[n]`: the states hold what the map makes the memory of."""
+        keyword = None if call is None else call.keyword("mirror")
+        if keyword is None:
+            return None
+        return lambda value, tensor: apply_map(self.elaborator, keyword.value, value, tensor)
 
     def _initial(self, call: tree.Call, kind: str, axes: Axes) -> Expr:
         if call.callee.name != kind:
@@ -88,7 +119,7 @@ class Memories:
             self.context.fail(
                 UnknownWord(call.callee.span, "structure", call.callee.name, builtins.STRUCTURES)
             )
-        self.elaborator.arguments(call, 0, ("initial",))
+        self.elaborator.arguments(call, 0, ("initial", "mirror"))
         keyword = call.keyword("initial")
         return ZERO if keyword is None else state_initial(self.elaborator, keyword.value, axes)
 
@@ -96,7 +127,7 @@ class Memories:
 
     def _mlp(self, node: tree.Memory, call: tree.Call, inputs: Axes, outputs: Axes) -> Memory:
         self.elaborator.arguments(
-            call, 0, ("hidden", "activation", "depth", "residual", "norm", "bias", "per")
+            call, 0, ("hidden", "activation", "depth", "residual", "norm", "bias", "per", "mirror")
         )
         name = node.name.text
         layers = self._layers(call, name, inputs, outputs)
@@ -123,7 +154,8 @@ class Memories:
             x = norm(x)
             return x if residual is None else build.add(residual(key), x)
 
-        return Memory(name, inputs, outputs, (*weights, *biases), read, node.name.span)
+        tensors = (*weights, *biases)
+        return Memory(name, inputs, outputs, tensors, read, node.name.span, self._mirror(call))
 
     def _layers(self, call: tree.Call, name: str, inputs: Axes, outputs: Axes) -> list[tuple[Axes, Axes]]:
         """(output axes, input axes) of every layer."""

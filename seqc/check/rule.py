@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from seqc.check import builtins
 from seqc.check import memory as memories
@@ -13,11 +14,13 @@ from seqc.check.learner import Choices, Learning
 from seqc.check.memory import Memories, Memory
 from seqc.check.parameters import declare_parameter
 from seqc.check.parts import split
+from seqc.check.session import Namespace
+from seqc.check.squares import solved
 from seqc.check.unroll import RuleRepeat, assigned
 from seqc.diagnostics.axes import AxesDiffer
 from seqc.diagnostics.blocks import NoReturn, NotInRule, OutputCount
 from seqc.diagnostics.learners import ChosenTwice, NameTheMemory
-from seqc.diagnostics.memories import StateWithoutEquation, StoreOption
+from seqc.diagnostics.memories import MemoryStructure, StateWithoutEquation, StoreOption
 from seqc.diagnostics.names import (
     NameTaken,
     NotAState,
@@ -28,7 +31,7 @@ from seqc.diagnostics.names import (
 )
 from seqc.diagnostics.rules import WrongKind
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Axes, DType, Expr, Leaf
+from seqc.ir.expr import Axes, DType, Expr, Leaf, substitute
 from seqc.ir.recurrence import Recurrence, State, Store
 from seqc.source import Span
 from seqc.syntax import tree
@@ -40,12 +43,10 @@ InlineCall = Callable[[Elaborator, tree.Call, Axes | None], Expr]
 class RuleElaborator(Elaborator):
     """Goes through a rule's statements in order; a fault ends a statement, not the rule."""
 
-    def __init__(
-        self, context: Context, inline: InlineCall, known: Callable[[], tuple[str, ...]], outer: Axes
-    ) -> None:
+    def __init__(self, context: Context, inline: InlineCall, home: Namespace, outer: Axes) -> None:
         super().__init__(context)
         self._inline = inline
-        self._known = known
+        self.home = home
         self._outer = outer
         self.states: dict[str, State] = {}
         self.stores: dict[str, Store] = {}
@@ -56,12 +57,15 @@ class RuleElaborator(Elaborator):
         self.outputs: list[Expr] = []
         self.pending: set[str] = set()  # states that are written by choices still to come
         self.binding = ""
+        self.solvers: dict[str, tree.Call] = {}  # memories that are solved for where they are read
+        self.judging = False  # inside the objective
 
     # --- the rule ---
 
     def run(self, rule: tree.Rule, inputs: Mapping[str, Expr]) -> Recurrence | None:
         for value in rule.values:
             self.context.define(value.name, inputs[value.name.text])
+        self.solvers = _solvers(rule)
         last = max((i for i, s in enumerate(rule.body) if isinstance(s, CHOICE)), default=-1)
         for index, statement in enumerate(rule.body):
             try:
@@ -82,6 +86,7 @@ class RuleElaborator(Elaborator):
     def _recurrence(self, rule: tree.Rule, inputs: Mapping[str, Expr]) -> Recurrence:
         given = tuple(leaf for leaf in inputs.values() if isinstance(leaf, Leaf))
         states = tuple(self.states.values())
+        self._see_through_mirrors()
         return Recurrence(
             name=rule.name.text,
             inputs=given,
@@ -95,6 +100,24 @@ class RuleElaborator(Elaborator):
             names=tuple(self.names),
             origins=dict(self.context.origins),
         )
+
+    def _see_through_mirrors(self) -> None:
+        """Put what the states hold where the text speaks of memories."""
+        meaning = {leaf: seen for memory in self.memories.values() for leaf, seen in memory.meaning.items()}
+        if not meaning:
+            return
+        roots = [
+            *self.updates.values(),
+            *self.outputs,
+            *(value for _, value in self.names),
+            *self.context.origins,
+        ]
+        seen = iter(substitute([*roots, *(store.value for store in self.stores.values())], meaning))
+        self.updates = {name: next(seen) for name in self.updates}
+        self.outputs = [next(seen) for _ in self.outputs]
+        self.names = [(name, next(seen)) for name, _ in self.names]
+        self.context.origins = {next(seen): span for span in self.context.origins.values()}
+        self.stores = {name: replace(store, value=next(seen)) for name, store in self.stores.items()}
 
     # --- statements ---
 
@@ -355,7 +378,10 @@ class RuleElaborator(Elaborator):
 
     def as_value(self, node: tree.Name, value: object) -> Expr:
         if isinstance(value, Memory) and len(value.tensors) == 1:
-            return value.tensors[0].leaf
+            if value.name in self.solvers and not self.judging:
+                reason = f"`{value.name}` is solved for where it is read: write `{value.name}(...)`"
+                self.context.fail(MemoryStructure(node.span, reason))
+            return value.before[0]
         return super().as_value(node, value)
 
     def primed(self, node: tree.Name) -> Expr:
@@ -370,7 +396,7 @@ class RuleElaborator(Elaborator):
         if state is not None and name in self.context.values:
             if name not in self.updates:
                 self.context.fail(NotWritten(node.span, name))
-            return state.next
+            return state.next if memory is None else memory.after[0]
         if memory is not None:
             return self.as_value(node, memory)
         if isinstance(self.context.values.get(name), Broken):
@@ -385,11 +411,15 @@ class RuleElaborator(Elaborator):
             return super().call_value(node)
         args = self.all(node.args)
         tensors = memory.before
+        solver = None if self.judging else self.solvers.get(memory.name)
         if node.callee.primed:
             if any(tensor.name not in self.updates for tensor in memory.tensors):
                 self.context.fail(NotWritten(node.callee.span, memory.name))
             tensors = memory.after
-        return memories.read(self.context, memory, tensors, node, args)
+        answer = memories.read(self.context, memory, tensors, node, args)
+        if solver is None or len(memory.tensors) > 1:
+            return answer
+        return solved(self, solver, memory, node.callee.primed, args[0])
 
     def call_special(self, node: tree.Call, expected: Axes | None) -> Expr:
         if node.callee.name == "linear":
@@ -402,7 +432,17 @@ class RuleElaborator(Elaborator):
         return self._inline(self, node, expected)
 
     def callables(self) -> tuple[str, ...]:
-        return (*super().callables(), *self._known())
+        return (*super().callables(), *self.home.callables())
+
+
+def _solvers(rule: tree.Rule) -> dict[str, tree.Call]:
+    every = [s.name.text for s in rule.body if isinstance(s, tree.Memory)]
+    learners = [s for s in rule.body if isinstance(s, tree.Learner) and s.call.callee.name == "exact"]
+    return {
+        name: learner.call
+        for learner in learners
+        for name in (every if learner.memory is None else [learner.memory.text])
+    }
 
 
 def _place(choices: Choices) -> Span:

@@ -96,7 +96,7 @@ class Session:
             def inline(elaborator: RuleElaborator, call: tree.Call, expected: Axes | None) -> object:
                 return inline_call(elaborator, self, definition.home, call, expected)
 
-            elaborator = RuleElaborator(context, inline, definition.home.callables, use.mapped)  # type: ignore[arg-type]
+            elaborator = RuleElaborator(context, inline, definition.home, use.mapped)  # type: ignore[arg-type]
             try:
                 self.rules[key] = elaborator.run(node, self.inputs(definition, use))
             finally:

@@ -405,15 +405,52 @@ class GradientPoint(Diagnostic):
 
 
 @dataclass(frozen=True)
-class NotYetSupported(Diagnostic):
-    """A part of the language that this version does not have.
+class DoesNotCombine(Diagnostic):
+    """Two choices that each make sense and that have no meaning together. The message says why.
+
+    Wrong:
+
+        rule keep(k[n], v[m], q[n]) {
+            memory S: n -> m
+            objective 0.5 * sumsq(S(k) - v)
+            retention 0.9 * S
+            learner rls(rate = 1, ridge = 1)
+            return S'(q)
+        }
+
+    Right:
+
+        rule keep(k[n], v[m], q[n]) {
+            memory S: n -> m
+            objective 0.5 * sumsq(S(k) - v)
+            learner rls(rate = 1, ridge = 1, decay = 0.9)
+            return S'(q)
+        }
+    """
+
+    code = "E0522"
+    title = "choices that do not combine"
+
+    one: str
+    other: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.one} does not go with {self.other}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class NotAMap(Diagnostic):
+    """A mirror map, a proximal operator or a direction that does not give a tensor like the one it takes. It is a
+    function whose first argument is left out: `softmax[n]`, `soft_threshold(0.1)`.
 
     Wrong:
 
         rule keep(k[n], v[m]) {
             memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5, window = 4)
+            objective 0.5 * sumsq(S(k) - v)
+            learner gd(rate = 0.5, direction = 2 * k)
             return S'(k)
         }
 
@@ -421,17 +458,21 @@ class NotYetSupported(Diagnostic):
 
         rule keep(k[n], v[m]) {
             memory S: n -> m
-            objective sumsq(S(k) - v)
-            learner gd(rate = 0.5)
+            objective 0.5 * sumsq(S(k) - v)
+            learner gd(rate = 0.5, direction = sign)
             return S'(k)
         }
     """
 
-    code = "E0518"
-    title = "not yet supported"
+    code = "E0523"
+    title = "not a function of the memory"
 
-    what: str
+    reason: str
 
     @property
     def message(self) -> str:
-        return f"{self.what} is not supported yet"
+        return self.reason
+
+    @property
+    def help(self) -> str:
+        return "name a function and leave out its first argument, as in `softmax[n]` or `soft_threshold(0.1)`"
