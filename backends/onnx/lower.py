@@ -201,10 +201,19 @@ class Lowering:
             return COMPLEX_PRIMITIVES[node.op](self.space, *args)
         if node.op in ("real", "imag", "conj"):
             return COMPLEX_PRIMITIVES[node.op](self.space, *args)
+        if node.op == "exp" and any(axis in self.growing for axis in node.axes):
+            args = [self._overflowing(node, cast(Tensor, args[0]))]
         kind = DType.BOOL if node.op in LOGICAL else DType.REAL
         kinds = [DType.BOOL, kind, kind] if node.op == "where" else [kind] * len(args)
         plain = [self.space.cast(cast(Tensor, arg), k) for arg, k in zip(args, kinds, strict=True)]
         return PRIMITIVES[node.op](self.space, *plain)
+
+    def _overflowing(self, node: Apply, value: Tensor) -> Tensor:
+        """Entries that no token sees are hidden before they overflow: infinity times 0 would be no number."""
+        for axis in node.axes:
+            if axis in self.growing:
+                value = self._hidden(value, self._mask(node, axis), float("-inf"))
+        return value
 
     def _along(self, node: Reduce | Softmax | Scan | Solve) -> Number:
         match node:

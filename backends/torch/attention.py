@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from seqc.ir import build
 from seqc.ir.expr import (
+    Apply,
     Axes,
     Const,
     DType,
@@ -55,13 +56,18 @@ def store_axis(rec: Recurrence) -> str:
 
 
 def masked(roots: Sequence[Expr], axis: str, time: Axes) -> tuple[Expr, ...]:
-    """Reductions along the growing axis see the visible entries only, and this is written out."""
+    """Reductions along the growing axis see the visible entries only, and this is written out.
+
+    An exponential is hidden before it can overflow: infinity times 0 would be no number in the gradient.
+    """
     now = Leaf(LeafKind.READ, "%visible", (*time, axis), DType.BOOL)
     before = Leaf(LeafKind.READ, "%earlier", (*time, axis), DType.BOOL)
 
     def rule(node: Expr) -> Expr | None:
         if isinstance(node, Rank) and node.axis == axis:
             return Rank(axis, build.where(_seen(node, now, before), node.arg, LOWEST))
+        if isinstance(node, Apply) and node.op == "exp" and axis in node.axes:
+            return build.apply("exp", build.where(_seen(node, now, before), node.args[0], LOWEST))
         if isinstance(node, Softmax | Reduce) and axis in node.over:
             mask = _seen(node, now, before)
             if isinstance(node, Softmax):
@@ -75,8 +81,8 @@ def masked(roots: Sequence[Expr], axis: str, time: Axes) -> tuple[Expr, ...]:
     return rewrite(roots, rule)
 
 
-def _seen(node: Softmax | Reduce | Rank, now: Leaf, before: Leaf) -> Leaf:
-    return before if any(leaf.kind is LeafKind.STORE for leaf in leaves([node.arg])) else now
+def _seen(node: Expr, now: Leaf, before: Leaf) -> Leaf:
+    return before if any(leaf.kind is LeafKind.STORE for leaf in leaves([node])) else now
 
 
 def _weighted(node: Reduce, axis: str) -> bool:

@@ -190,6 +190,8 @@ class Elaborator:
     def elementwise(self, op: str, args: list[Expr], spans: list[Span]) -> Expr:
         for index, (arg, span) in enumerate(zip(args, spans, strict=True)):
             self._check_kind(op, index, arg, span)
+        if op in builtins.LOGICAL:
+            args = [build.apply("gt", arg, build.ZERO) if isinstance(arg, Const) else arg for arg in args]
         result = build.apply(op, *args)
         plain = Apply(op, tuple(args))
         # `0 * x` still has the axes of `x`: what a text declares does not depend on what can be simplified.
@@ -352,8 +354,12 @@ class Elaborator:
         return any(
             isinstance(part, tree.Bracket)
             or (isinstance(part, tree.Name) and (part.primed or part.name in self.context.values))
+            or (isinstance(part, tree.Call) and self._is_defined(part.callee.name))
             for part in tree.walk(node)
         )
+
+    def _is_defined(self, name: str) -> bool:
+        return name not in builtins.NAMES and self.is_function(name)
 
     def _taken(self, node: tree.Call, arg: Expr, axis: str) -> Expr:
         """`at[c](x, i)` for a value `i`: it says which entry, token by token."""

@@ -360,8 +360,8 @@ class Caller:
         returned = {axis for axes in function.returns for axis in axes}
         for axis, size in function.sizes.items():
             if axis in names:
-                continue
-            if axis in returned:
+                self.context.sizes.setdefault(names[axis], size)
+            elif axis in returned:
                 names[axis] = self._new_axis(matching, axis, size)
             else:
                 names[axis] = self._inner_axis(f"{function.name}.{axis}", size, axis in matching.made_up)
