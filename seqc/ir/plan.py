@@ -56,14 +56,14 @@ class StageRead:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Newton:
-    """How a stage with a block of one token may be solved at all tokens at once (DEER, arXiv 2309.12252, eq. 9).
+    """How a stage with a block of one token may be solved at all tokens at once (DEER, arXiv 2309.12252).
 
-    With `F` the updates and `J` the slopes at a guess `h` of the states after all tokens, an iteration adds the `d` with
-    `d[t] = J[t] d[t - 1] + r[t]`, `r[t] = F(h[t - 1]) - h[t]`: a scan.  `slopes` are the derivatives of the first state
-    after a token by the second before it, entry by entry, over the leaves of the stage; what is missing is 0.  They are
-    the whole Jacobian if `exact`.  The guess is a solution where no entry of `r` is more than `tolerance` roundings of
-    the largest number that the state has had so far; if that is not so at all tokens after `limit` iterations, the rest
-    is taken one token at a time, from the first that does not fit.
+    With `F` the updates and `J` the slopes at a guess `h` of the states after all tokens, an iteration adds the `d`
+    with `d[t] = J[t] d[t - 1] + r[t]`, `r[t] = F(h[t - 1]) - h[t]`: a scan.  `slopes` are the derivatives of the first
+    state after a token by the second before it, entry by entry, over the leaves of the stage; what is missing is 0.
+    They are the whole Jacobian if `exact`.  The guess is a solution where no entry of `r` is more than `tolerance`
+    roundings of the largest number that the state has had so far; if that is not so at all tokens after `limit`
+    iterations, the rest is taken one token at a time, from the first that does not fit.
 
     The cotangents of the states are the same scan in reverse at the solution; once, if `exact`.
     """
@@ -143,9 +143,9 @@ class Class:
 class Plan:
     """A recurrence with its classes and, for the whole sequence, its stages.
 
-    `mode` is `scan`, `chunk`, `newton`, `loop` or `attention`.  `outputs` are token-level expressions over inputs, parameters
-    and the reads of the stages, and (when the recurrence has stores) over the store leaves, whose growing axis then
-    ranges over all tokens so far: a reduction or softmax over it sees the visible entries only.
+    `mode` is `scan`, `chunk`, `newton`, `loop` or `attention`.  `outputs` are token-level expressions over inputs,
+    parameters and the reads of the stages, and (when the recurrence has stores) over the store leaves, whose growing
+    axis then ranges over all tokens so far: a reduction or softmax over it sees the visible entries only.
     """
 
     recurrence: Recurrence
