@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,9 +20,7 @@ from seqc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
 
-    from seqc.ir.expr import Leaf
     from seqc.ir.program import Model
     from seqc.ir.recurrence import Recurrence
     from seqc.oracle.trace import Entry, NotANumber, Trace
@@ -66,54 +63,15 @@ def command(
 def _run(whole: Recurrence | Model, length: int, at: int | None, prompt: str | None, seed: int) -> Trace:
     from seqc.oracle import initial_parameters
     from seqc.oracle.trace import trace
+    from seqc.views.samples import sample
 
-    inputs = _inputs(whole, length, prompt, seed)
+    parameters = initial_parameters(whole, seed)
+    inputs = sample(whole, parameters, length, prompt, seed)
     time = next(iter(inputs.values())).shape[1] if inputs else length
     token = time - 1 if at is None else at
     if not -time <= token < time:
         raise typer.BadParameter(f"there are {time} tokens, from 0 to {time - 1}", param_hint="--at")
-    return trace(whole, inputs, initial_parameters(whole, seed), token % time)
-
-
-def _inputs(whole: Recurrence | Model, length: int, prompt: str | None, seed: int) -> dict[str, Tensor]:
-    """Random inputs `[1, length, *axes]`, gates in (0, 1) where nothing else is known of them."""
-    import torch
-
-    from seqc.ir.program import Model
-
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(whole, Model):
-        leaf, sizes = whole.body.inputs[0], whole.body.sizes
-        if whole.kind == "tokens":
-            vocabulary = _vocabulary(whole)
-            if prompt is not None:
-                return {leaf.name: torch.tensor([_bytes(prompt, vocabulary)])}
-            return {leaf.name: torch.randint(vocabulary, (1, length), generator=generator)}
-        leaves: tuple[Leaf, ...] = (leaf,)
-    else:
-        leaves, sizes = whole.inputs, whole.sizes
-    made: dict[str, Tensor] = {}
-    for leaf in leaves:
-        shape = (1, length, *(sizes[axis] for axis in leaf.axes))
-        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        made[leaf.name] = noise if leaf.axes else noise.sigmoid()
-    return made
-
-
-def _vocabulary(model: Model) -> int:
-    """How many tokens there are: the rows of the tables that the tokens look up."""
-    from seqc.ir.expr import Gather, walk
-
-    tokens, nodes = model.body.inputs[0], walk(model.body.outputs)
-    tables = [node.axis for node in nodes if isinstance(node, Gather) and node.index is tokens]
-    return min((model.body.sizes[axis] for axis in tables), default=256)
-
-
-def _bytes(prompt: str, vocabulary: int) -> list[int]:
-    found = list(os.fsencode(prompt))
-    if not found or max(found) >= vocabulary:
-        raise typer.BadParameter(f"the bytes of the prompt must be below {vocabulary}", param_hint="--prompt")
-    return found
+    return trace(whole, inputs, parameters, token % time)
 
 
 def _data(found: Trace) -> dict[str, Any]:

@@ -158,6 +158,36 @@ def test_explain_a_code(seqc: Seqc) -> None:
     assert seqc("explain", "E9999").code == 1
 
 
+def test_explain_shows_implicit_attention(seqc: Seqc) -> None:
+    done = seqc("explain", "linear_attention", "--name", "linear_attention", "--attention", "--tokens", "5")
+    assert "output[t, m] = sum over s of A[t, s] * v[s, m], over 5 tokens" in done.out
+    assert "the output is linear in k too (--of)" in done.out
+    arguments = ("griffin", "--attention", "--prompt", "def", *SMALL)
+    facts = seqc("explain", *arguments, "--json").json
+    assert [len(found["matrix"]) for found in facts["attention"]] == [3] * len(facts["attention"])
+    assert {found["rule"] for found in facts["attention"]} >= {"rg_lru"}
+    assert "d = 0, largest" in seqc("explain", *arguments).out
+
+
+def test_explain_says_why_there_is_no_implicit_attention(seqc: Seqc, keep: Path) -> None:
+    done = seqc("explain", "gru", "--name", "gru", "--attention")
+    assert done.code == 1
+    assert "error[E1001]: no output of `gru` is linear in the past of any of its inputs" in done.err
+    done = seqc("explain", keep, "--attention", "--of", "y")
+    assert done.code == 1
+    assert "it is linear in `x`" in done.err
+
+
+def test_explain_shows_stability(seqc: Seqc, keep: Path) -> None:
+    done = seqc("explain", keep, "--stability")
+    assert "half-life    1 tokens" in done.out
+    assert "perturbations fade" in done.out
+    (state,) = seqc("explain", keep, "--stability", "--json").json["stability"][0]["states"]
+    assert state["rate"] == 0.5
+    assert seqc("explain", "griffin", "--stability", "--prompt", "", *SMALL).code == 1
+    assert seqc("explain", keep, "--stability", "--tokens", "1").code == 2
+
+
 def test_trace_shows_names_and_states(seqc: Seqc) -> None:
     done = seqc("trace", "griffin", "--name", "rg_lru", "--set", "d=3", "--at", "2", "--json")
     assert done.code == 0
@@ -318,5 +348,29 @@ def test_conform_fails_loudly(seqc: Seqc, keep: Path, monkeypatch: pytest.Monkey
 def test_list(seqc: Seqc) -> None:
     names = {spec["name"] for spec in seqc("list", "--json").json}
     assert "griffin" in names
+    assert {"class", "conform"} <= set(seqc("list").out.splitlines()[0].split())
     assert {target["target"] for target in seqc("list", "targets", "--json").json} >= {"torch", "onnx"}
     assert "E0101" in {code["code"] for code in seqc("list", "codes", "--json").json}
+
+
+def test_list_shows_what_was_recorded(seqc: Seqc, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"kind": "rule", "classes": [{"code": "K2"}], "mode": "chunk"}
+    one = {
+        "backends": {"torch": {"passed": 9, "failed": 0}, "onnx": {"passed": 9, "failed": 0}},
+        "worst_error": 2e-7,
+    }
+    two = {
+        "backends": {"torch": {"passed": 9, "failed": 1}, "onnx": {"passed": 0, "failed": 0}},
+        "worst_error": 0,
+    }
+    row = {"facts": {"retain": facts, "retnet": facts}, "findings": {"retain": one, "retnet": two}}
+    monkeypatch.setattr("seqc.zoo.read", lambda: {"linear/retnet.seq": row})
+    specs = {spec["name"]: spec for spec in seqc("list", "--json").json}
+    assert [specs["retnet"][key] for key in ("class", "schedule", "conform", "error")] == [
+        "K2",
+        "chunk",
+        "onnx*",
+        "2e-07",
+    ]
+    assert specs["retnet"]["items"]["retain"]["worst_error"] == 2e-7
+    assert specs["griffin"]["conform"] == "not examined"

@@ -14,6 +14,8 @@ from seqc.passes.schedule import schedule
 from seqc.source import Source
 from seqc.spec import Spec
 from seqc.syntax.lexer import MAX_CHARACTERS, MAX_NAME
+from seqc.views.attention import attention
+from seqc.views.uses import uses
 from tests.errors.compiled import check_in, diagnose
 
 Made = Callable[[Path], tuple[Diagnostic, ...]]
@@ -76,6 +78,15 @@ def no_parallel_form(_: Path) -> tuple[Diagnostic, ...]:
     return refused(spec.explain)
 
 
+def no_attention(_: Path) -> tuple[Diagnostic, ...]:
+    rule = seqc.loads(
+        "rule r(x[d], y[d]; d = 2) { state h[d] = 0\n h' = tanh(x) * h + y\n return h' }"
+    ).rule()
+    (use,) = uses(rule.whole, 3)
+    assert attention(use).value.name == "y"
+    return refused(lambda: attention(use, "x", rule.place))
+
+
 def said(diagnostic: type[Diagnostic], *facts: object) -> Made:
     """One that no text gives today: a backend says it, or a later primitive without a derivative."""
     return lambda _: (diagnostic(Source("text").span(0, 4), *facts),)
@@ -94,4 +105,5 @@ MADE: dict[str, Made] = {
     "E0901": lambda _: refused(lambda: state_of_a_store().rule().torch(mode="step")),
     "E0902": mode_not_allowed,
     "E0903": no_parallel_form,
+    "E1001": no_attention,
 }

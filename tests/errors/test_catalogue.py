@@ -35,6 +35,7 @@ AREAS = {
     "files": "E07",
     "limits": "E08",
     "targets": "E09",
+    "views": "E10",
     "warnings": "W01",
 }
 

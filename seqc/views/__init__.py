@@ -1,0 +1,1 @@
+"""Views that follow from a recurrence and are no part of compiling it: implicit attention, stability."""
