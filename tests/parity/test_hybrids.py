@@ -233,3 +233,33 @@ def test_the_learned_sinks_of_gpt_oss(window: int) -> None:
     sizes = {"d": WIDTH, "h": HEADS * GROUPS, "n": HEAD, "kv_heads": HEADS, "window": window}
     ours = block("attention/sinks.seq", "sink_attention", **sizes)
     close(apply_model(ours, {"x": x}, weights), want, TOLERANCE)
+
+
+def test_minimax() -> None:
+    heads = HEADS * GROUPS
+    theirs = causal_model(
+        "MiniMax",
+        intermediate_size=HIDDEN,
+        layer_types=["linear_attention", "full_attention"],
+        num_local_experts=EXPERTS,
+        num_experts_per_tok=CHOSEN,
+        block_size=4,
+    )
+    first, second = theirs.model.layers
+    mixer, own = first.self_attn, "layers.0.lightning_attention"
+    q, k, v = mixer.qkv_proj.weight.unflatten(0, (heads, -1)).chunk(3, 1)
+    maps = {"q": q, "k": k, "v": v, "g": mixer.output_gate.weight.unflatten(0, (heads, HEAD))}
+    maps |= {"norm": mixer.norm.weight.unflatten(0, (heads, HEAD))}
+    maps |= {"out": mixer.out_proj.weight.unflatten(1, (heads, HEAD))}
+    weights = {f"{own}.{name}.weight": weight for name, weight in maps.items()}
+    weights |= attention(second.self_attn, "layers.1.turned_attention")
+    for i, layer in enumerate((first, second)):
+        weights |= experts(layer.mlp.experts, layer.mlp.gate.weight, f"layers.{i}.moe")
+        weights[f"layers.{i}.rms_norm.weight"] = layer.input_layernorm.weight
+        weights[f"layers.{i}.rms_norm_1.weight"] = layer.post_attention_layernorm.weight
+    weights["embed.weight"] = theirs.model.embed_tokens.weight
+    weights["rms_norm.weight"] = theirs.model.norm.weight
+    weights["lm_head.scores.weight"] = theirs.lm_head.weight
+    sizes = {"h": heads, "n": HEAD, "kv_heads": HEADS, "layers": 2, "period": 2, "turned": HEAD}
+    routing = {"experts": EXPERTS, "k": CHOSEN, "hidden": HIDDEN, "base": 1e6}
+    matches(model("hybrid/minimax.seq", vocab=VOCAB, d=WIDTH, **sizes, **routing), theirs, weights)
