@@ -21,7 +21,7 @@ from .manifest import LoweringInfo, TensorInfo, WeightInfo
 from .pairs import PARTS, Number, Pair, both, pack, pair, unpack
 from .program import Call, Planner, StateSlot, run_instance
 from .tensors import BATCH, STORED, TIME, Space, Tensor
-from .tidy import keep_dimensions
+from .tidy import join_reshapes, keep_dimensions
 
 PORTABLE = "portable"
 PROFILES = {
@@ -206,6 +206,7 @@ class Emitter:
         opsets = PROFILES[self.profile]
         self.builder.nodes = needed_nodes(self.builder.nodes, outputs)
         self.builder.nodes = keep_dimensions(self.builder.nodes, outputs)
+        join_reshapes(self.builder, outputs)
         moved = fold(self.builder, outputs, IR_VERSION, PROFILES[PORTABLE])
         weights = self._tidy(moved, outputs)
         graph = self.builder.graph(self.subject.name, outputs, opsets)

@@ -100,6 +100,8 @@ class Space:
         """The lengths of axes as one int64 tensor."""
         if all(self.fixed(a) is not None for a in axes):
             return self.builder.ints(*(self.fixed(a) or 0 for a in axes))
+        if len(axes) == 1:
+            return self.length(axes[0])
         return self.builder.op("Concat", *(self.length(a) for a in axes), axis=0, name="shape")
 
     def measure(self, tensor: Tensor, axis: str) -> ir.Value:

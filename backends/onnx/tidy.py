@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from .builder import Builder, needed_nodes
+
 REDUCTIONS = frozenset({"ReduceSum", "ReduceMax", "ReduceSumSquare"})
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Exp", "Log", "Neg", "Abs", "Max", "Min", "Pow"})
 
@@ -26,6 +28,46 @@ def keep_dimensions(nodes: list[ir.Node], outputs: Iterable[ir.Value]) -> list[i
             use.node.replace_input_with(use.idx, source)
         gone.add(node)
     return [node for node in nodes if node not in gone]
+
+
+def join_reshapes(builder: Builder, outputs: Iterable[ir.Value]) -> None:
+    """A `Reshape` whose result is only reshaped again, or gets dimensions of 1, does all of it at once."""
+    fixed = set(outputs)
+    for node in builder.nodes:
+        if node.op_type not in ("Reshape", "Unsqueeze") or node.inputs[0] is None:
+            continue
+        before = node.inputs[0].producer()
+        if before is None or before.op_type != "Reshape" or before.outputs[0] in fixed:
+            continue
+        target = _joined(_numbers(before.inputs[1]), _numbers(node.inputs[1]), node.op_type)
+        if target is None or len(list(before.outputs[0].uses())) > 1:
+            continue
+        if node.op_type == "Unsqueeze" and node.outputs[0] not in fixed:
+            node.outputs[0].name = builder.names.claim("reshape")
+        node.op_type = "Reshape"
+        node.replace_input_with(0, before.inputs[0])
+        node.replace_input_with(1, builder.ints(*target))
+    builder.nodes = needed_nodes(builder.nodes, list(fixed))
+
+
+def _joined(first: list[int] | None, second: list[int] | None, op: str) -> list[int] | None:
+    """The lengths that two changes of shape give together; 0 in them is the length at this place before."""
+    if first is None or second is None:
+        return None
+    if op == "Reshape":
+        return second if all(n or first[i : i + 1] == [0] for i, n in enumerate(second)) else None
+    shape = list(first)
+    for place in sorted(second):
+        if place < 0 or 0 in shape[place:]:
+            return None
+        shape.insert(place, 1)
+    return shape
+
+
+def _numbers(value: ir.Value | None) -> list[int] | None:
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return [int(x) for x in value.const_value.numpy().ravel()]
 
 
 def _reduction_above(value: ir.Value, fixed: set[ir.Value]) -> ir.Node | None:
@@ -50,7 +92,5 @@ def _is_number(value: ir.Value) -> bool:
 
 
 def _axes(node: ir.Node) -> list[int] | None:
-    axes = node.inputs[1] if len(node.inputs) > 1 else None
-    if axes is None or axes.const_value is None:
-        return None
-    return sorted(int(x) for x in axes.const_value.numpy())
+    found = _numbers(node.inputs[1]) if len(node.inputs) > 1 else None
+    return None if found is None else sorted(found)
