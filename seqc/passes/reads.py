@@ -111,7 +111,10 @@ class Reader:
         except NotAffine:
             return None
         sources = [term.coefficient for term in terms if term.leaf is None]
-        return build.total([self._leaf(queries, node.axes, node.dtype), *sources])
+        if queries:
+            return build.total([self._leaf(queries, node.axes, node.dtype), *sources])
+        rest = build.total(sources)  # the states cancel
+        return rest if rest.axes == node.axes else None
 
     def _leaf(self, queries: list[Query], axes: Axes, dtype: DType, whole: bool = False) -> Leaf:
         name = f"{queries[0].state.name}.{'after' if queries[0].after else 'before'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -80,3 +81,19 @@ def test_preconditioned_delta() -> None:
     gates = {"alpha": g.exp(), "beta": beta, "fade": fade.exp(), "rate": each}
     mine = {**scaled(given), **gates, "centre": centre.expand(B, T, H)}
     close(apply(rule("delta/preconditioned_delta.seq", "preconditioned_delta", axes, **WIDTHS), mine), want)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_gated_delta_product(steps: int) -> None:
+    """The reference has the steps of a token one after another in time."""
+    g, q = gate(B, T, H), random(B, T, H, N, seed=1)
+    k = normalize(random(B, T, steps, H, N, seed=2), dim=-1)
+    v, beta = random(B, T, steps, H, M, seed=3), 2 * rate(B, T, steps, H)
+    with doubles():
+        reference = naive("gated_delta_product/naive").naive_recurrent_gated_delta_product
+        flat = [x.flatten(1, 2) for x in (k, v)]
+        want, _ = reference(q, *flat, g, beta.flatten(1, 2), scale=1.0, num_householder=steps)
+    axes = {"q": "h n", "k": "h steps n", "v": "h steps m", "beta": "h steps", "alpha": "h"}
+    ours = rule("delta/gated_delta_product.seq", "gated_delta_product", axes, **WIDTHS, steps=steps)
+    swapped = {"k": k.transpose(2, 3), "v": v.transpose(2, 3), "beta": beta.transpose(2, 3)}
+    close(apply(ours, {"q": q, **swapped, "alpha": g.exp()}), want)
