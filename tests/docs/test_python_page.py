@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import seqc
+from seqc import bundled
 from seqc.cli import COMMANDS
 from seqc.passes.canonical import same
+from tests.docs.pages import Walk
 
 ROOT = Path(seqc.__file__).resolve().parents[1]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SEQ = re.compile(r"^```seq\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 PAGES = [
@@ -21,20 +22,29 @@ PAGES = [
     "CHANGELOG.md",
     "docs/README.md",
     "docs/python.md",
+    "docs/new-rule.md",
+    "docs/zoo.md",
     "docs/command-line.md",
 ]
 
 
-def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All blocks in one namespace, in order; line numbers of a failure are those of the page."""
-    page = ROOT / "docs" / "python.md"
-    text = page.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["python", "new-rule"])
+def test_a_page_does_what_it_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in BLOCK.finditer(text):
-        before = text.count("\n", 0, block.start(1))
-        exec(compile("\n" * before + block[1], str(page), "exec"), names)
+    Walk(ROOT / "docs" / f"{name}.md", Path("student.seq"), capsys).run()
+    assert {path.name for path in Path("built").iterdir()} >= {"prefill.onnx", "step.onnx", "manifest.json"}
+
+
+def test_the_objective_of_the_walk_is_new() -> None:
+    """The walk would start from an old idea otherwise."""
+    objective = "log(1 + (S(k) - v)^2 / nu)"
+    assert objective in (ROOT / "docs" / "new-rule.md").read_text(encoding="utf-8")
+    for path in bundled.specs():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert not any("objective" in line and "log(1 +" in line for line in lines), path
 
 
 def test_the_specs_of_the_readme_are_right_and_mean_the_same() -> None:

@@ -75,7 +75,9 @@ def _classes(facts: Facts) -> str:
     if facts["kind"] == "model":
         of = ", ".join(f"`{name}`" for name in facts["uses"])
         return f"uses {of}" if of else "no rule"
-    return "; ".join(f"**{each['code']}**: {each['because']}" for each in facts["classes"]) or "no state"
+    because = "; ".join(f"**{each['code']}**: {each['because']}" for each in facts["classes"])
+    # `sum[n](…)` is no link.
+    return because.replace("](", "]\\(") or "no state"
 
 
 def _conform(findings: Findings | None) -> str:
