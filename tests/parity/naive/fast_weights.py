@@ -7,7 +7,6 @@ values is `[value, key]`, read by `memory @ key`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,63 +124,79 @@ def rdn(
     return np.array(answers)
 
 
-def warp(x: Array, A: Array, B: Array, start: Array, before: Array) -> Array:
+def warp(x: Array, A: Array, B: Array, start: Array) -> Array:
     """WARP (2506.01153): `theta_t = A theta_{t-1} + B (x_t - x_{t-1})`, the weights of a small network.
 
-    x `[T, d]`, A `[p, p]`, B `[p, d]`, start `[p]`, before `[d]` the token before the first; answers theta `[T, p]`.
+    x `[T, d]`, A `[p, p]`, B `[p, d]`, start `[p]`, which the first token has made; answers theta `[T, p]`.
     """
-    theta, last = start, before
-    answers = []
-    for token in x:
-        theta = A @ theta + B @ (token - last)
-        last = token
+    theta = start
+    answers = [theta]
+    for t in range(1, len(x)):
+        theta = A @ theta + B @ (x[t] - x[t - 1])
         answers.append(theta)
     return np.array(answers)
 
 
+def root_network(theta: Array, tau: float, token: Array, hidden: int, outputs: int) -> Array:
+    """The network of one hidden layer that `theta` holds: weights of tau, of the token, biases, out, biases."""
+    sizes = [hidden, hidden * len(token), hidden, hidden * outputs, outputs]
+    time, seen, bias, out, level = np.split(theta, np.cumsum(sizes)[:-1])
+    raised = np.maximum(time * tau + seen.reshape(hidden, -1) @ token + bias, 0)
+    return np.asarray(raised @ out.reshape(hidden, outputs) + level)
+
+
 # --- continuous time ---
 
+Change = Callable[[Array, Array, Array], Array]  # of a memory, a key and a value
 
-def _rk4(
-    slope: Callable[[Array, Array, Array, Any], Array], q: Array, k: Array, v: Array, beta: Array, steps: int
+
+def continuous(
+    x: Array, K: Array, V: Array, B: Array, Q: Array, change: Change, steps: int, before: Array
 ) -> Array:
-    """The classical fourth-order method with `steps` steps a token, whose inputs hold between tokens."""
-    memory = np.zeros((v.shape[1], k.shape[1]))
-    length = 1 / steps
+    """Continuous-time fast weights (2206.01649): `dW/dt = beta(t) change(W, k(t), v(t))`, read by `W softmax(Q x)`.
+
+    `k = softmax(K x)`, `v = tanh(V x)`, `beta = sigmoid(B x)`; x(t) is a line from token to token, which begins at
+    `before`.  The classical fourth-order method makes `steps` steps a token.
+    """
+    memory, last, length = np.zeros((len(V), len(K))), before, 1 / steps
     answers = []
-    for t in range(len(q)):
-        given = (k[t], v[t], beta[t])
-        for _ in range(steps):
-            first = slope(memory, *given)
-            second = slope(memory + length / 2 * first, *given)
-            third = slope(memory + length / 2 * second, *given)
-            fourth = slope(memory + length * third, *given)
+    for token in x:
+
+        def slope(time: float, at: Array, last: Array = last, token: Array = token) -> Array:
+            point = (1 - time) * last + time * token
+            rate = sigmoid(B @ point)
+            return np.asarray(rate * change(at, softmax(K @ point), np.tanh(V @ point)))
+
+        for step in range(steps):
+            now = step * length
+            first = slope(now, memory)
+            second = slope(now + length / 2, memory + length / 2 * first)
+            third = slope(now + length / 2, memory + length / 2 * second)
+            fourth = slope(now + length, memory + length * third)
             memory = memory + length / 6 * (first + 2 * second + 2 * third + fourth)
-        answers.append(memory @ q[t])
+        last = token
+        answers.append(memory @ softmax(Q @ token))
     return np.array(answers)
 
 
-def ode_hebb(q: Array, k: Array, v: Array, beta: Array, steps: int) -> Array:
-    """Continuous-time fast weights (2206.01649), Hebb: `dW/dt = beta v kᵀ`."""
-    return _rk4(lambda _, key, value, rate: rate * np.outer(value, key), q, k, v, beta, steps)
+def hebb(memory: Array, key: Array, value: Array) -> Array:
+    """`v kᵀ`."""
+    return np.outer(value, key)
 
 
-def ode_oja(q: Array, k: Array, v: Array, beta: Array, steps: int) -> Array:
-    """Continuous-time fast weights (2206.01649), Oja: `dW/dt = beta v (k - Wᵀ v)ᵀ`."""
-
-    def slope(memory: Array, key: Array, value: Array, rate: Any) -> Array:
-        return np.asarray(rate * np.outer(value, key - memory.T @ value))
-
-    return _rk4(slope, q, k, v, beta, steps)
+def oja(memory: Array, key: Array, value: Array) -> Array:
+    """`v (k - Wᵀ v)ᵀ`."""
+    return np.outer(value, key - memory.T @ value)
 
 
-def ode_delta(q: Array, k: Array, v: Array, beta: Array, steps: int) -> Array:
-    """Continuous-time fast weights (2206.01649), delta: `dW/dt = beta (v - W k) kᵀ`."""
+def soft_oja(memory: Array, key: Array, value: Array) -> Array:
+    """`v softmax(k - Wᵀ v)ᵀ`, as the public code has it."""
+    return np.outer(value, softmax(key - memory.T @ value))
 
-    def slope(memory: Array, key: Array, value: Array, rate: Any) -> Array:
-        return np.asarray(rate * np.outer(value - memory @ key, key))
 
-    return _rk4(slope, q, k, v, beta, steps)
+def delta(memory: Array, key: Array, value: Array) -> Array:
+    """`(v - W k) kᵀ`."""
+    return np.outer(value - memory @ key, key)
 
 
 # --- others ---
@@ -200,10 +215,10 @@ def taylorshift(q: Array, k: Array, v: Array, tau: float) -> Array:
     return np.array(answers)
 
 
-def fade(x: Array, y: Array, gamma: float, theta: float, eta: float) -> Array:
+def fade(x: Array, y: Array, gamma: float, theta: float, eta: float, low: float, high: float) -> Array:
     """FADE (2604.27063), linear form: every weight decays at a rate of its own, which is learned on the way.
 
-    With `delta = y - w·x`: `gam_i += theta delta x_i g_i`, `lam_i = exp(gam_i)`,
+    With `delta = y - w·x`: `gam_i += theta delta x_i g_i` within bounds, `lam_i = exp(gam_i)`,
     `g_i = g_i max(0, 1 - lam_i - eta x_i²) - lam_i w_i`, `w_i = (1 - lam_i) w_i + eta delta x_i`, in this order;
     g takes the old w.  x `[T, n]`, y `[T]`; answers the prediction w·x before the write, `[T]`.
     """
@@ -215,7 +230,7 @@ def fade(x: Array, y: Array, gamma: float, theta: float, eta: float) -> Array:
         answers.append(prediction)
         delta = y[t] - prediction
         for i in range(width):
-            rates[i] += theta * delta * x[t, i] * traces[i]
+            rates[i] = np.clip(rates[i] + theta * delta * x[t, i] * traces[i], low, high)
             decay = np.exp(rates[i])
             traces[i] = traces[i] * max(0.0, 1 - decay - eta * x[t, i] ** 2) - decay * weights[i]
             weights[i] = (1 - decay) * weights[i] + eta * delta * x[t, i]
