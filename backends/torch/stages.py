@@ -84,11 +84,16 @@ def _reverse(printer: StagePrinter, adjoint: Adjoint) -> list[str]:
     pairs = [
         (names[item.leaf], expr, item)
         for item, expr in zip(stage.inputs, adjoint.inputs, strict=True)
-        if expr is not build.ZERO and item.leaf.dtype is not DType.BOOL
+        if expr is not build.ZERO and _is_differentiable(item.value)
     ]
     results = [(name, expr, item.leaf.axes) for name, expr, item in pairs if not item.constant]
     summed = [(name, expr, item.leaf.axes) for name, expr, item in pairs if item.constant]
     return lines + _function(printer, "cotangents", results, full=True, summed=summed)
+
+
+def _is_differentiable(value: Expr) -> bool:
+    """Whether anything that could be differentiated leads to an input: not to what says where resets are."""
+    return value.dtype is not DType.BOOL and any(leaf.dtype is not DType.BOOL for leaf in leaves([value]))
 
 
 # --- names and tables ---------------------------------------------------------------------------------------------

@@ -59,9 +59,6 @@ def _computing(function: ast.FunctionDef) -> list[ast.AST]:
     while pending:
         node = pending.pop(0)
         found.append(node)
-        if isinstance(node, ast.Slice | ast.If) or (isinstance(node, ast.Call) and _name(node) in SHAPING):
-            pending.extend(node.body if isinstance(node, ast.If) else [])
-            continue
         pending.extend(item for _, _, item in _below(node))
     return found
 
@@ -71,14 +68,29 @@ def _name(node: ast.Call) -> str:
 
 
 def _below(parent: ast.AST) -> list[tuple[str, int | None, ast.AST]]:
-    """The nodes directly below another, and where they hang."""
+    """The nodes directly below another, and where they hang; conditions, dimensions and lengths left out."""
     found: list[tuple[str, int | None, ast.AST]] = []
     for field, value in ast.iter_fields(parent):
+        if field in _shapes(parent):
+            continue
         if isinstance(value, ast.AST):
             found.append((field, None, value))
         elif isinstance(value, list):
             found.extend((field, i, item) for i, item in enumerate(value) if isinstance(item, ast.AST))
     return found
+
+
+def _shapes(node: ast.AST) -> tuple[str, ...]:
+    """The fields of a node that reckon with shapes."""
+    match node:
+        case ast.Slice():
+            return ("lower", "upper", "step")
+        case ast.If():
+            return ("test", "orelse")
+        case ast.Call() if _name(node) in SHAPING:
+            return ("args", "keywords")
+        case _:
+            return ()
 
 
 def _put(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:

@@ -14,6 +14,7 @@ from seqc.conformance.matching import short
 from seqc.conformance.report import Finding
 from seqc.conformance.subject import Subject
 from seqc.ir.program import Model
+from seqc.ir.recurrence import Recurrence
 
 ORDER = 20
 
@@ -29,6 +30,20 @@ def check(case: Case, subject: Subject) -> Iterator[Finding]:
             yield from compare_gradients(case, subject, "", inputs, dtype, short(dtype))
         elif not case.fast:
             yield compare_together(case, subject, inputs, dtype)
+    if isinstance(case.whole, Recurrence):
+        dtype = subject.dtypes[0]
+        yield from compare_gradients(case, subject, "rising", rising(case, inputs), dtype, "rising inputs")
+
+
+def rising(case: Case, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs that grow over time: what looks for the largest so far finds it late too, again and again."""
+    found = dict(inputs)
+    for name, role in case.roles.items():
+        x = inputs[name]
+        if role.kind == "normal" and x.is_floating_point():
+            slope = torch.linspace(-2, 2, x.shape[1], dtype=x.dtype)
+            found[name] = x + slope.reshape(1, -1, *(1,) * (x.ndim - 2))
+    return found
 
 
 def _passes_roundings(case: Case, dtype: torch.dtype) -> bool:
@@ -55,25 +70,39 @@ def compare_together(
 
 
 def compare_gradients(
-    case: Case, subject: Subject, key: str, inputs: Mapping[str, Tensor], dtype: torch.dtype, what: str
+    case: Case,
+    subject: Subject,
+    key: str,
+    inputs: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    what: str,
+    reset: Tensor | None = None,
 ) -> Iterator[Finding]:
-    """One finding an input and a parameter; `key` names the inputs."""
-    wanted = expected_gradients(case, key, inputs, dtype)
+    """One finding an input and a parameter; `key` names the inputs and the resets."""
+    wanted = expected_gradients(case, key, inputs, dtype, reset)
     if not is_moderate(wanted.values()):
         return
-    got = gradients(case, subject, inputs, dtype)
+    got = gradients(case, subject, inputs, dtype, reset)
     floor = FLOOR * scale(wanted.values())
     for name, want in wanted.items():
         error = distance(got[name], want, floor)
-        limit = allowed(GRADIENTS, dtype, error, partial(_moves, case, key, inputs, dtype, name, floor))
+        limit = allowed(
+            GRADIENTS, dtype, error, partial(_moves, case, key, inputs, dtype, name, floor, reset)
+        )
         yield Finding(f"{what}, by `{name}`", error, limit)
 
 
 def _moves(
-    case: Case, key: str, inputs: Mapping[str, Tensor], dtype: torch.dtype, name: str, floor: float
+    case: Case,
+    key: str,
+    inputs: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    name: str,
+    floor: float,
+    reset: Tensor | None,
 ) -> float:
-    want = expected_gradients(case, key, inputs, dtype)[name]
-    return distance(expected_gradients(case, key, inputs, dtype, shaken=True)[name], want, floor)
+    want = expected_gradients(case, key, inputs, dtype, reset)[name]
+    return distance(expected_gradients(case, key, inputs, dtype, reset, shaken=True)[name], want, floor)
 
 
 def loss(outputs: Sequence[Tensor], states: Mapping[str, Tensor]) -> Tensor:
@@ -101,13 +130,19 @@ def compared_states(case: Case, states: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def expected_gradients(
-    case: Case, key: str, inputs: Mapping[str, Tensor], dtype: torch.dtype, *, shaken: bool = False
+    case: Case,
+    key: str,
+    inputs: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    reset: Tensor | None = None,
+    *,
+    shaken: bool = False,
 ) -> dict[str, Tensor]:
     """By inputs and parameters as `dtype` holds them, or a unit of rounding beside; worked out once."""
     if (key, dtype, shaken) not in case.gradients:
         held, weights = _held(inputs, dtype, shaken), _held(case.weights, dtype, shaken)
         wrt = {name: x.requires_grad_() for name, x in {**weights, **held}.items() if x.is_floating_point()}
-        outputs, states = case.oracle(held, weights=weights)
+        outputs, states = case.oracle(held, reset=reset, weights=weights)
         total = loss(outputs, compared_states(case, states))
         found = torch.autograd.grad(total, list(wrt.values()), allow_unused=True, materialize_grads=True)
         case.gradients[key, dtype, shaken] = dict(zip(wrt, found, strict=True))
@@ -119,12 +154,16 @@ def _held(tensors: Mapping[str, Tensor], dtype: torch.dtype, shaken: bool) -> di
 
 
 def gradients(
-    case: Case, subject: Subject, inputs: Mapping[str, Tensor], dtype: torch.dtype
+    case: Case,
+    subject: Subject,
+    inputs: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    reset: Tensor | None = None,
 ) -> dict[str, Tensor]:
     given = cast(inputs, dtype)
     wrt = {name: x.requires_grad_() for name, x in given.items() if x.is_floating_point()}
     wrt = {**subject.parameters(dtype), **wrt}
-    outputs, after = subject.run(given, dtype)
+    outputs, after = subject.run(given, dtype, None, reset)
     total = loss(outputs, compared_states(case, subject.states(after)) if case.steps else {})
     found = torch.autograd.grad(total, list(wrt.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(wrt, found, strict=True))

@@ -1,4 +1,4 @@
-"""A reset begins a row anew, wherever it falls, and no other row."""
+"""A reset begins a row anew, wherever it falls, and no other row; no gradient passes it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqc.conformance.case import Case, at, cast, part
+from seqc.conformance.checks.gradients import compare_gradients
 from seqc.conformance.matching import compare_run
 from seqc.conformance.report import Finding
 from seqc.conformance.subject import State, Subject
@@ -35,6 +36,10 @@ def check(case: Case, subject: Subject) -> Iterator[Finding]:
         yield from compare_run(subject, got, after, answer, f"reset at {places}")
         pieces, end = _carried_on(subject, given, dtype, reset)
         yield from compare_run(subject, pieces, end, answer, f"reset at {places}, then carried on by steps")
+    if subject.differentiable:
+        what = f"reset at {PLACES[-1]}, gradient"
+        reset = _resets(PLACES[-1], case.usual)
+        yield from compare_gradients(case, subject, "reset", inputs, dtype, what, reset)
 
 
 def _resets(places: tuple[tuple[int, ...], ...], time: int) -> Tensor:
