@@ -63,6 +63,20 @@ def test_a_new_spec_is_right_and_laid_out(seqc: Seqc, like: tuple[str, ...]) -> 
     assert seqc("fmt", "--check", "mine.seq") == Done(0, "", "")
 
 
+def test_a_copy_of_any_spec_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the name that is changed stands in rules, blocks and models alike."""
+    import seqc
+    from seqc import bundled
+    from seqc.cli.new import command
+
+    monkeypatch.chdir(tmp_path)
+    for path in bundled.specs():
+        name = f"own_{path.stem}"
+        command(name, str(path))
+        spec = seqc.load(f"{name}.seq")
+        assert name in (*spec.rules, *spec.blocks, *spec.models)
+
+
 def test_new_does_not_overwrite(seqc: Seqc, keep: Path) -> None:
     done = seqc("new", "keep")
     assert done.code == 1

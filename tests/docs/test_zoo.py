@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from seqc import bundled, zoo
-from seqc.passes.cost import SEQUENCE
 from seqc.spec import load
 from seqc.zoo import Findings, Verdict
 from tools.zoo import digest
-from tools.zoo.__main__ import PAGE, ROOT, examine, main
-from tools.zoo.page import page
+from tools.zoo.__main__ import PAGE, ROOT, examine, main, shown
 from tools.zoo.references import references
 
 PARITY = ROOT / "tests" / "parity"
@@ -42,7 +40,7 @@ def test_the_facts_are_those_of_today(path: Path) -> None:
 def test_the_page_shows_the_record() -> None:
     if os.environ.get("SEQC_ACCEPT"):
         assert main(["--facts"]) == 0
-    assert PAGE.read_text(encoding="utf-8") == page(zoo.read(), references(PARITY), SEQUENCE)
+    assert PAGE.read_text(encoding="utf-8") == shown(zoo.read())
 
 
 def test_the_record_has_no_row_too_many() -> None:
@@ -50,9 +48,10 @@ def test_the_record_has_no_row_too_many() -> None:
 
 
 def test_references_name_specs_that_are_there() -> None:
-    found = references(PARITY)
+    known = {zoo.key(path) for path in bundled.specs()}
+    found = references(PARITY, known)
     assert found
-    assert {reference.spec for reference in found} <= {zoo.key(path) for path in bundled.specs()}
+    assert {reference.spec for reference in found} <= known
 
 
 def test_references_are_read_off_the_tests(tmp_path: Path) -> None:
@@ -64,13 +63,19 @@ def test_references_are_read_off_the_tests(tmp_path: Path) -> None:
         "def test_general(file): helper()\n"
         "@pytest.mark.against('a loop')\n"
         "def test_own(): rule('gated/three.seq')\n"
+        "@pytest.mark.parametrize('kind', [Cell('five', 'other')])\n"
+        "@pytest.mark.against('a catalogue')\n"
+        "def test_each(kind): block(f'nonlinear/{kind.file}.seq')\n"
         "def not_a_test(): rule('gated/four.seq')\n"
     )
     (tmp_path / "test_two.py").write_text("def test_of_ours(): rule('gated/five.seq')\n")
-    assert [(each.test, each.spec, each.against) for each in references(tmp_path)] == [
+    assert [
+        (each.test, each.spec, each.against) for each in references(tmp_path, {"nonlinear/five.seq"})
+    ] == [
         ("test_general", "linear/one.seq", "a book"),
         ("test_general", "linear/two.seq", "a book"),
         ("test_own", "gated/three.seq", "a loop"),
+        ("test_each", "nonlinear/five.seq", "a catalogue"),
     ]
 
 

@@ -38,6 +38,7 @@ def rate(*shape: int, seed: int = 5) -> Tensor:
     return random(*shape, seed=seed).sigmoid()
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_comba_removes_by_one_key_and_writes_by_another() -> None:
     given, g, beta = queries(), gate(B, T, H), rate(B, T, H)
     p = rate(H, 1, seed=6) * given["k"] + 0.2 * random(B, T, H, N, seed=7)
@@ -47,6 +48,7 @@ def test_comba_removes_by_one_key_and_writes_by_another() -> None:
     close(apply(ours, {**scaled(given), "p": p, "alpha": g.exp(), "beta": beta}), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_gdn2() -> None:
     given, g = queries(), gate(B, T, H, N)
     erase, write = rate(B, T, H, N), rate(B, T, H, M, seed=6)
@@ -57,6 +59,7 @@ def test_gdn2() -> None:
     close(apply(ours, {**scaled(given), "alpha": g.exp(), "erase": erase, "write": write}), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_momentum_delta() -> None:
     given, g, mu = queries(), gate(B, T, H), gate(B, T, H, seed=6)
     beta, eta = rate(B, T, H), 2 * rate(B, T, H, seed=7)
@@ -69,6 +72,7 @@ def test_momentum_delta() -> None:
     close(apply(rule("delta/momentum_delta.seq", "momentum_delta", axes, **WIDTHS), mine), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_preconditioned_delta() -> None:
     """The reference takes the length of queries and keys itself."""
     given, g, fade = queries(), gate(B, T, H), gate(B, T, H, seed=6)
@@ -83,6 +87,7 @@ def test_preconditioned_delta() -> None:
     close(apply(rule("delta/preconditioned_delta.seq", "preconditioned_delta", axes, **WIDTHS), mine), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_gated_delta_product(steps: int) -> None:
     """The reference has the steps of a token one after another in time."""

@@ -35,6 +35,7 @@ def heads_first(*tensors: Tensor) -> list[Tensor]:
     return [x.transpose(1, 2) for x in tensors]
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_based() -> None:
     given = queries()
     with doubles():
@@ -43,6 +44,7 @@ def test_based() -> None:
     close(apply(ours, scaled(given)), want.transpose(1, 2))
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_taylorshift_is_that_kernel_on_keys_of_length_1() -> None:
     """The reference without its normaliser, and its epsilon, on the values and on ones."""
     given, tau = queries(), 2.5
@@ -56,6 +58,7 @@ def test_taylorshift_is_that_kernel_on_keys_of_length_1() -> None:
     close(apply(ours, given), (above / below).transpose(1, 2))
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_rebased_on_pairs_of_channels() -> None:
     given = queries()
     with doubles():
@@ -64,6 +67,7 @@ def test_rebased_on_pairs_of_channels() -> None:
     close(apply(ours, scaled(given)), want.transpose(1, 2))
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_rebased_on_channels_is_linear_attention_of_squares() -> None:
     given = queries()
     squares = {"q": given["q"] ** 2, "k": given["k"] ** 2, "v": given["v"]}
@@ -73,6 +77,7 @@ def test_rebased_on_channels_is_linear_attention_of_squares() -> None:
     close(apply(ours, given), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 @pytest.mark.parametrize("nu", [1, 3])
 def test_dpfp_features(nu: int) -> None:
     given = queries()
@@ -86,6 +91,7 @@ def test_dpfp_features(nu: int) -> None:
     close(apply(ours, given), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_dpfp_delta_is_the_delta_rule_on_features_that_sum_to_1() -> None:
     given, beta = queries(), random(B, T, H, seed=5).sigmoid()
     with warnings.catch_warnings():
@@ -100,6 +106,7 @@ def test_dpfp_delta_is_the_delta_rule_on_features_that_sum_to_1() -> None:
     close(scale * apply(ours, {**given, "beta": beta}), want.transpose(1, 2))
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_gated_slots() -> None:
     given, f = queries(), gate(B, T, H, SLOTS)
     with doubles():
@@ -108,6 +115,7 @@ def test_gated_slots() -> None:
     close(apply(ours, {**scaled(given), "f": f.exp()}), want)
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_bounded_memory_control() -> None:
     """Scores far above and below 0, which a sum of exponentials would not survive."""
     given, s = queries(), 30 * random(B, T, H, SLOTS, seed=6)
@@ -117,6 +125,7 @@ def test_bounded_memory_control() -> None:
     close(apply(ours, {**scaled(given), "s": s}), want.transpose(1, 2))
 
 
+@pytest.mark.against("flash-linear-attention's naive forms")
 def test_rwkv6_reads_before_the_write_and_adds_a_bonus() -> None:
     given, w, u = queries(), gate(B, T, H, N), random(H, N, seed=6)
     with doubles():

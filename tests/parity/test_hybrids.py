@@ -74,6 +74,7 @@ def experts(layer: Any, router: Tensor, name: str) -> Weights:
     }
 
 
+@pytest.mark.against("Transformers")
 def test_jamba() -> None:
     n, rank = 4, 1
     theirs = causal_model(
@@ -114,6 +115,7 @@ def test_jamba() -> None:
     matches(model("hybrid/jamba.seq", vocab=VOCAB, d=WIDTH, **pattern, **sizes), theirs, weights)
 
 
+@pytest.mark.against("Transformers")
 def test_qwen3_next() -> None:
     h, groups, n, m, common = 2, 2, 4, 6, 10
     theirs = causal_model(
@@ -169,6 +171,7 @@ def test_qwen3_next() -> None:
     matches(ours, theirs, weights)
 
 
+@pytest.mark.against("Transformers")
 def test_lfm2() -> None:
     theirs = causal_model(
         "Lfm2",
@@ -196,6 +199,7 @@ def test_lfm2() -> None:
     matches(ours, theirs, weights)
 
 
+@pytest.mark.against("Transformers")
 @pytest.mark.parametrize("window", [0, 4])
 def test_the_learned_sinks_of_gpt_oss(window: int) -> None:
     pytest.importorskip("transformers")
@@ -235,6 +239,7 @@ def test_the_learned_sinks_of_gpt_oss(window: int) -> None:
     close(apply_model(ours, {"x": x}, weights), want, TOLERANCE)
 
 
+@pytest.mark.against("Transformers")
 def test_minimax() -> None:
     heads = HEADS * GROUPS
     theirs = causal_model(

@@ -103,7 +103,13 @@ def write(record: Record) -> None:
     ordered = {key: record[key] for key in sorted(record)}
     data = {"version": zoo.VERSION, "specs": ordered}
     _replace(zoo.file(), json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    _replace(PAGE, page(ordered, references(ROOT / "tests" / "parity"), SEQUENCE))
+    _replace(PAGE, shown(ordered))
+
+
+def shown(record: Record) -> str:
+    """The page of a record, with the references of today's tests."""
+    known = {zoo.key(path) for path in bundled.specs()}
+    return page(record, references(ROOT / "tests" / "parity", known), SEQUENCE)
 
 
 def _replace(path: Path, text: str) -> None:
