@@ -378,11 +378,15 @@ class RuleElaborator(Elaborator):
 
     def as_value(self, node: tree.Name, value: object) -> Expr:
         if isinstance(value, Memory) and len(value.tensors) == 1:
-            if value.name in self.solvers and not self.judging:
-                reason = f"`{value.name}` is solved for where it is read: write `{value.name}(...)`"
-                self.context.fail(MemoryStructure(node.span, reason))
+            self._refuse_unsolved(node)
             return value.before[0]
         return super().as_value(node, value)
+
+    def _refuse_unsolved(self, node: tree.Name) -> None:
+        """A memory that is solved for has no entries to look at."""
+        if node.name in self.solvers and not self.judging:
+            reason = f"`{node.name}` is solved for where it is read: write `{node.name}(...)`"
+            self.context.fail(MemoryStructure(node.span, reason))
 
     def primed(self, node: tree.Name) -> Expr:
         name = node.name
@@ -396,6 +400,7 @@ class RuleElaborator(Elaborator):
         if state is not None and name in self.context.values:
             if name not in self.updates:
                 self.context.fail(NotWritten(node.span, name))
+            self._refuse_unsolved(node)
             return state.next if memory is None else memory.after[0]
         if memory is not None:
             return self.as_value(node, memory)

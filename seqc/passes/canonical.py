@@ -64,24 +64,40 @@ def _describe(value: object) -> str:
 
 def renamed(expr: Expr, mapping: Mapping[str, str]) -> Expr:
     """`expr` with axes renamed all the way down to its leaves, where that is possible."""
+    return _renamed(expr, mapping, {})
+
+
+_Done = dict[tuple[Expr, tuple[tuple[str, str], ...]], Expr]
+
+
+def _renamed(expr: Expr, mapping: Mapping[str, str], done: _Done) -> Expr:
+    """What is shared is renamed once: solvers written out are graphs that as trees would have no end."""
     mapping = {old: new for old, new in mapping.items() if old != new and old in expr.axes}
     if not mapping:
         return expr
+    key = (expr, tuple(mapping.items()))
+    if key not in done:
+        done[key] = _rename_node(expr, mapping, done)
+    return done[key]
+
+
+def _rename_node(expr: Expr, mapping: Mapping[str, str], done: _Done) -> Expr:
     match expr:
         case Index():
             return Index(mapping[expr.axis])
         case Apply():
-            return build.apply(expr.op, *(renamed(arg, mapping) for arg in expr.args))
+            return build.apply(expr.op, *(_renamed(arg, mapping, done) for arg in expr.args))
         case Reduce():
             taken = set(mapping.values())
             arg, over = expr.arg, list(expr.over)
             for i, axis in enumerate(over):
                 if axis in taken:
                     over[i] = fresh(axis, {*arg.axes, *taken})
-                    arg = renamed(arg, {axis: over[i]})
-            return build.reduce(expr.op, over, renamed(arg, mapping))
+                    arg = _renamed(arg, {axis: over[i]}, done)
+            return build.reduce(expr.op, over, _renamed(arg, mapping, done))
         case Softmax():
-            return Softmax(tuple(mapping.get(a, a) for a in expr.over), renamed(expr.arg, mapping))
+            over = [mapping.get(axis, axis) for axis in expr.over]
+            return Softmax(tuple(over), _renamed(expr.arg, mapping, done))
         case _:
             return build.rename(expr, mapping)
 
