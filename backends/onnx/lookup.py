@@ -37,9 +37,9 @@ def _gathered(space: Space, axis: str, x: Tensor, place: Tensor, kept: Axes) -> 
 
 def put(space: Space, node: Put, x: Tensor, index: Tensor) -> Tensor:
     """The sum, over some axes, of what `index` sends to each place."""
-    kept = tuple(axis for axis in node.axes if axis != node.axis)
     place, there = _places(space, index, node.axis)
     sent = _where(space, there, space.cast(x, DType.REAL))
+    kept = tuple(axis for axis in sent.axes if axis not in node.over)
     full = (*kept, *node.over)
     values = _flat(space, space.expand(sent, full), kept, node.over)
     index = _flat(space, space.expand(place, full), kept, node.over)

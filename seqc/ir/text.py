@@ -144,7 +144,9 @@ def _parts(node: Expr) -> _Parts:  # noqa: C901
         case Take():
             return _call(f"at[{node.axis}]", node.arg, node.index)
         case Put():
-            return _call(f"put[{', '.join(node.over)} -> {node.axis}]", node.arg, node.index)
+            return _call(
+                f"put[{', '.join(node.over)}{' ' if node.over else ''}-> {node.axis}]", node.arg, node.index
+            )
         case Rank():
             return _call(f"rank[{node.axis}]", node.arg)
         case Shift():

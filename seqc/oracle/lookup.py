@@ -10,7 +10,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     """`x` [*kept, entries] at `index` [*kept, *free] (kept dimensions may be 1): `[*kept, *free]`."""
     kept = torch.broadcast_shapes(x.shape[:-1], index.shape[: x.dim() - 1])
     free = index.shape[x.dim() - 1 :]
-    place, there = _place(index.expand(*kept, *free).reshape(*kept, -1), x.shape[-1])
+    place, there = _place(index.expand(*kept, *free).unsqueeze(-1).flatten(len(kept)), x.shape[-1])
     found = x.expand(*kept, -1).gather(-1, place)
     return torch.where(there, found, torch.zeros_like(found)).reshape(*kept, *free)
 

@@ -112,7 +112,7 @@ def test_jamba() -> None:
     weights["lm_head.scores.weight"] = theirs.lm_head.weight
     pattern = {"layers": 2, "period": 2, "offset": 1, "n": n}
     sizes = {"h": HEADS * GROUPS, "kv_heads": HEADS, "experts": EXPERTS, "k": CHOSEN, "hidden": HIDDEN}
-    matches(model("hybrid/jamba.seq", vocab=VOCAB, d=WIDTH, **pattern, **sizes), theirs, weights)
+    matches(model("hybrid/jamba.seq", None, vocab=VOCAB, d=WIDTH, **pattern, **sizes), theirs, weights)
 
 
 @pytest.mark.against("Transformers")
@@ -167,7 +167,7 @@ def test_qwen3_next() -> None:
     delta = {"delta_heads": h, "delta_groups": groups, "delta_n": n, "delta_m": m}
     sizes = {"h": HEADS * GROUPS, "kv_heads": HEADS, "n": HEAD, "layers": 2, "period": 2, "common": common}
     routing = {"experts": EXPERTS, "k": CHOSEN, "hidden": HIDDEN}
-    ours = model("hybrid/qwen3_next.seq", vocab=VOCAB, d=WIDTH, **delta, **sizes, **routing)
+    ours = model("hybrid/qwen3_next.seq", None, vocab=VOCAB, d=WIDTH, **delta, **sizes, **routing)
     matches(ours, theirs, weights)
 
 
@@ -188,14 +188,14 @@ def test_lfm2() -> None:
         norm = getattr(second.self_attn, f"{name}_layernorm").weight
         weights[f"layers.1.normed_attention.{name}_norm.weight"] = norm
     for i, layer in enumerate((first, second)):
-        for ours, name in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
-            weights[f"layers.{i}.swiglu.{ours}.weight"] = getattr(layer.feed_forward, name).weight
+        for own, name in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
+            weights[f"layers.{i}.swiglu.{own}.weight"] = getattr(layer.feed_forward, name).weight
         weights[f"layers.{i}.rms_norm.weight"] = layer.operator_norm.weight
         weights[f"layers.{i}.rms_norm_1.weight"] = layer.ffn_norm.weight
     weights["table"] = theirs.model.embed_tokens.weight
     weights["rms_norm.weight"] = theirs.model.embedding_norm.weight
     pattern = {"layers": 2, "period": 2, "offset": 1, "hidden": HIDDEN}
-    ours = model("hybrid/lfm2.seq", vocab=VOCAB, d=WIDTH, h=HEADS * GROUPS, kv_heads=HEADS, **pattern)
+    ours = model("hybrid/lfm2.seq", None, vocab=VOCAB, d=WIDTH, h=HEADS * GROUPS, kv_heads=HEADS, **pattern)
     matches(ours, theirs, weights)
 
 
@@ -267,4 +267,4 @@ def test_minimax() -> None:
     weights["lm_head.scores.weight"] = theirs.lm_head.weight
     sizes = {"h": heads, "n": HEAD, "kv_heads": HEADS, "layers": 2, "period": 2, "turned": HEAD}
     routing = {"experts": EXPERTS, "k": CHOSEN, "hidden": HIDDEN, "base": 1e6}
-    matches(model("hybrid/minimax.seq", vocab=VOCAB, d=WIDTH, **sizes, **routing), theirs, weights)
+    matches(model("hybrid/minimax.seq", None, vocab=VOCAB, d=WIDTH, **sizes, **routing), theirs, weights)

@@ -19,7 +19,7 @@ def take(x: Tensor, index: Tensor, free: int) -> Tensor:
     kept = torch.broadcast_shapes(x.shape[:-1], index.shape[:last])
     rest = index.shape[last:]
     place, there = places(index, x.shape[-1])
-    place, there = (y.expand(*kept, *rest).reshape(*kept, -1) for y in (place, there))
+    place, there = (y.expand(*kept, *rest).unsqueeze(-1).flatten(len(kept)) for y in (place, there))
     found = x.expand(*kept, x.shape[-1]).gather(-1, place)
     return torch.where(there, found, torch.zeros_like(found)).reshape(*kept, *rest)
 
@@ -28,9 +28,9 @@ def put(x: Tensor, index: Tensor, length: int, over: int) -> Tensor:
     """`x` [*kept, *over] summed up at the places `index` [*kept, *over]: `[*kept, length]`."""
     place, there = places(index, length)
     x, place, there = torch.broadcast_tensors(x, place, there)
-    kept = x.shape[: x.dim() - over]
-    sent = torch.where(there, x, torch.zeros_like(x)).reshape(*kept, -1)
-    return sent.new_zeros(*kept, length).scatter_add(-1, place.reshape(*kept, -1), sent)
+    first = x.dim() - over
+    sent = torch.where(there, x, torch.zeros_like(x)).unsqueeze(-1).flatten(first)
+    return sent.new_zeros(*x.shape[:first], length).scatter_add(-1, place.unsqueeze(-1).flatten(first), sent)
 
 
 def places(index: Tensor, length: int) -> tuple[Tensor, Tensor]:
