@@ -21,15 +21,20 @@ def sample(
     """Inputs `[1, length, *axes]`, or as many tokens as the prompt has bytes."""
     if isinstance(whole, Recurrence):
         return draw(whole.inputs, whole.sizes, roles_of(whole, parameters), 1, length, seed)
-    leaf = whole.body.inputs[0]
     generator = torch.Generator().manual_seed(seed)
-    if whole.kind != "tokens":
-        shape = (1, length, *(whole.body.sizes[axis] for axis in leaf.axes))
-        return {leaf.name: torch.randn(shape, generator=generator, dtype=torch.float64)}
-    vocabulary = _vocabulary(whole)
-    if prompt is not None:
-        return {leaf.name: torch.tensor([_bytes(prompt, vocabulary)])}
-    return {leaf.name: torch.randint(vocabulary, (1, length), generator=generator)}
+    if whole.kind == "tokens":
+        return {whole.body.inputs[0].name: _tokens(_vocabulary(whole), length, prompt, generator)}
+    shapes = {leaf.name: [whole.body.sizes[axis] for axis in leaf.axes] for leaf in whole.body.inputs}
+    return {
+        name: torch.randn(1, length, *shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+
+
+def _tokens(vocabulary: int, length: int, prompt: str | None, generator: torch.Generator) -> Tensor:
+    if prompt is None:
+        return torch.randint(vocabulary, (1, length), generator=generator)
+    return torch.tensor([_bytes(prompt, vocabulary)])
 
 
 def _vocabulary(model: Model) -> int:

@@ -168,6 +168,13 @@ def test_every_layer_of_a_model_has_one_for_every_head() -> None:
     assert [str(picture).split(",")[0] for picture in pictures(found[0])] == ["h = 0", "h = 1"]
 
 
+def test_a_block_of_several_inputs_has_them_too() -> None:
+    rule = "rule keep(x[d], g[d]) { state h[d] = 0\n h' = g * h + x\n return h' }"
+    block = "block two(x[d], y[d]) { return keep(x, sigmoid(y)) }"
+    (use,) = uses(seqc.loads(f"{rule}\n{block}").block(d=3).whole, 5)
+    assert attention(use).axes == ("d",)
+
+
 def test_a_matrix_that_is_too_large_is_refused() -> None:
     with pytest.raises(UserError, match="numbers"):
         attention(use_of("linear/retnet.seq", "retain", n=512, m=512), "k")
