@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Const, DType, Expr, Leaf, LeafKind, Reduce, children, leaves, substitute, walk
+from seqc.ir.expr import Apply, Const, DType, Expr, Leaf, LeafKind, Reduce, children, leaves, substitute, walk
 from seqc.ir.plan import RESET, TOKEN, Plan, Stage, StageInput, StageRead
 
 WIDE = 2  # how many times as large as what it is made of a value has to be
@@ -37,6 +37,21 @@ def narrow(plan: Plan) -> Plan:
         stages[place] = work.finish([*outputs, *later])
         known |= {read.leaf for read in stages[place].reads}
     return replace(plan, stages=tuple(stages), outputs=outputs)
+
+
+def _divisors(expr: Expr) -> list[Expr]:
+    """What may not be 0 in an expression: simplified, 0 · (0 / 0) is 0, but the number is none."""
+    found: list[Expr] = []
+    for node in walk([expr]):
+        match node:
+            case Apply(op="div", args=(_, divisor)) | Apply(op="log", args=(divisor,)):
+                found.append(divisor)
+            case Apply(op="pow", args=(base, exponent)):
+                if not (isinstance(exponent, Const) and exponent.value > 0):
+                    found.append(base)
+            case _:
+                pass
+    return found
 
 
 def _with_values(stage: Stage, swaps: Mapping[Expr, Expr]) -> Stage:
@@ -77,8 +92,8 @@ class _Narrowing:
             return False
         if max(map(self._volume, moving)) * WIDE > self._volume(item.value):
             return False
-        (padded,) = substitute([item.value], dict.fromkeys(moving, ZERO))
-        return isinstance(padded, Const) and padded.value == item.padding
+        (padded, *risky) = substitute([item.value, *_divisors(item.value)], dict.fromkeys(moving, ZERO))
+        return isinstance(padded, Const) and padded.value == item.padding and ZERO not in risky
 
     def in_block(self, exprs: Sequence[Expr]) -> tuple[Expr, ...]:
         """Token-level expressions at block level, their leaves as inputs of the stage."""

@@ -9,6 +9,27 @@ rule ema(x[d], a[d]) {
     return h'
 }
 
+rule slots(q[n], k[n], s[m]) {
+    state top[m] = -1e30
+    state total[m] = 0
+    state K[m, n] = 0
+    top'   = max(top, s)
+    let    kept = exp(top - top') * total
+    let    new = exp(s - top')
+    total' = kept + new
+    K'     = kept / total' * K + new / total' * k
+    return sum[n](K' * q)
+}
+
+rule delayed(q[n], k[n]) {
+    state  last[n] = 0
+    state  h = 0
+    last'  = k
+    let    present = last + 1 * (k - last)
+    h'     = 0.9 * h + sum[n](q * present)
+    return h'
+}
+
 rule retnet(q[n], k[n], v[m], g) {
     memory    S: n -> m
     objective -sum[m](S(k) * v)
