@@ -18,6 +18,7 @@ from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence, Store
 from seqc.ir.text import format_expr
 from seqc.passes import cost
+from seqc.passes.schedule import NEWTON, schedule
 from seqc.source import Span
 
 VERSION = 1
@@ -78,8 +79,26 @@ def _rule(rule: Recurrence, uses: list[str], plan: Plan) -> Data:
             "mode": plan.mode,
             "modes": list(plan.modes),
             "block": max((stage.block for stage in plan.stages), default=1),
+            "newton": _newton(rule, plan),
         },
     }
+
+
+def _newton(rule: Recurrence, plan: Plan) -> list[Data]:
+    """What the mode of that name iterates, where the rule has it."""
+    if NEWTON not in plan.modes:
+        return []
+    asked = plan if plan.mode == NEWTON else schedule(rule, NEWTON)
+    return [
+        {
+            "states": [state.name for state in stage.carried],
+            "jacobian": "whole" if stage.newton.exact else "part",
+            "iterations": stage.newton.limit,
+            "roundings": stage.newton.tolerance,
+        }
+        for stage in asked.stages
+        if stage.newton is not None
+    ]
 
 
 def _equations(rule: Recurrence) -> Iterator[Data]:
@@ -195,12 +214,20 @@ def _rule_text(rule: Data, facts: Data) -> str:
         states = ", ".join(found["states"])
         lines.append(f"  class     {found['code']}, {found['name']} ({states})")
         lines.append(f"            because {found['because']}{_at(found['place'])}")
-    schedule = rule["schedule"]
-    block = f", {schedule['block']} tokens at a time" if schedule["block"] > 1 else ""
-    others = [mode for mode in schedule["modes"] if mode != schedule["mode"]]
+    planned = rule["schedule"]
+    block = f", {planned['block']} tokens at a time" if planned["block"] > 1 else ""
+    others = [mode for mode in planned["modes"] if mode != planned["mode"]]
     also = f" (possible too: {', '.join(others)})" if others else ""
-    lines.append(f"  schedule  {schedule['mode']}{block}{also}")
+    lines.append(f"  schedule  {planned['mode']}{block}{also}")
+    lines += [line for found in planned["newton"] for line in _newton_text(found)]
     return "\n".join(lines)
+
+
+def _newton_text(found: Data) -> Iterator[str]:
+    states, jacobian = ", ".join(found["states"]), found["jacobian"]
+    how = "the whole Jacobian" if jacobian == "whole" else "a part of the Jacobian"
+    yield f"  newton    {states}: at most {found['iterations']} iterations with {how}, until no state is more than"
+    yield f"            {found['roundings']} roundings off what follows from the one before; the loop does the rest"
 
 
 def _at(place: str | None) -> str:

@@ -141,7 +141,7 @@ def _renamed(picks: Picks, x: Expr, names: dict[str, str]) -> tuple[Picks, Expr]
 
 def _summed(over: Axes, picks: Picks, x: Expr) -> tuple[Picks, Expr]:
     """A sum over axes of which some are picked: there the one entry is taken, in each factor for itself."""
-    parts = _factors(x)
+    parts = factors(x)
     for own, at in picks:
         if own in over:
             parts = [_at(part, own, at) for part in parts]
@@ -159,9 +159,10 @@ def _at(part: Expr, own: str, at: str) -> Expr:
     return build.sum_over([own], build.mul(part, _agree(((own, at),))))
 
 
-def _factors(x: Expr) -> list[Expr]:
+def factors(x: Expr) -> list[Expr]:
+    """What a product is written as a product of."""
     if isinstance(x, Apply) and x.op == "mul":
-        return [factor for arg in x.args for factor in _factors(arg)]
+        return [factor for arg in x.args for factor in factors(arg)]
     return [x]
 
 

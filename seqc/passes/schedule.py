@@ -21,7 +21,7 @@ from seqc.passes.reads import Reader
 from seqc.source import Source, Span
 
 MODES = ("scan", "chunk", "newton", "loop")  # the most parallel first
-LOOP = MODES[-1]
+NEWTON, LOOP = MODES[-2:]
 ATTENTION = "attention"  # the mode of a recurrence with growing stores
 
 MAX_WORK = 300_000  # expressions made or visited for all rules of a program

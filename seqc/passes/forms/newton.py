@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seqc.ir.build import ZERO
-from seqc.ir.expr import DType, walk
+from seqc.ir.expr import Apply, DType, Reduce, Rename, children, depends_on, walk
 from seqc.ir.plan import Adjoint, Newton, Stage
 from seqc.passes.forms import loop, max_plus, scan
 from seqc.passes.forms.kernels import size_of
 from seqc.passes.forms.problem import Build, Problem
-from seqc.passes.jacobian import entrywise, is_entrywise
+from seqc.passes.forms.stage import varies
+from seqc.passes.jacobian import entrywise, factors, is_entrywise
 from seqc.passes.linear import NotAffine, linear_form
 
 MODE = "newton"
@@ -32,7 +33,9 @@ def find(problem: Problem) -> Build | None:
         return None
     sources = [state.leaf for state in states]
     exact = len(states) <= BLOCK and is_entrywise(problem.updates, sources)
-    if _has_a_better_form(problem) or not (exact or _is_nonlinear(problem)):
+    if not exact and not (_has_fixed_matrices(problem) and _is_nonlinear(problem)):
+        return None
+    if _has_a_better_form(problem):
         return None
     sequential = loop.find(problem)
     return None if sequential is None else lambda: _stage(problem, exact, sequential)
@@ -40,6 +43,24 @@ def find(problem: Problem) -> Build | None:
 
 def _has_a_better_form(problem: Problem) -> bool:
     return scan.find(problem) is not None or max_plus.find(problem) is not None
+
+
+def _has_fixed_matrices(problem: Problem) -> bool:
+    """Whether entries meet in products with parameters only, as in cells with recurrent weights.
+
+    A memory that a token's key reads, or that is multiplied by itself, is far from its diagonal.
+    """
+    dependent = depends_on(problem.updates, [state.leaf for state in problem.states])
+    for node in walk(problem.updates):
+        if node not in dependent or not children(node) or isinstance(node, Apply | Rename):
+            continue
+        if not (isinstance(node, Reduce) and node.op == "sum"):
+            return False
+        moving = [part for part in factors(node.arg) if part in dependent]
+        fixed = [part for part in factors(node.arg) if part not in dependent]
+        if any(map(varies, fixed)) or len({frozenset(part.axes) for part in moving}) != 1:
+            return False
+    return True
 
 
 def _is_nonlinear(problem: Problem) -> bool:
