@@ -31,9 +31,8 @@ class Special:
     def runners(self) -> dict[str, StageRunner]:
         return {name: _runner(native, self.domain) for name, native in self.natives.items()}
 
-    def words(self) -> str | None:
-        found = [f"{self.domain or 'ai.onnx'}.LinearAttention({n.rule})" for n in self.natives.values()]
-        return "; ".join(found) or None
+    def words(self) -> list[str]:
+        return [f"{self.domain or 'ai.onnx'}.LinearAttention({n.rule})" for n in self.natives.values()]
 
     def layout(self, state: State) -> Axes:
         """The order of a state's axes between calls: the operator's where it has the state."""

@@ -12,6 +12,7 @@ from seqc.ir.recurrence import Recurrence, State, Store
 
 from .attention_op import Special, run_token, special_stages
 from .builder import Builder
+from .cells import cell_runner, find_cells
 from .control import Unsupported
 from .conv import convolve
 from .local import is_local, local_outputs
@@ -24,7 +25,7 @@ from .stores import Appended, Appending, Documents, Entries
 from .sums import find_sums
 from .tensors import BATCH, TIME, Space, Tensor
 
-Prepared = tuple[Plan, Special, dict[str, StageRunner]]
+Prepared = tuple[Plan, Special, dict[str, StageRunner], str | None]
 Planner = Callable[[Recurrence], Plan]
 
 
@@ -75,9 +76,12 @@ class Call:
             plan = self.planner(owner)
             special = special_stages(plan, self.native)
             sums = find_sums(plan) if self.whole else {}
-            if self.whole and not special.natives and not sums and not owner.stores:
+            cells = find_cells(plan) if self.whole else {}
+            if self.whole and not special.natives and not sums and not cells and not owner.stores:
                 plan = narrow(plan)
-            self.prepared[owner] = plan, special, sums
+            runners = {**sums, **{name: cell_runner(cell) for name, cell in cells.items()}}
+            words = [*special.words(), *(f"ai.onnx.{cell.op}" for cell in cells.values())]
+            self.prepared[owner] = plan, special, runners, "; ".join(words) or None
         return self.prepared[owner]
 
     @property
@@ -195,8 +199,8 @@ def convolve_in(call: Call, instance: Instance, lowering: Lowering, node: Conv) 
 
 
 def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lowering) -> list[Number]:
-    plan, special, sums = call.prepare(owner)
-    call.lowerings.append(describe(plan, instance.path, special.words()))
+    plan, special, runners, words = call.prepare(owner)
+    call.lowerings.append(describe(plan, instance.path, words))
     slots = {s.name: _state_slot(owner, instance.path, s, special.layout(s)) for s in owner.states}
     before: dict[str, Number] = {}
     for state in owner.states:
@@ -206,7 +210,7 @@ def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lo
             before[state.name] = _unpacked(token.space, state, call.enter(slots[state.name]))
     token.env[RESET] = call.reset if call.reset is not None else token.space.filled(0, (), DType.BOOL)
     if call.whole:
-        outputs, after = _run_sequence(call, instance, plan, {**sums, **special.runners}, token, before)
+        outputs, after = _run_sequence(call, instance, plan, {**runners, **special.runners}, token, before)
     else:
         outputs, after = _run_token(call, instance, plan, special, token, before)
     for state in () if call.stateless else owner.states:
