@@ -257,6 +257,20 @@ def test_a_long_sequence_is_solved_stretch_by_stretch(
     assert error(found, wanted) < 1e-5
 
 
+def test_explain_says_how_far_it_goes() -> None:
+    report = SPEC.rule("gated", d=3).report()
+    (found,) = report["rules"][0]["schedule"]["newton"]
+    assert found == {"states": ["h"], "jacobian": "whole", "iterations": 16, "roundings": 8}
+    assert "at most 16 iterations with the whole Jacobian" in SPEC.rule("gated", d=3).explain()
+    assert "at most 64 iterations with a part of the Jacobian" in SPEC.rule("mixing", d=3).explain()
+
+
+def test_it_is_never_chosen() -> None:
+    for name in (*EXACT, *APPROXIMATE, *UNSETTLED):
+        rule = SPEC.rule(name, **({} if name == "number" else {"d": 3}))
+        assert rule.report()["rules"][0]["schedule"]["mode"] == "loop"
+
+
 def test_it_compiles_and_exports() -> None:
     both = Both("pair")
     inputs = {name: x.detach() for name, x in both.inputs(2, 9).items()}
