@@ -20,7 +20,7 @@ TOLERANCE = 1e-10
 Weights = dict[str, Tensor]
 
 
-def causal_model(name: str, **settings: Any) -> Any:
+def causal_model(name: str, layers: int = 2, **settings: Any) -> Any:
     """A language model of Transformers at double precision; every weight of it is random."""
     transformers: Any = pytest.importorskip("transformers")
     with pytest.MonkeyPatch.context() as patch:
@@ -32,7 +32,7 @@ def causal_model(name: str, **settings: Any) -> Any:
             num_attention_heads=HEADS * GROUPS,
             num_key_value_heads=HEADS,
             head_dim=HEAD,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             **settings,
         )
         config._experts_implementation = "eager"  # the others have no double precision
@@ -268,3 +268,78 @@ def test_minimax() -> None:
     sizes = {"h": heads, "n": HEAD, "kv_heads": HEADS, "layers": 2, "period": 2, "turned": HEAD}
     routing = {"experts": EXPERTS, "k": CHOSEN, "hidden": HIDDEN, "base": 1e6}
     matches(model("hybrid/minimax.seq", None, vocab=VOCAB, d=WIDTH, **sizes, **routing), theirs, weights)
+
+
+def biased(name: str, layer: Any, *shape: int) -> Weights:
+    """A linear map with a bias, whose outputs are seen as `shape`."""
+    return {
+        f"{name}.weight": layer.weight.unflatten(0, shape) if shape else layer.weight,
+        f"{name}.bias": layer.bias.unflatten(0, shape) if shape else layer.bias,
+    }
+
+
+def test_recurrent_gemma() -> None:
+    h, w, window = HEADS * GROUPS, 8, 5
+    theirs = causal_model(
+        "RecurrentGemma",
+        intermediate_size=2 * HIDDEN,
+        lru_width=h * w,
+        attention_window_size=window,
+        block_types=["recurrent", "recurrent", "attention"],
+        layers=3,
+    )
+    weights: Weights = {}
+    for i, layer in enumerate(theirs.model.layers):
+        mixer = layer.temporal_block
+        if i < 2:
+            own = f"layers.{i}.recurrent"
+            weights |= biased(f"{own}.x", mixer.linear_x, h, w) | biased(f"{own}.gate", mixer.linear_y, h, w)
+            weights |= {f"{own}.conv.weight": mixer.conv_1d.weight[:, 0].unflatten(0, (h, w))}
+            weights |= {f"{own}.conv.bias": mixer.conv_1d.bias.unflatten(0, (h, w))}
+            weights |= {f"{own}.out.weight": mixer.linear_out.weight.unflatten(1, (h, w))}
+            weights |= {f"{own}.out.bias": mixer.linear_out.bias}
+            gates = mixer.rg_lru
+            weights |= {f"{own}.decay": gates.recurrent_param.unflatten(0, (h, w))}
+            weights |= {
+                f"{own}.r.weight": gates.recurrent_gate_weight.mT,
+                f"{own}.r.bias": gates.recurrent_gate_bias,
+            }
+            weights |= {f"{own}.i.weight": gates.input_gate_weight.mT, f"{own}.i.bias": gates.input_gate_bias}
+        else:
+            own = f"layers.{i}.half_turned_attention"
+            weights |= attention(mixer, own) | {f"{own}.out.bias": mixer.o_proj.bias}
+        for name in ("gate", "up", "down"):
+            weights |= biased(f"layers.{i}.gated_network.{name}", getattr(layer.mlp_block, f"{name}_proj"))
+        weights[f"layers.{i}.rms_norm.weight"] = 1 + layer.temporal_pre_norm.weight
+        weights[f"layers.{i}.rms_norm_1.weight"] = 1 + layer.channel_pre_norm.weight
+    weights["table"] = theirs.model.embed_tokens.weight
+    weights["rms_norm.weight"] = 1 + theirs.model.final_norm.weight
+    sizes = {"h": h, "n": HEAD, "kv_heads": HEADS, "w": w, "hidden": HIDDEN, "window": window, "layers": 3}
+    matches(model("hybrid/recurrent_gemma.seq", None, vocab=VOCAB, d=WIDTH, **sizes), theirs, weights)
+
+
+def test_falcon_mamba_is_jambas_layer_with_norms_of_weight_one() -> None:
+    pytest.importorskip("transformers")
+    from transformers.models.falcon_mamba import FalconMambaConfig
+    from transformers.models.falcon_mamba.modeling_falcon_mamba import FalconMambaMixer
+
+    n, rank, inner = 4, 3, 2 * WIDTH
+    config: Any = FalconMambaConfig(
+        hidden_size=WIDTH, state_size=n, time_step_rank=rank, num_hidden_layers=1, mixer_rms_eps=1e-6
+    )
+    with doubles():
+        mixer: Any = FalconMambaMixer(config, layer_idx=0, initialize_mixer_weights=False).double().eval()
+        for index, weight in enumerate(mixer.parameters()):
+            weight.copy_(0.5 * random(*weight.shape, seed=index + 1))
+        x = random(BATCH, TIME, WIDTH)
+        want: Tensor = mixer(x)
+    u, z = mixer.in_proj.weight.chunk(2)
+    low, B, C = mixer.x_proj.weight.split([rank, n, n])
+    maps = {"x": u, "z": z, "dt_down": low, "B": B, "C": C, "conv": mixer.conv1d.weight[:, 0]}
+    maps |= {"dt_up": mixer.dt_proj.weight, "out": mixer.out_proj.weight}
+    maps |= {f"{name}_norm": torch.ones(size).double() for name, size in (("dt", rank), ("B", n), ("C", n))}
+    weights = {f"{name}.weight": weight for name, weight in maps.items()}
+    weights |= {"conv.bias": mixer.conv1d.bias, "dt_bias": mixer.dt_proj.bias}
+    weights |= {"scan.A_log": mixer.A_log, "scan.D": mixer.D}
+    ours = block("hybrid/jamba.seq", "mamba_mixer", d=WIDTH, n=n, w=inner, rank=rank)
+    close(apply_model(ours, {"x": x}, weights), want, TOLERANCE)
