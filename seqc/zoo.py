@@ -52,10 +52,11 @@ class Findings(TypedDict):
 
 
 class Measured(TypedDict):
-    """One spec. `text` and `compiler` say what was examined (digests); findings are by rule and model."""
+    """One spec. What was examined (digests): its text, the compiler, what that wrote; findings by rule and model."""
 
     text: str
     compiler: str
+    emitted: str
     seconds: float
     findings: dict[str, Findings]
 

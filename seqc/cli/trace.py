@@ -20,7 +20,6 @@ from seqc.cli.common import (
 )
 
 if TYPE_CHECKING:
-
     from seqc.ir.program import Model
     from seqc.ir.recurrence import Recurrence
     from seqc.oracle.trace import Entry, NotANumber, Trace

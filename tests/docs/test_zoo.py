@@ -97,11 +97,12 @@ def test_what_is_unchanged_is_not_examined_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("seqc.zoo.key", name_of)
     asked: list[str] = []
 
-    def measure(path: str) -> dict[str, Findings]:
+    def measure(path: str) -> tuple[str, dict[str, Findings]]:
         asked.append(path)
         if path == "two.seq" and len(asked) < 3:
             raise ValueError("it crashed")
-        return {path[:3]: Findings(backends={"torch": Verdict(passed=1, failed=0)}, worst_error=1e-7)}
+        findings = Findings(backends={"torch": Verdict(passed=1, failed=0)}, worst_error=1e-7)
+        return "written", {path[:3]: findings}
 
     record: zoo.Record = {}
     assert examine(record, [one, two], 1, measure) == ["two.seq: it crashed"]

@@ -26,7 +26,7 @@ from tools.zoo.references import references
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "zoo.md"
-Measure = Callable[[str], dict[str, Findings]]
+Measure = Callable[[str], tuple[str, dict[str, Findings]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def refreshed(record: Record) -> Record:
 
 def examine(record: Record, paths: Sequence[Path], jobs: int, measure: Measure) -> list[str]:
     """Measure what is new or has changed, and record each as it is done; says what could not be measured."""
-    due = [path for path in paths if _is_due(path, record.get(zoo.key(path)))]
+    due = [path for path in paths if is_due(path, record.get(zoo.key(path)))]
     print(f"{len(paths) - len(due)} specs are as they were examined, {len(due)} are to be examined")
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
@@ -73,19 +73,20 @@ def examine(record: Record, paths: Sequence[Path], jobs: int, measure: Measure) 
     return failed
 
 
-def _is_due(path: Path, row: Row | None) -> bool:
+def is_due(path: Path, row: Row | None) -> bool:
     return row is None or (row["text"], row["compiler"]) != (digest.of_text(path), digest.of_compiler())
 
 
 def _measured(path: Path, measure: Measure) -> Measured:
     """In a thread, so nothing of the compiler is called here."""
     text, start = digest.of_text(path), time.perf_counter()
-    findings = measure(zoo.key(path))
+    emitted, findings = measure(zoo.key(path))
     seconds = round(time.perf_counter() - start, 1)
-    return Measured(text=text, compiler=digest.of_compiler(), seconds=seconds, findings=findings)
+    compiler = digest.of_compiler()
+    return Measured(text=text, compiler=compiler, emitted=emitted, seconds=seconds, findings=findings)
 
 
-def run(path: str, limit: float) -> dict[str, Findings]:
+def run(path: str, limit: float) -> tuple[str, dict[str, Findings]]:
     """`tools.zoo.measure` in a process of its own, on one thread."""
     command = [sys.executable, "-m", "tools.zoo.measure", path]
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -94,8 +95,8 @@ def run(path: str, limit: float) -> dict[str, Findings]:
     )
     if done.returncode:
         raise ValueError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
-    found: dict[str, Findings] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    emitted, findings = json.loads(done.stdout.splitlines()[-1])
+    return emitted, findings
 
 
 def write(record: Record) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from seqc import bundled
+from seqc.backend import backends
+from seqc.conformance import lengths
+from seqc.errors import UserError
+from seqc.spec import Handle, SpecError, load
 
 # What these do changes no answer of a compiled program.
 ASIDE = ("cli", "diagnostics", "views", "explain.py", "zoo.py")
@@ -24,6 +29,42 @@ def of_text(path: Path) -> str:
 def of_compiler() -> str:
     """Everything between the text of a spec and the outcome of a check."""
     return _digest(*(path.read_bytes() for path in _parts()))
+
+
+def of_emitted(path: Path) -> str:
+    """What the backends write for every rule and model, without comments and weights."""
+    spec = load(path)
+    handles: list[Handle] = [spec.rule(name, **lengths(spec, name)) for name in spec.rules]
+    handles += [spec.model(name) for name in spec.models]
+    return _digest(*(part for handle in handles for part in _written(handle)))
+
+
+def _written(handle: Handle) -> Iterator[bytes]:
+    for name in sorted(backends()):
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "out"
+            try:
+                handle.write(name, folder)
+            except (SpecError, UserError) as refusal:
+                yield str(refusal).encode()
+                continue
+            for file in sorted(folder.iterdir()):
+                if file.suffix == ".py":
+                    yield _COMMENT.sub("", file.read_text(encoding="utf-8")).encode()
+                elif file.suffix == ".onnx":
+                    yield _graph(file)
+
+
+def _graph(file: Path) -> bytes:
+    """The operations of a graph, without its weights: another machine may round those otherwise."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+    model.ClearField("producer_version")
+    return model.SerializeToString(deterministic=True)
 
 
 def _parts() -> Iterator[Path]:

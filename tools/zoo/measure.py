@@ -1,4 +1,4 @@
-"""One spec, examined: `python -m tools.zoo.measure linear/retnet.seq` prints the findings as JSON.
+"""One spec, examined: `python -m tools.zoo.measure linear/retnet.seq` prints what was written and the findings as JSON.
 
 It runs in a process of its own, so that no spec can take the others down with it.
 """
@@ -12,6 +12,7 @@ from seqc import bundled
 from seqc.conformance import Outcome, Report, conform
 from seqc.spec import load
 from seqc.zoo import Findings, Verdict
+from tools.zoo import digest
 
 
 def measure(path: str) -> dict[str, Findings]:
@@ -38,4 +39,5 @@ def _verdict(outcomes: list[Outcome]) -> Verdict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1])))
+    found = measure(sys.argv[1])
+    print(json.dumps([digest.of_emitted(bundled.folder("specs") / sys.argv[1]), found]))
