@@ -52,11 +52,11 @@ class Findings(TypedDict):
 
 
 class Measured(TypedDict):
-    """One spec. What was examined (digests): its text, the compiler, what that wrote; findings by rule and model."""
+    """One spec. What was examined (digests): its text, what was written, the judge; findings by rule and model."""
 
     text: str
-    compiler: str
     emitted: str
+    judge: str
     seconds: float
     findings: dict[str, Findings]
 

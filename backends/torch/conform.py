@@ -96,7 +96,7 @@ class Form:
     def touched(self, inputs: Tensors, dtype: torch.dtype, state: Any) -> int:
         with Touched() as counted:
             self.step(inputs, dtype, state)
-        return counted.numbers
+        return int(counted.numbers)
 
     def parameters(self, dtype: torch.dtype) -> dict[str, Tensor]:
         return {name: x for name, x in self.at(dtype).named_parameters() if name in self.weights}
@@ -106,7 +106,7 @@ class Touched(TorchDispatchMode):
     """Counts the numbers in the operands and the results of all operations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch does not type it
         self.numbers = 0
 
     def __torch_dispatch__(

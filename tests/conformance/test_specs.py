@@ -1,5 +1,5 @@
-"""The specs conform: one of every class in every run, and those that are emitted otherwise than when they were examined;
-slowly, all that this compiler has not examined (`make zoo` examines them and remembers).
+"""The specs conform: one of every class in every run, and those that are emitted otherwise than when they were
+examined; slowly, those too that other checks have examined (`make zoo` examines them and remembers).
 """
 
 from __future__ import annotations
@@ -48,6 +48,6 @@ def test_what_is_emitted_otherwise_conforms(path: Path) -> None:
 
 @pytest.mark.slow
 @EACH
-def test_what_this_compiler_has_not_examined_conforms(path: Path) -> None:
+def test_what_these_checks_have_not_examined_conforms(path: Path) -> None:
     if is_due(path, zoo.read().get(zoo.key(path))):
         prove(path)

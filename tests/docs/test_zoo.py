@@ -87,6 +87,10 @@ def name_of(path: Path) -> str:
     return path.name
 
 
+def written(_: Path) -> str:
+    return "written"
+
+
 def test_what_is_unchanged_is_not_examined_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = tmp_path / "specs" / "own"
     specs.mkdir(parents=True)
@@ -95,6 +99,7 @@ def test_what_is_unchanged_is_not_examined_again(tmp_path: Path, monkeypatch: py
     two.write_text("rule two(x[d]) {\n    return 2 * x\n}\n")
     monkeypatch.setattr("tools.zoo.__main__.write", nothing)
     monkeypatch.setattr("seqc.zoo.key", name_of)
+    monkeypatch.setattr(digest, "of_emitted", written)
     asked: list[str] = []
 
     def measure(path: str) -> tuple[str, dict[str, Findings]]:

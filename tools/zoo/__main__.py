@@ -1,4 +1,4 @@
-"""`python -m tools.zoo`: examine the specs that have changed since they were examined; write the record and the page.
+"""`python -m tools.zoo`: examine the specs that have changed since, or are emitted otherwise; write record and page.
 
 Every spec is examined in a process of its own and recorded when it is done, so a run that is broken off goes on where
 it stopped. With `--facts` nothing is examined: classes, sizes and references are brought up to date.
@@ -74,7 +74,9 @@ def examine(record: Record, paths: Sequence[Path], jobs: int, measure: Measure) 
 
 
 def is_due(path: Path, row: Row | None) -> bool:
-    return row is None or (row["text"], row["compiler"]) != (digest.of_text(path), digest.of_compiler())
+    if row is None or (row["text"], row["judge"]) != (digest.of_text(path), digest.of_judge()):
+        return True
+    return row["emitted"] != digest.of_emitted(path)
 
 
 def _measured(path: Path, measure: Measure) -> Measured:
@@ -82,8 +84,7 @@ def _measured(path: Path, measure: Measure) -> Measured:
     text, start = digest.of_text(path), time.perf_counter()
     emitted, findings = measure(zoo.key(path))
     seconds = round(time.perf_counter() - start, 1)
-    compiler = digest.of_compiler()
-    return Measured(text=text, compiler=compiler, emitted=emitted, seconds=seconds, findings=findings)
+    return Measured(text=text, emitted=emitted, judge=digest.of_judge(), seconds=seconds, findings=findings)
 
 
 def run(path: str, limit: float) -> tuple[str, dict[str, Findings]]:

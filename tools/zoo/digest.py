@@ -1,4 +1,4 @@
-"""Whether a spec, or the compiler, is still what was examined."""
+"""Whether a spec, what is made of it, or what judges that, is still what was examined."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 from seqc import bundled
 from seqc.backend import backends
 from seqc.conformance import lengths
+from seqc.diagnostics import SpecError
 from seqc.errors import UserError
-from seqc.spec import Handle, SpecError, load
+from seqc.spec import Handle, load
 
-# What these do changes no answer of a compiled program.
-ASIDE = ("cli", "diagnostics", "views", "explain.py", "zoo.py")
 _COMMENT = re.compile(r"#.*$", re.MULTILINE)
 
 
@@ -26,9 +25,12 @@ def of_text(path: Path) -> str:
 
 
 @cache
-def of_compiler() -> str:
-    """Everything between the text of a spec and the outcome of a check."""
-    return _digest(*(path.read_bytes() for path in _parts()))
+def of_judge() -> str:
+    """The oracle, the checks, and how the backends are run by them."""
+    package = Path(bundled.__file__).parent
+    parts = [*package.glob("oracle/*.py"), *package.glob("conformance/**/*.py")]
+    parts += bundled.folder("backends").glob("*/conform.py")
+    return _digest(*(path.read_bytes() for path in sorted(parts)))
 
 
 def of_emitted(path: Path) -> str:
@@ -64,17 +66,8 @@ def _graph(file: Path) -> bytes:
         tensor.ClearField("raw_data")
         tensor.ClearField("float_data")
     model.ClearField("producer_version")
-    return model.SerializeToString(deterministic=True)
-
-
-def _parts() -> Iterator[Path]:
-    package = Path(bundled.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] not in ASIDE:
-            yield path
-    yield from sorted(bundled.folder("backends").rglob("*.py"))
-    yield bundled.folder("grammar") / "seq.lark"
-    yield from sorted((bundled.folder("specs") / "std").glob("*.seq"))
+    text: bytes = model.SerializeToString(deterministic=True)
+    return text
 
 
 def _digest(*parts: bytes) -> str:
