@@ -1,0 +1,189 @@
+"""The oracle on memories that learn as they read, against plain loops with gradients worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seqc.ir.recurrence import Recurrence
+from tests.parity.naive import miras as loops
+from tests.parity.specs import apply, close, random, rule
+
+Array = NDArray[np.float64]
+BATCH, TIME, KEY, VALUE = 2, 11, 4, 3
+TOLERANCE = 1e-9
+MOST = {"alpha": 1.0, "eta": 0.3, "theta": 0.9, "g": 1.0, "beta": 1.0, "rate": 0.2, "delta": 1.5}
+GENTLE = {"alpha": 0.3, "eta": 0.9, "theta": 0.2}  # of Titans, whose theta is the rate
+
+pytestmark = pytest.mark.against("the equations, in NumPy")
+PERIODS = pytest.mark.parametrize("period", [1, 4])
+
+
+def given(recurrence: Recurrence, **most: float) -> dict[str, Tensor]:
+    """Inputs by name: vectors are normal, numbers lie between 0 and `most`, or what `MOST` says."""
+    drawn: dict[str, Tensor] = {}
+    for seed, leaf in enumerate(recurrence.inputs):
+        x = random(BATCH, TIME, *(recurrence.sizes[axis] for axis in leaf.axes), seed=seed)
+        drawn[leaf.name] = x if leaf.axes else {**MOST, **most}[leaf.name] * torch.sigmoid(x)
+    return drawn
+
+
+def weights(recurrence: Recurrence) -> dict[str, Tensor]:
+    """Random, and near 1 for the scale of the norm."""
+    drawn: dict[str, Tensor] = {}
+    for seed, parameter in enumerate(recurrence.parameters):
+        x = random(*(recurrence.sizes[axis] for axis in parameter.axes), seed=30 + seed) / 2
+        drawn[parameter.name] = 1 + x / 2 if "norm" in parameter.name else x
+    return drawn
+
+
+def start(own: Mapping[str, Tensor], memory: str) -> list[Array]:
+    """The first matrices; a bias becomes a last column."""
+    matrices: list[Array] = []
+    while (matrix := own.get(f"{memory}.{len(matrices)}.weight")) is not None:
+        bias = own.get(f"{memory}.{len(matrices)}.bias")
+        matrices.append(matrix.numpy() if bias is None else torch.column_stack([matrix, bias]).numpy())
+    return matrices
+
+
+def rows(loop: Callable[..., Array], inputs: Mapping[str, Tensor], **fixed: object) -> Tensor:
+    """A loop over every row of a batch."""
+    answers = [loop(**{name: x[row].numpy() for name, x in inputs.items()}, **fixed) for row in range(BATCH)]
+    return torch.from_numpy(np.stack(answers))
+
+
+def same(recurrence: Recurrence, loop: Callable[..., Array], memory: str = "M", **fixed: object) -> None:
+    """The rule is the loop, with the network of Miras: `u + LN(W1 gelu(W0 u))`."""
+    x, own = given(recurrence), weights(recurrence)
+    net = loops.Network(scale=own[f"{memory}.norm.weight"].numpy())
+    want = rows(loop, x, start=start(own, memory), net=net, **fixed)
+    close(apply(recurrence, x, own), want, TOLERANCE)
+
+
+# --- Titans and TTT ---
+
+
+@PERIODS
+def test_titans(period: int) -> None:
+    titans = rule("deep/titans.seq", "titans", n=KEY, m=VALUE, c=period)
+    x, own = given(titans, **GENTLE), weights(titans)
+    net = loops.Network(loops.silu, loops.silu_slope)
+    want = rows(loops.titans, x, start=start(own, "M"), net=net, period=period)
+    close(apply(titans, x, own), want, TOLERANCE)
+
+
+@PERIODS
+def test_titans_with_a_matrix(period: int) -> None:
+    titans = rule("deep/titans.seq", "titans_linear", n=KEY, m=VALUE, c=period)
+    x = given(titans, **GENTLE)
+    zero = [np.zeros((VALUE, KEY))]
+    want = rows(loops.titans, x, start=zero, net=loops.Network(), period=period)
+    close(apply(titans, x), want, TOLERANCE)
+
+
+@PERIODS
+@pytest.mark.parametrize("name", ["ttt_linear", "ttt_mlp"])
+def test_ttt(name: str, period: int) -> None:
+    ttt = rule("deep/ttt.seq", name, n=KEY, m=KEY, c=period)
+    x, own = given(ttt), weights(ttt)
+    scale = own["W.norm.weight"].numpy()
+    net = loops.Network(loops.gelu_tanh, loops.gelu_tanh_slope, scale, biased=True)
+    want = rows(loops.ttt, x, start=start(own, "W"), net=net, period=period)
+    close(apply(ttt, x, own), want, TOLERANCE)
+
+
+# --- Miras ---
+
+
+@PERIODS
+def test_moneta(period: int) -> None:
+    moneta = rule("miras/moneta.seq", "moneta", n=KEY, m=KEY, c=period)
+    same(moneta, loops.moneta, period=period, p=3, normalise=partial(loops.published_normaliser, q=4))
+
+
+@PERIODS
+def test_moneta_with_the_mirror_map_of_its_norm(period: int) -> None:
+    moneta = rule("miras/moneta.seq", "moneta_dual", n=KEY, m=KEY, c=period)
+    same(moneta, loops.moneta, period=period, p=3, normalise=partial(loops.mirror_of_q_norm, q=4))
+
+
+@PERIODS
+@pytest.mark.parametrize("entries", [False, True])
+def test_yaad(period: int, entries: bool) -> None:
+    yaad = rule("miras/yaad.seq", "yaad_entries" if entries else "yaad", n=KEY, m=KEY, c=period)
+    same(yaad, loops.yaad, period=period, entries=entries)
+
+
+@PERIODS
+@pytest.mark.parametrize("scale", [1, 2.5])
+def test_memora(period: int, scale: float) -> None:
+    memora = rule("miras/memora.seq", "memora", n=KEY, m=KEY, c=period, scale=scale)
+    same(memora, loops.memora, period=period, scale=scale)
+
+
+# --- windows ---
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_omega_in_closed_form(window: int) -> None:
+    omega = rule("deep/omeganet.seq", "omega", f=KEY, m=VALUE, window=window)
+    x = given(omega)
+    close(apply(omega, x), rows(loops.omega_closed, x, window=window), TOLERANCE)
+
+
+@PERIODS
+@pytest.mark.parametrize("window", [1, 3])
+def test_omega_of_a_network(period: int, window: int) -> None:
+    omega = rule("deep/omeganet.seq", "omega_deep", f=KEY, m=VALUE, c=period, window=window)
+    x, own = given(omega), weights(omega)
+    sizes = {"start": start(own, "M"), "net": loops.Network(), "period": period, "window": window}
+    close(apply(omega, x, own), rows(loops.omega, x, **sizes), TOLERANCE)
+
+
+@PERIODS
+@pytest.mark.parametrize("deep", [False, True])
+def test_atlas(period: int, deep: bool) -> None:
+    chosen = {"c": period, "window": 3, "steps": 5}
+    atlas = rule("deep/atlas.seq", "atlas" if deep else "atlas_linear", None, f=KEY, m=VALUE, **chosen)
+    x, own = given(atlas), weights(atlas)
+    first = start(own, "M") if deep else [np.zeros((VALUE, KEY))]
+    sizes = {"start": first, "net": loops.Network(), "period": period, "window": 3, "steps": 5}
+    close(apply(atlas, x, own), rows(loops.atlas, x, **sizes), TOLERANCE)
+
+
+# --- the whole past at once ---
+
+
+def test_mesa_solves() -> None:
+    """As many steps as the keys are wide reach the solution, up to rounding; a few more remove that."""
+    mesa = rule("deep/mesanet.seq", "mesa", n=KEY, m=VALUE, steps=8)
+    x = given(mesa)
+    ridge = 0.25 + random(KEY, seed=9).abs()
+    x["ridge"] = ridge.expand(BATCH, TIME, KEY)
+    inputs = {name: value for name, value in x.items() if name != "ridge"}
+    close(apply(mesa, x), rows(loops.mesa, inputs, ridge=ridge.numpy()), TOLERANCE)
+
+
+def test_a_large_ridge_makes_linear_attention_of_mesa() -> None:
+    """`o` tends to `G q / ridge`, with an error of one over the ridge."""
+    mesa = rule("deep/mesanet.seq", "mesa", n=KEY, m=VALUE, steps=8)
+    x = given(mesa)
+    large = 1e9
+    x["ridge"] = torch.full((BATCH, TIME, KEY), large, dtype=torch.float64)
+    retention = rule("linear/retnet.seq", "retain", n=KEY, m=VALUE)
+    writes = {"q": x["q"], "k": x["k"], "v": x["beta"][..., None] * x["v"], "gamma": x["g"]}
+    close(large * apply(mesa, x), apply(retention, writes), 1e-7)
+
+
+@pytest.mark.parametrize("ridge", [0.5, 1.0])
+def test_recursive_least_squares_is_the_regression_of_all_tokens(ridge: float) -> None:
+    mesa = rule("deep/mesanet.seq", "mesa_recursive", n=KEY, m=VALUE, ridge=ridge)
+    x = given(mesa)
+    x["g"] = 0.5 + x["g"] / 2
+    close(apply(mesa, x), rows(loops.weighted_least_squares, x, ridge=ridge), TOLERANCE)
