@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict, cast
 from seqc import bundled
 from seqc.spec import Spec, reports
 
-VERSION = 1
+VERSION = 2
 
 
 class ClassFacts(TypedDict):
@@ -79,7 +79,7 @@ def read() -> Record:
     if not file().is_file():
         return {}
     data = json.loads(file().read_text(encoding="utf-8"))
-    return cast(Record, data["specs"])
+    return cast(Record, data["specs"]) if data["version"] == VERSION else {}
 
 
 def key(path: Path) -> str:
