@@ -11,7 +11,6 @@ from torch.nn.functional import normalize
 from tests.parity.specs import apply, close, random, rule
 
 B, T, N, M = 2, 13, 4, 3
-WIDTHS = {"n": N, "m": M}
 
 
 def pairs() -> dict[str, Tensor]:
@@ -24,28 +23,28 @@ def gates() -> dict[str, Tensor]:
 
 
 def gated_delta(inputs: Mapping[str, Tensor]) -> Tensor:
-    return apply(rule("delta/gated_delta.seq", "gated_delta", **WIDTHS), inputs)
+    return apply(rule("delta/gated_delta.seq", "gated_delta", n=N, m=M), inputs)
 
 
 def test_comba_that_removes_by_the_written_key_is_gated_delta() -> None:
     given = {**pairs(), **gates()}
     mine = {**given, "p": given["k"]}
-    close(apply(rule("delta/comba.seq", "comba", **WIDTHS), mine), gated_delta(given))
+    close(apply(rule("delta/comba.seq", "comba", n=N, m=M), mine), gated_delta(given))
 
 
 def test_gdn2_with_equal_gates_is_kda() -> None:
     given, beta = pairs(), gates()["beta"]
     alpha = random(B, T, N, seed=4).sigmoid()
-    want = apply(rule("delta/kda.seq", "kda", **WIDTHS), {**given, "alpha": alpha, "beta": beta})
+    want = apply(rule("delta/kda.seq", "kda", n=N, m=M), {**given, "alpha": alpha, "beta": beta})
     both = {"erase": beta[..., None].expand(B, T, N), "write": beta[..., None].expand(B, T, M)}
-    close(apply(rule("delta/gdn2.seq", "gdn2", **WIDTHS), {**given, "alpha": alpha, **both}), want)
+    close(apply(rule("delta/gdn2.seq", "gdn2", n=N, m=M), {**given, "alpha": alpha, **both}), want)
 
 
 def test_a_preconditioner_without_range_is_gated_delta() -> None:
     given = {**pairs(), **gates()}
     others = {"fade": random(B, T, seed=6).sigmoid(), "rate": random(B, T, seed=7).sigmoid()}
     mine = {**given, **others, "centre": random(B, T, seed=8)}
-    ours = rule("delta/preconditioned_delta.seq", "preconditioned_delta", **WIDTHS, range=1)
+    ours = rule("delta/preconditioned_delta.seq", "preconditioned_delta", n=N, m=M, range=1)
     close(apply(ours, mine), gated_delta(given))
 
 
@@ -58,11 +57,11 @@ def test_momentum_that_forgets_at_once_is_gated_delta() -> None:
         "mu": torch.zeros(B, T, dtype=torch.float64),
         "eta": torch.ones(B, T, dtype=torch.float64),
     }
-    close(apply(rule("delta/momentum_delta.seq", "momentum_delta", **WIDTHS), mine), gated_delta(given))
+    close(apply(rule("delta/momentum_delta.seq", "momentum_delta", n=N, m=M), mine), gated_delta(given))
 
 
 def test_gate_loop_that_does_not_turn_is_gla() -> None:
     given, alpha = pairs(), random(B, T, N, seed=4).sigmoid()
-    want = apply(rule("linear/gla.seq", "gla", **WIDTHS), {**given, "alpha": alpha})
-    ours = rule("complex/gateloop.seq", "gate_loop", **WIDTHS)
+    want = apply(rule("linear/gla.seq", "gla", n=N, m=M), {**given, "alpha": alpha})
+    ours = rule("complex/gateloop.seq", "gate_loop", n=N, m=M)
     close(apply(ours, {**given, "size": alpha, "angle": torch.zeros(B, T, N, dtype=torch.float64)}), want)
