@@ -16,6 +16,7 @@ from seqc.ir.program import Model
 from seqc.oracle import parameter_table
 from tests.parity.naive import attention as pairs
 from tests.parity.naive import miras as loops
+from tests.parity.naive.network import Network, silu, silu_slope
 from tests.parity.specs import apply_model, block, close, random
 
 Array = NDArray[np.float64]
@@ -99,7 +100,7 @@ def recalled(
     return torch.from_numpy(np.stack(heads, 2))
 
 
-def network(memory: str, net: loops.Network, **more: object) -> Fixed:
+def network(memory: str, net: Network, **more: object) -> Fixed:
     """What a head's memory starts from, and what its network is."""
 
     def fixed(weights: Weights, head: int) -> dict[str, object]:
@@ -112,7 +113,7 @@ def network(memory: str, net: loops.Network, **more: object) -> Fixed:
 
 
 def matrix(width: int, **more: object) -> Fixed:
-    return lambda weights, head: {"start": [np.zeros((KEY, width))], "net": loops.Network(), **more}
+    return lambda weights, head: {"start": [np.zeros((KEY, width))], "net": Network(), **more}
 
 
 def features(x: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -137,8 +138,8 @@ def same(
 
 TITANS: Gates = {"alpha": torch.sigmoid, "eta": torch.sigmoid, "theta": rate}
 MIRAS: Gates = {"eta": rate, "alpha": kept}
-SILU = loops.Network(loops.silu, loops.silu_slope)
-GELU = loops.Network()
+SILU = Network(silu, silu_slope)
+GELU = Network()
 
 
 @pytest.mark.parametrize("deep", [0, 1])
@@ -245,4 +246,21 @@ def test_memory_as_a_layer() -> None:
     weights, x = weights_of(layer), random(BATCH, TIME, WIDTH, seed=99)
     y = rms(x + remembered(x, under("y.long_term.", weights), 4), weights["rms_norm.weight"])
     want = attended(y, under("persistent_attention.", weights), 3)
+    close(apply_model(layer, x, weights), want, TOLERANCE)
+
+
+@pytest.mark.parametrize("segment", [3, TIME])
+def test_memory_as_context(segment: int) -> None:
+    """MAC, (21) to (25): every head asks its memory, attends, learns and answers; norm and map follow."""
+    layer = block("hybrid/titans_hybrids.seq", "mac_layer", d=WIDTH, h=HEADS, segment=segment, p=2)
+    weights, x = weights_of(layer), random(BATCH, TIME, WIDTH, seed=99)
+    given = {name: mapped(x, weights, name) for name in "qkvr"} | numbers(x, weights, TITANS)
+    given |= {"q": turned(given["q"]), "k": turned(given["k"]), "r": of_length_1(given["r"])}
+
+    def fixed(weights: Weights, head: int) -> dict[str, object]:
+        own = {name: weights[name][head].numpy() for name in ("pk", "pv", "context", "key", "query")}
+        return {**own, "segment": segment}
+
+    y = rms(recalled(given, pairs.memory_as_context, weights, fixed), weights["rms_norm.weight"])
+    want = torch.einsum("bthm,dhm->btd", y, weights["out.weight"])
     close(apply_model(layer, x, weights), want, TOLERANCE)

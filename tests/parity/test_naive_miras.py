@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seqc.ir.recurrence import Recurrence
 from tests.parity.naive import miras as loops
+from tests.parity.naive.network import Network, gelu_tanh, gelu_tanh_slope, silu, silu_slope
 from tests.parity.specs import apply, close, random, rule, written
 
 Array = NDArray[np.float64]
@@ -61,7 +62,7 @@ def rows(loop: Callable[..., Array], inputs: Mapping[str, Tensor], **fixed: obje
 def same(recurrence: Recurrence, loop: Callable[..., Array], memory: str = "M", **fixed: object) -> None:
     """The rule is the loop, with the network of Miras: `u + LN(W1 gelu(W0 u))`."""
     x, own = given(recurrence), weights(recurrence)
-    net = loops.Network(scale=own[f"{memory}.norm.weight"].numpy())
+    net = Network(scale=own[f"{memory}.norm.weight"].numpy())
     want = rows(loop, x, start=start(own, memory), net=net, **fixed)
     close(apply(recurrence, x, own), want, TOLERANCE)
 
@@ -73,7 +74,7 @@ def same(recurrence: Recurrence, loop: Callable[..., Array], memory: str = "M", 
 def test_titans(period: int) -> None:
     titans = rule("deep/titans.seq", "titans", n=KEY, m=VALUE, c=period)
     x, own = given(titans, **GENTLE), weights(titans)
-    net = loops.Network(loops.silu, loops.silu_slope)
+    net = Network(silu, silu_slope)
     want = rows(loops.titans, x, start=start(own, "M"), net=net, period=period)
     close(apply(titans, x, own), want, TOLERANCE)
 
@@ -83,7 +84,7 @@ def test_titans_with_a_matrix(period: int) -> None:
     titans = rule("deep/titans.seq", "titans_linear", n=KEY, m=VALUE, c=period)
     x = given(titans, **GENTLE)
     zero = [np.zeros((VALUE, KEY))]
-    want = rows(loops.titans, x, start=zero, net=loops.Network(), period=period)
+    want = rows(loops.titans, x, start=zero, net=Network(), period=period)
     close(apply(titans, x), want, TOLERANCE)
 
 
@@ -93,7 +94,7 @@ def test_ttt(name: str, period: int) -> None:
     ttt = rule("deep/ttt.seq", name, n=KEY, m=KEY, c=period)
     x, own = given(ttt), weights(ttt)
     scale = own["W.norm.weight"].numpy()
-    net = loops.Network(loops.gelu_tanh, loops.gelu_tanh_slope, scale, biased=True)
+    net = Network(gelu_tanh, gelu_tanh_slope, scale, biased=True)
     want = rows(loops.ttt, x, start=start(own, "W"), net=net, period=period)
     close(apply(ttt, x, own), want, TOLERANCE)
 
@@ -155,7 +156,7 @@ def test_omega_of_a_network(period: int, window: int) -> None:
     text = NETWORK.replace("LEARNER", "gd(rate = eta").replace(", theta", "")
     omega = written(text, n=KEY, m=VALUE, c=period, window=window)
     x, own = given(omega), weights(omega)
-    sizes = {"start": start(own, "M"), "net": loops.Network(), "period": period, "window": window}
+    sizes = {"start": start(own, "M"), "net": Network(), "period": period, "window": window}
     close(apply(omega, x, own), rows(loops.omega, x, **sizes), TOLERANCE)
 
 
@@ -163,7 +164,7 @@ def test_omega_of_a_network(period: int, window: int) -> None:
 def test_atlas(period: int) -> None:
     atlas = rule("deep/atlas.seq", "atlas", f=KEY, m=VALUE, c=period, window=3, steps=5)
     x, zero = given(atlas), [np.zeros((VALUE, KEY))]
-    sizes = {"start": zero, "net": loops.Network(), "period": period, "window": 3, "steps": 5}
+    sizes = {"start": zero, "net": Network(), "period": period, "window": 3, "steps": 5}
     close(apply(atlas, x), rows(loops.atlas, x, **sizes), TOLERANCE)
 
 
@@ -172,7 +173,7 @@ def test_atlas_of_a_network(period: int) -> None:
     learner = "momentum(rate = eta, decay = theta, direction = newton_schulz(steps = 5)"
     atlas = written(NETWORK.replace("LEARNER", learner), n=KEY, m=VALUE, c=period, window=3)
     x, own = given(atlas), weights(atlas)
-    sizes = {"start": start(own, "M"), "net": loops.Network(), "period": period, "window": 3, "steps": 5}
+    sizes = {"start": start(own, "M"), "net": Network(), "period": period, "window": 3, "steps": 5}
     close(apply(atlas, x, own), rows(loops.atlas, x, **sizes), TOLERANCE)
 
 
