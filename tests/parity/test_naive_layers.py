@@ -264,3 +264,42 @@ def test_memory_as_context(segment: int) -> None:
     y = rms(recalled(given, pairs.memory_as_context, weights, fixed), weights["rms_norm.weight"])
     want = torch.einsum("bthm,dhm->btd", y, weights["out.weight"])
     close(apply_model(layer, x, weights), want, TOLERANCE)
+
+
+# --- other attention ---
+
+
+@pytest.mark.parametrize("length", [0, 20])
+def test_sigmoid_attention(length: int) -> None:
+    """The bias is minus the logarithm of a length: a given one, or that of the past."""
+    layer = block("attention/sigmoid.seq", "sigmoid_layer", d=WIDTH, h=HEADS, length=length)
+    weights, x = weights_of(layer), random(BATCH, TIME, WIDTH, seed=99)
+    given = {name: mapped(x, weights, name) for name in "qkv"}
+    given |= {name: turned(given[name]) for name in "qk"}
+    past = torch.arange(1, TIME + 1, dtype=torch.float64)
+    lengths = torch.full_like(past, length) if length else past
+    given["b"] = -lengths.log()[:, None].expand(BATCH, TIME, HEADS)
+    y = recalled(given, pairs.sigmoid_attention, weights, lambda weights, head: {})
+    want = torch.einsum("bthm,dhm->btd", y, weights["out.weight"])
+    close(apply_model(layer, x, weights), want, TOLERANCE)
+
+
+def test_block_recurrence() -> None:
+    """Tokens attend to a window with places, and to the state with queries of their own and without."""
+    span = 4
+    layer = block("attention/block_recurrent.seq", "recurrent_layer", d=WIDTH, h=HEADS, span=span, slot=3)
+    weights, x = weights_of(layer), random(BATCH, TIME, WIDTH, seed=99)
+    given = {name: mapped(x, weights, name) for name in "qkv"}
+    placed = {**given, "q": turned(given["q"]), "k": turned(given["k"])}
+    none = {"pk": np.zeros((0, KEY)), "pv": np.zeros((0, KEY)), "window": span}
+    near = recalled(placed, pairs.persistent, weights, lambda weights, head: none)
+    asked = {"q": mapped(x, weights, "cross"), "k": given["k"], "v": given["v"]}
+    own = {name: w.numpy() for name, w in under("far.recurrent_cell.", weights).items()}
+    cells = [
+        pairs.recurrent_cell(**{name: each[row].numpy() for name, each in asked.items()}, **own, span=span)
+        for row in range(BATCH)
+    ]
+    far = torch.from_numpy(np.stack(cells))
+    want = torch.einsum("bthm,dhm->btd", near, weights["out_near.weight"])
+    want = want + torch.einsum("bthm,dhm->btd", far, weights["out_far.weight"])
+    close(apply_model(layer, x, weights), want, TOLERANCE)
