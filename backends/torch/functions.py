@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PlanOf = Callable[[Recurrence], Plan | None]
 Key = tuple[object, tuple[str, ...], tuple[bool, ...]]
 
+OVERRIDES = "  # type: ignore[override]  # a `Network` has one input"
+
 
 @dataclass(slots=True)
 class Classes:
@@ -108,7 +110,33 @@ class _FunctionPrinter:
         if own or self.calls.places:
             lines += print_constructor(own, self.function.sizes, self.calls.places)
         lines += self._initial()
+        if self.model is not None and len(self.locals) > 1:
+            body = [*self._entries(), *body]
         return "\n".join([*lines, *body])
+
+    def _entries(self) -> list[str]:
+        """`forward` and `step` of a model with several inputs: those of `Network` take one."""
+        names = self.locals
+        given, first = ", ".join(f"{name}: Tensor" for name in names), names[0]
+        tokens = ", ".join(f"{name}[:, None]" for name in names)
+        state = "state: States | None = None"
+        return [
+            "",
+            f"    def forward({OVERRIDES}",
+            f"        self, {given}, {state}, reset: Tensor | None = None",
+            "    ) -> tuple[Tensor, States]:",
+            '        """Outputs and states for sequences [batch, time, …]; see `Network`."""',
+            f"        run = self.run({first}.shape[0], {first}.shape[1], state, reset, False)",
+            f"        out = self.body(run, {', '.join(names)})",
+            "        return out[:, 0] if self.pooled else out, run.new",
+            "",
+            f"    def step({OVERRIDES}",
+            f"        self, {given}, {state}",
+            "    ) -> tuple[Tensor, States]:",
+            '        """One token a row of every input, [batch, …]."""',
+            f"        run = self.run({first}.shape[0], 1, state, None, True)",
+            f"        return self.body(run, {tokens})[:, 0], run.new",
+        ]
 
     def _signature(self) -> str:
         inputs = ", ".join(
@@ -184,6 +212,8 @@ class _FunctionPrinter:
         method = "body" if self.model is not None else "forward"
         head = f"def {method}(self, run: Run{arguments}) -> {kind}:"
         lines = ["", *split_statement(head, WIDTH, 4)]
+        if self.model is not None and len(self.locals) > 1:
+            lines[1] += OVERRIDES
         body = list(scope.lines)
         if len(texts) == 1 and body and body[-1].startswith(f"{texts[0]} = "):
             texts[0] = body.pop()[len(texts[0]) + 3 :].split("  # ")[0]

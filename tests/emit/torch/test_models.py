@@ -55,6 +55,18 @@ model tied(tokens; vocab = 11, d = 8) {
 }
 """
 
+PAIR = """
+rule keep(x[d], a[d]) {
+    state h[d] = 0
+    h' = sigmoid(a) * h + x
+    return h'
+}
+
+model pair(x[f], y[f]; f = 3) {
+    return linear(keep(x[f -> d], y[f -> d])) -> [f]
+}
+"""
+
 
 @cache
 def program(text: str = HYBRID) -> Model:
@@ -181,6 +193,15 @@ def test_a_compiled_model_has_one_graph_and_the_same_gradients() -> None:
         found = torch.autograd.grad(out.square().sum(), list(net.parameters()))
         wanted = torch.autograd.grad(plain.square().sum(), list(net.parameters()))
         assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_model_may_have_several_inputs() -> None:
+    network, x, y = module(PAIR), *torch.randn(2, 2, 7, 3, dtype=torch.float64)
+    whole, _ = network(x, y)
+    _, state = network(x[:, :4], y[:, :4])
+    after, _ = network.step(x[:, 4], y[:, 4], state)
+    torch.testing.assert_close(after, whole[:, 4])
+    assert seqc.conform(seqc.loads(PAIR), names=["pair"], fast=True).passed
 
 
 def test_a_model_that_reads_the_future_has_no_step() -> None:

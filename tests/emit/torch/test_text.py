@@ -26,7 +26,7 @@ from tests.emit.torch.parts import (
     identifier,
     path_text,
 )
-from tests.emit.torch.test_models import HYBRID, program
+from tests.emit.torch.test_models import HYBRID, PAIR, program
 
 
 def texts() -> dict[str, str]:
@@ -36,6 +36,7 @@ def texts() -> dict[str, str]:
         "rotation": emit_rule(rules.rotation()),
         "attention": emit_rule(rules.attention(window=5, sinks=2, slope=True, grouped=True)),
         "hybrid": emit_model(program()),
+        "pair": emit_model(program(PAIR)),
     }
 
 
