@@ -130,3 +130,16 @@ def test_minlstm(normalised: bool) -> None:
         loops.minlstm,
         normalised=normalised,
     )
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_bilinear_network(unit: bool) -> None:
+    bilinear = rule("nonlinear/bilinear.seq", "bilinear_unit" if unit else "bilinear", None, d=3, n=CELLS)
+    same(bilinear, loops.bilinear, unit=unit)
+
+
+@pytest.mark.parametrize("form", ["cp", "rotation", "diagonal"])
+def test_a_bilinear_network_of_a_special_form(form: str) -> None:
+    sizes = {"cp": {"d": 3, "n": CELLS, "r": 2}}.get(form, {"n": CELLS})
+    name = f"bilinear_{form}"
+    same(rule("nonlinear/bilinear.seq", name, None, **sizes), getattr(loops, name))

@@ -181,3 +181,43 @@ def minlstm(f: Array, i: Array, c: Array, normalised: bool) -> Array:
         h = (keep * h + write * c[t]) / total
         answers.append(h)
     return np.array(answers)
+
+
+def bilinear(x: Array, W: Array, start: Array, unit: bool = False) -> Array:
+    """Bilinear network (2505.21749): `h = A_x h`, `A_x = Σ_k x_k W_k`; with `unit`, of length 1 after every token.
+
+    W `[n, n, d]`, start `[n]`.
+    """
+    h = start
+    answers: list[Array] = []
+    for token in x:
+        h = sum((value * W[:, :, k] for k, value in enumerate(token)), np.zeros(W.shape[:2])) @ h
+        h = h / np.linalg.norm(h) if unit else h
+        answers.append(h)
+    return np.array(answers)
+
+
+def bilinear_cp(x: Array, C: Array, R: Array, E: Array, start: Array) -> Array:
+    """`A_x = C Diag(R x) E`."""
+    h = start
+    answers: list[Array] = []
+    for token in x:
+        h = C @ np.diag(R @ token) @ E @ h
+        answers.append(h)
+    return np.array(answers)
+
+
+def bilinear_rotation(angle: Array, re: Array, im: Array) -> Array:
+    """Pairs of entries that are turned, each by its angle; answers the first of each pair."""
+    pairs = np.stack([re, im])
+    answers: list[Array] = []
+    for token in angle:
+        cos, sin = np.cos(token), np.sin(token)
+        pairs = np.stack([cos * pairs[0] - sin * pairs[1], sin * pairs[0] + cos * pairs[1]])
+        answers.append(pairs[0])
+    return np.array(answers)
+
+
+def bilinear_diagonal(a: Array, start: Array) -> Array:
+    """`h_t = a_t … a_1 h_0`."""
+    return np.array([a[: t + 1].prod(axis=0) * start for t in range(len(a))])
