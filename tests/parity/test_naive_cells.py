@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqc.ir.recurrence import Recurrence
+from seqc.oracle import run_recurrence
 from tests.parity.naive import cells as loops
 from tests.parity.specs import apply, close, random, rule
 
@@ -143,3 +144,21 @@ def test_a_bilinear_network_of_a_special_form(form: str) -> None:
     sizes = {"cp": {"d": 3, "n": CELLS, "r": 2}}.get(form, {"n": CELLS})
     name = f"bilinear_{form}"
     same(rule("nonlinear/bilinear.seq", name, None, **sizes), getattr(loops, name))
+
+
+def test_a_window_on_a_text() -> None:
+    graves = rule("nonlinear/graves.seq", "graves_window", d=CELLS, g=2, letters=5, e=3)
+    x = given(graves)
+    own = {
+        parameter.name: 0.5 * random(*(graves.sizes[axis] for axis in parameter.axes), seed=30 + i)
+        for i, parameter in enumerate(graves.parameters)
+    }
+    named = {name.removesuffix(".weight"): w.numpy() for name, w in own.items()}
+    answers = [
+        loops.graves(
+            **{name: each[row].numpy() for name, each in x.items()}, own=named, pace=named["b_kappa"]
+        )
+        for row in range(BATCH)
+    ]
+    (h, w), _ = run_recurrence(graves, x, own)
+    close(torch.cat([h, w], -1), torch.from_numpy(np.stack(answers)), TOLERANCE)

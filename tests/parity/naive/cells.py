@@ -6,6 +6,8 @@ included.  A matrix is `[output, input]`, vectors `[d]` multiply entry by entry;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -221,3 +223,31 @@ def bilinear_rotation(angle: Array, re: Array, im: Array) -> Array:
 def bilinear_diagonal(a: Array, start: Array) -> Array:
     """`h_t = a_t … a_1 h_0`."""
     return np.array([a[: t + 1].prod(axis=0) * start for t in range(len(a))])
+
+
+def graves(
+    i: Array, f: Array, z: Array, o: Array, text: Array, own: Mapping[str, Array], pace: Array
+) -> Array:
+    """An LSTM with peepholes and a window on a text (1308.0850, (46) to (51)); answers h and then w, `[T, d + e]`.
+
+    `kappa` moves on by `exp(K h + pace)`; letter u weighs `Σ_k alpha_k exp(-beta_k (kappa_k - u)²)`, and w, the sum of
+    the letters' vectors, is seen by the gates of the next token.  text `[T, letters, e]`.
+    """
+    h, c = np.zeros_like(i[0]), np.zeros_like(i[0])
+    kappa, w = np.zeros_like(pace), np.zeros(text.shape[2])
+    answers: list[Array] = []
+    for t in range(len(i)):
+        sums = {
+            gate: x[t] + own[f"R_{gate}"] @ h + own[f"V_{gate}"] @ w
+            for gate, x in zip("ifzo", (i, f, z, o), strict=True)
+        }
+        forget = sigmoid(sums["f"] + own["p_f"] * c)
+        c = forget * c + sigmoid(sums["i"] + own["p_i"] * c) * np.tanh(sums["z"])
+        h = sigmoid(sums["o"] + own["p_o"] * c) * np.tanh(c)
+        alpha, beta = np.exp(own["A"] @ h + own["A.bias"]), np.exp(own["B"] @ h + own["B.bias"])
+        kappa = kappa + np.exp(own["K"] @ h + pace)
+        w = np.zeros_like(w)
+        for letter, vector in enumerate(text[t]):
+            w = w + np.sum(alpha * np.exp(-beta * (kappa - letter) ** 2)) * vector
+        answers.append(np.concatenate([h, w]))
+    return np.array(answers)
