@@ -76,7 +76,7 @@ def used(text: str) -> list[Piece]:
 
 
 IMPORTS = (
-    ("import math", r"\bmath\."),
+    ("import math", r'(?<![\w."])(?<!# )math\.'),  # no attribute, state or file of that name
     ("from collections.abc import {}", ("Callable", "Iterator", "Mapping", "Sequence")),
     ("from typing import {}", ("TYPE_CHECKING", "Any", "ClassVar", "NamedTuple", "cast")),
     ("", ""),
