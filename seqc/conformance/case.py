@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seqc.conformance.compare import rounded
+from seqc.conformance.compare import UNITS, rounded
 from seqc.conformance.roles import Role, draw, roles_of
 from seqc.ir.expr import DType, Leaf, LeafKind
 from seqc.ir.paths import NamedState, state_table
@@ -153,21 +153,21 @@ class Answer:
 
     @cached_property
     def shaken(self) -> tuple[Outputs, States]:
-        """The same for inputs and weights that differ by a unit of rounding: how well the answer is defined."""
+        """The same for inputs and weights that differ by some units of rounding: how well the answer is defined."""
         with torch.no_grad():
             inputs, weights = shake(self.inputs, self.dtype), shake(self.case.weights, self.dtype)
             return self.case.oracle(inputs, torch.float64, reset=self.reset, weights=weights)
 
 
 def shake(tensors: Tensors, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Numbers as `dtype` holds them, each changed by at most a unit in its last place."""
+    """Numbers as `dtype` holds them, each changed by at most `UNITS` in its last place."""
     made: dict[str, Tensor] = {}
     for number, (name, x) in enumerate(tensors.items()):
         made[name] = rounded(x, dtype)
         if x.is_floating_point():
             generator = torch.Generator().manual_seed(number)
             noise = 2 * torch.rand(x.shape, generator=generator, dtype=torch.float64) - 1
-            made[name] = made[name] * (1 + torch.finfo(dtype).eps * noise)
+            made[name] = made[name] * (1 + UNITS[dtype] * torch.finfo(dtype).eps * noise)
     return made
 
 

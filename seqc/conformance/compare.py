@@ -17,11 +17,11 @@ GRADIENTS = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 FLOOR = 1e-2
 
-# An answer that itself moves when inputs and weights are rounded otherwise cannot be met more closely than that: the
-# tolerance is then this many times the movement, but never beyond MOST times the usual one.  Values that are rounded
-# to bfloat16 on their way through a model add up to about one movement.
-MOVEMENTS = {torch.float64: 30.0, torch.float32: 30.0, torch.bfloat16: 2.0}
-MOST = 100.0
+# An answer that itself moves when inputs and weights move by this many units of rounding, where a unit crosses the kink
+# of a relu for example, cannot be met more closely than that: the tolerance is then the movement, but never beyond MOST
+# times the usual one.  Values that are rounded to bfloat16 on their way through a model add up to about one unit.
+UNITS = {torch.float64: 30.0, torch.float32: 30.0, torch.bfloat16: 2.0}
+MOST = {torch.float64: 100.0, torch.float32: 1000.0, torch.bfloat16: 100.0}
 
 
 def allowed(
@@ -29,9 +29,10 @@ def allowed(
 ) -> float:
     """The tolerance of an error; how far the answer moves is asked only when it matters."""
     tolerance = usual[dtype]
-    if error <= tolerance or error > MOST * tolerance:
+    most = MOST[dtype] * tolerance
+    if error <= tolerance or error > most:
         return tolerance
-    return max(tolerance, min(MOVEMENTS[dtype] * movement(), MOST * tolerance))
+    return max(tolerance, min(movement(), most))
 
 
 def distance(got: Tensor, want: Tensor, floor: float = FLOOR) -> float:
