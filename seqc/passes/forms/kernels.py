@@ -32,6 +32,8 @@ Lift = Callable[[Expr, float], Expr]
 
 def log_of(expr: Expr) -> Expr | None:
     """The logarithm of a positive expression where it can be written without taking one, else None."""
+    if expr.dtype is DType.COMPLEX:  # which has no logarithm of 0 to mark a reset with
+        return None
     terms = poly(expr)
     if len(terms) == 1:
         ((monomial, factor),) = terms.items()

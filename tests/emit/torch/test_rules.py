@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import seqc
 from seqc.ir.recurrence import Recurrence
 from tests.emit.torch import rules
 from tests.emit.torch.parts import backend
@@ -157,3 +158,11 @@ def test_modules_can_be_copied_and_seeded() -> None:
     assert not torch.equal(
         backend.rule(rules.tanh_cell(), seed=4).state_dict()["R"], module.state_dict()["R"]
     )
+
+
+def test_a_complex_gate_that_is_an_exponential_can_be_reset() -> None:
+    spec = seqc.loads(
+        "rule turn(x[d]) {\n param a[d] = uniform(-1, 1)\n param b[d] = uniform(0, 3)\n"
+        "state h[d] complex = 0\n h' = exp(complex(-exp(a), b)) * h + x\n return real(h') }"
+    )
+    assert seqc.conform(spec, fast=True, only=["values", "resets"]).passed
