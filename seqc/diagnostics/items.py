@@ -41,7 +41,8 @@ class MisplacedStatement(Diagnostic):
 
     @property
     def message(self) -> str:
-        return f"{self.statement} has no place in a {self.where}"
+        article = "an" if self.where.strip("`")[0] in "aeiou" else "a"
+        return f"{self.statement} has no place in {article} {self.where}"
 
     @property
     def label(self) -> str:

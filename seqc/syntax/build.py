@@ -70,7 +70,6 @@ _STATEMENTS_OF_BLOCKS: dict[type[t.Node], tuple[str, str]] = {
 }
 _NOT_IN_REPETITIONS: dict[type[t.Node], str] = {
     t.ParamDecl: "`param`",
-    t.Return: "`return`",
     t.If: "`if`",
 }
 
@@ -176,6 +175,11 @@ class Builder:
         body = self.body(where, statements)
         for statement in body:
             self.refuse_rule_statement(statement, where)
+            if isinstance(statement, t.Return) and where not in ("block", "model"):
+                advice = "bind a name here, and return it at the end"
+                self.bag.add(
+                    MisplacedStatement(self.head(statement), "`return`", where, "block or a model", advice)
+                )
         return cast("tuple[t.BlockStatement, ...]", body)
 
     def refuse_in_repetition(self, repeat: t.Repeat) -> None:

@@ -247,3 +247,10 @@ def test_the_cost_is_linear_in_layers_that_are_alike() -> None:
     start = time.process_time()
     assert len(parameters(checked(text).elaborate_model("m"))) == 48 * 9 + 3
     assert time.process_time() - start < 0.3
+
+
+@pytest.mark.parametrize(
+    "inner", ["repeat 2 { return x }", "if 1 { return x }", "if 0 { y = x } else { return x }"]
+)
+def test_only_the_end_of_a_block_returns(inner: str) -> None:
+    assert codes(f"block b(x[d]) {{ {inner}  return x }}") == ["E0112"]

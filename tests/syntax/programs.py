@@ -95,12 +95,13 @@ block parts(x[d]; e, l = 0) {
     let c = where(a < b and not (b >= 1 or a == b), -a^2, 2^-b)
     if l % 3 == 2 {
         let z = linear[e](c) as z_proj -> [d]
-        return z[d -> e]
+        y = z[d -> e]
     } else if l != 0 {
-        return index[h]
+        y = index[h]
     } else {
-        return ((a + b) * c)[e -> d]
+        y = ((a + b) * c)[e -> d]
     }
+    return y
 }
 
 model m(x[f]; layers = 4, tied = true) {
