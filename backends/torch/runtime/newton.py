@@ -114,7 +114,7 @@ def newton_solve(
     for k in range(limit + 1):
         after, gates = linearised(states_before(start, guess))
         missing = after - guess
-        settled = settled_tokens(missing, after, start, tolerance)
+        settled = settled_tokens(missing, after, tolerance)
         if settled == guess.shape[2] or k == limit:
             break
         better = guess + entrywise_scan(gates, missing)
@@ -123,11 +123,11 @@ def newton_solve(
     return guess, settled
 
 
-def settled_tokens(missing: Tensor, after: Tensor, start: Tensor, tolerance: int) -> int:
+def settled_tokens(missing: Tensor, after: Tensor, tolerance: int) -> int:
     """For how many tokens from the first, in every row, hardly anything is missing."""
     shape = (*after.shape[:3], -1)
-    largest = torch.cat([start[:, :, None], after], 2).abs().reshape(*shape[:2], shape[2] + 1, -1).amax(3)
-    bound = tolerance * torch.finfo(after.dtype).eps * largest.cummax(2).values[:, :, 1:]
+    largest = after.abs().reshape(shape).amax(3).cummax(2).values
+    bound = tolerance * torch.finfo(after.dtype).eps * largest
     close = (missing.abs().reshape(shape).amax(3) <= bound).all(0)
     return int(close.cumprod(1).sum(1).min())
 

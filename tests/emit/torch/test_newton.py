@@ -293,3 +293,16 @@ def test_mapped_axes_and_low_precision_are_as_in_the_loop() -> None:
     assert out.dtype == torch.bfloat16
     assert state["c"].dtype == torch.float32
     assert error(out.float(), both.loop(**low)[0].float()) < 1e-2
+
+
+def test_a_huge_initial_state_says_nothing_of_what_is_close() -> None:
+    spec = seqc.loads(
+        "rule top(x[d]) {\n state m[d] = -1e30\n state h[d] = 0\n"
+        "m' = max(m + tanh(h), x)\n h' = tanh(h + x - m')\n return h' }"
+    )
+    x = torch.randn(2, 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for time in (1, 9):
+        found = [
+            spec.rule("top", d=3).torch(mode=mode).double()(x=x[:, :time]) for mode in ("newton", "loop")
+        ]
+        torch.testing.assert_close(*found, rtol=1e-9, atol=0)
