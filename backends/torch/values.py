@@ -39,14 +39,14 @@ class Value:
         return self.code.at(ATOM)
 
 
-_HINTS = {
+HINTS = {
     "exp": "decay", "sigmoid": "gate", "where": "masked", "sub": "difference", "add": "total", "mul": "product",
     "div": "ratio", "neg": "negative", "tanh": "squashed", "log_sigmoid": "log_gate", "softplus": "rate",
     "silu": "activated", "gelu": "activated", "relu": "activated",
 }  # fmt: skip
 
 
-_KINDS: dict[type[Expr], str] = {
+KINDS: dict[type[Expr], str] = {
     At: "last", Slice: "part", Concat: "joined", Scan: "scanned", Solve: "solved", Softmax: "weights",
 }  # fmt: skip
 
@@ -57,7 +57,7 @@ def hint_for(node: Expr) -> str:
         node = node.arg
     match node:
         case Apply():
-            return _HINTS.get(node.op, node.op)
+            return HINTS.get(node.op, node.op)
         case Leaf():
             return node.name.split(".")[-1]
         case Item():
@@ -67,7 +67,7 @@ def hint_for(node: Expr) -> str:
         case Reduce():
             return "total" if node.op == "sum" else "top"
         case _:
-            return _KINDS.get(type(node), type(node).__name__.lower())
+            return KINDS.get(type(node), type(node).__name__.lower())
 
 
 def shape_comment(value: Value) -> str:

@@ -24,7 +24,7 @@ MODES = ("scan", "chunk", "newton", "loop")  # the most parallel first
 NEWTON, LOOP = MODES[-2:]
 ATTENTION = "attention"  # the mode of a recurrence with growing stores
 
-MAX_WORK = 300_000  # expressions made or visited for all rules of a program
+MAX_WORK = 220_000  # expressions made or visited for all rules of a program
 LEAST_WORK = 250  # what any rule costs
 MAX_STATES = 128
 

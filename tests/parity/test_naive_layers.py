@@ -153,7 +153,7 @@ def test_titans(deep: int) -> None:
     ("published", "normaliser"), [(1, loops.published_normaliser), (0, loops.mirror_of_q_norm)]
 )
 def test_moneta(published: int, normaliser: Callable[[Array, float], Array]) -> None:
-    layer = block("miras/moneta.seq", "moneta_layer", d=WIDTH, h=HEADS, c=4, published=published)
+    layer = block("pending/moneta.seq", "moneta_layer", d=WIDTH, h=HEADS, c=4, published=published)
 
     def normalise(dual: Array) -> Array:
         return normaliser(dual, 4)
@@ -164,30 +164,30 @@ def test_moneta(published: int, normaliser: Callable[[Array, float], Array]) -> 
 
 @pytest.mark.parametrize("entries", [0, 1])
 def test_yaad(entries: int) -> None:
-    layer = block("miras/yaad.seq", "yaad_layer", d=WIDTH, h=HEADS, c=4, entries=entries)
+    layer = block("pending/yaad.seq", "yaad_layer", d=WIDTH, h=HEADS, c=4, entries=entries)
     fixed = network("memory_", GELU, period=4, entries=bool(entries))
     same(layer, {**MIRAS, "delta": F.softplus}, loops.yaad, fixed)
 
 
 def test_memora() -> None:
-    layer = block("miras/memora.seq", "memora_layer", d=WIDTH, h=HEADS, c=4, scale=2)
+    layer = block("pending/memora.seq", "memora_layer", d=WIDTH, h=HEADS, c=4, scale=2)
     same(layer, MIRAS, loops.memora, network("memory_", GELU, period=4, scale=2))
 
 
 def test_omeganet() -> None:
-    layer = block("deep/omeganet.seq", "omeganet_layer", d=WIDTH, h=HEADS, window=3)
+    layer = block("pending/omeganet.seq", "omeganet_layer", d=WIDTH, h=HEADS, window=3)
     fixed = matrix(2 * KEY, period=1, window=3)
     same(layer, {**MIRAS, "g": torch.sigmoid}, loops.omega, fixed, seen=features)
 
 
 def test_atlas() -> None:
-    layer = block("deep/atlas.seq", "atlas_layer", d=WIDTH, h=HEADS, window=3, c=4)
+    layer = block("pending/atlas.seq", "atlas_layer", d=WIDTH, h=HEADS, window=3, c=4)
     fixed = matrix(2 * KEY, period=4, window=3, steps=5)
     same(layer, {**MIRAS, "g": torch.sigmoid, "theta": torch.sigmoid}, loops.atlas, fixed, seen=features)
 
 
 def test_mesanet() -> None:
-    layer = block("deep/mesanet.seq", "mesa_layer", d=WIDTH, h=HEADS, steps=8)
+    layer = block("pending/mesanet.seq", "mesa_layer", d=WIDTH, h=HEADS, steps=8)
 
     def ridge(weights: Weights, head: int) -> dict[str, object]:
         return {"ridge": 0.25 + F.softplus(weights["ridge"][head]).numpy()}

@@ -104,27 +104,27 @@ def test_ttt(name: str, period: int) -> None:
 
 @PERIODS
 def test_moneta(period: int) -> None:
-    moneta = rule("miras/moneta.seq", "moneta", n=KEY, m=KEY, c=period)
+    moneta = rule("pending/moneta.seq", "moneta", n=KEY, m=KEY, c=period)
     same(moneta, loops.moneta, period=period, p=3, normalise=partial(loops.published_normaliser, q=4))
 
 
 @PERIODS
 def test_moneta_with_the_mirror_map_of_its_norm(period: int) -> None:
-    moneta = rule("miras/moneta.seq", "moneta_dual", n=KEY, m=KEY, c=period)
+    moneta = rule("pending/moneta.seq", "moneta_dual", n=KEY, m=KEY, c=period)
     same(moneta, loops.moneta, period=period, p=3, normalise=partial(loops.mirror_of_q_norm, q=4))
 
 
 @PERIODS
 @pytest.mark.parametrize("entries", [False, True])
 def test_yaad(period: int, entries: bool) -> None:
-    yaad = rule("miras/yaad.seq", "yaad_entries" if entries else "yaad", n=KEY, m=KEY, c=period)
+    yaad = rule("pending/yaad.seq", "yaad_entries" if entries else "yaad", n=KEY, m=KEY, c=period)
     same(yaad, loops.yaad, period=period, entries=entries)
 
 
 @PERIODS
 @pytest.mark.parametrize("scale", [1, 2.5])
 def test_memora(period: int, scale: float) -> None:
-    memora = rule("miras/memora.seq", "memora", n=KEY, m=KEY, c=period, scale=scale)
+    memora = rule("pending/memora.seq", "memora", n=KEY, m=KEY, c=period, scale=scale)
     same(memora, loops.memora, period=period, scale=scale)
 
 
@@ -133,7 +133,7 @@ def test_memora(period: int, scale: float) -> None:
 
 @pytest.mark.parametrize("window", [1, 3])
 def test_omega_in_closed_form(window: int) -> None:
-    omega = rule("deep/omeganet.seq", "omega", f=KEY, m=VALUE, window=window)
+    omega = rule("pending/omeganet.seq", "omega", f=KEY, m=VALUE, window=window)
     x = given(omega)
     close(apply(omega, x), rows(loops.omega_closed, x, window=window), TOLERANCE)
 
@@ -162,7 +162,7 @@ def test_omega_of_a_network(period: int, window: int) -> None:
 
 @PERIODS
 def test_atlas(period: int) -> None:
-    atlas = rule("deep/atlas.seq", "atlas", f=KEY, m=VALUE, c=period, window=3, steps=5)
+    atlas = rule("pending/atlas.seq", "atlas", f=KEY, m=VALUE, c=period, window=3, steps=5)
     x, zero = given(atlas), [np.zeros((VALUE, KEY))]
     sizes = {"start": zero, "net": Network(), "period": period, "window": 3, "steps": 5}
     close(apply(atlas, x), rows(loops.atlas, x, **sizes), TOLERANCE)
@@ -182,7 +182,7 @@ def test_atlas_of_a_network(period: int) -> None:
 
 def test_mesa_solves() -> None:
     """As many steps as the keys are wide reach the solution, up to rounding; a few more remove that."""
-    mesa = rule("deep/mesanet.seq", "mesa", n=KEY, m=VALUE, steps=8)
+    mesa = rule("pending/mesanet.seq", "mesa", n=KEY, m=VALUE, steps=8)
     x = given(mesa)
     ridge = 0.25 + random(KEY, seed=9).abs()
     x["ridge"] = ridge.expand(BATCH, TIME, KEY)
@@ -192,7 +192,7 @@ def test_mesa_solves() -> None:
 
 def test_a_large_ridge_makes_linear_attention_of_mesa() -> None:
     """`o` tends to `G q / ridge`, with an error of one over the ridge."""
-    mesa = rule("deep/mesanet.seq", "mesa", n=KEY, m=VALUE, steps=8)
+    mesa = rule("pending/mesanet.seq", "mesa", n=KEY, m=VALUE, steps=8)
     x = given(mesa)
     large = 1e9
     x["ridge"] = torch.full((BATCH, TIME, KEY), large, dtype=torch.float64)
@@ -203,7 +203,7 @@ def test_a_large_ridge_makes_linear_attention_of_mesa() -> None:
 
 @pytest.mark.parametrize("ridge", [0.5, 1.0])
 def test_recursive_least_squares_is_the_regression_of_all_tokens(ridge: float) -> None:
-    mesa = rule("deep/mesanet.seq", "mesa_recursive", n=KEY, m=VALUE, ridge=ridge)
+    mesa = rule("pending/mesanet.seq", "mesa_recursive", n=KEY, m=VALUE, ridge=ridge)
     x = given(mesa)
     x["g"] = 0.5 + x["g"] / 2
     close(apply(mesa, x), rows(loops.weighted_least_squares, x, ridge=ridge), TOLERANCE)

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     from backends.torch import BACKEND, emit_model, emit_rule  # noqa: TID251
     from backends.torch.names import TAKEN, Names, class_name, identifier, path_text  # noqa: TID251
     from backends.torch.primitives import SPELLINGS  # noqa: TID251
+    from backends.torch.values import HINTS, KINDS  # noqa: TID251
 else:
     import seqc.backends.torch as backend
     from seqc.backends.torch import BACKEND, emit_model, emit_rule
     from seqc.backends.torch.names import TAKEN, Names, class_name, identifier, path_text
     from seqc.backends.torch.primitives import SPELLINGS
+    from seqc.backends.torch.values import HINTS, KINDS
 
 __all__ = [
     "BACKEND",
+    "HINTS",
+    "KINDS",
     "SPELLINGS",
     "TAKEN",
     "Names",
