@@ -104,4 +104,4 @@ KINDS = {
     DType.REAL: "a number",
 }
 
-STRUCTURES = ("mlp", "vector", "matrix")
+STRUCTURES = ("mlp", "slots", "vector", "matrix")

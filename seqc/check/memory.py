@@ -83,12 +83,13 @@ class Memories:
         if shared:
             self.context.fail(AxisTaken(shared[0].span, shared[0].text, outputs))
         structure = node.structure
-        if structure is not None and structure.callee.name == "mlp":
+        if structure is not None and structure.callee.name in {"mlp", "slots"}:
+            kind = structure.callee.name
             if node.complex or not inputs:
-                self.context.fail(
-                    MemoryStructure(structure.span, "an `mlp` is a real map from one axis to another")
-                )
-            return self._mlp(node, structure, inputs, outputs)
+                reason = f"`{kind}` makes a real map from one axis to another"
+                self.context.fail(MemoryStructure(structure.span, reason))
+            build_map = self._mlp if kind == "mlp" else self._slots
+            return build_map(node, structure, inputs, outputs)
         return self._tensor(node, inputs, outputs)
 
     def _tensor(self, node: tree.Memory, inputs: Axes, outputs: Axes) -> Memory:
@@ -122,6 +123,28 @@ class Memories:
         self.elaborator.arguments(call, 0, ("initial", "mirror"))
         keyword = call.keyword("initial")
         return ZERO if keyword is None else state_initial(self.elaborator, keyword.value, axes)
+
+    # --- slots ---
+
+    def _slots(self, node: tree.Memory, call: tree.Call, inputs: Axes, outputs: Axes) -> Memory:
+        """A key and a value a slot; a read weighs the values by the softmax of how well their keys fit."""
+        self.elaborator.arguments(call, 0, ("count", "per", "mirror"))
+        count = call.keyword("count")
+        if count is None:
+            self.context.fail(MemoryStructure(call.span, "`slots` needs `count = ...`, how many there are"))
+        name, per = node.name.text, self._per(call)
+        axis = self.context.fresh_axis(
+            f"{name}.slots", self.elaborator.size(count.value), self.context.unsure(count.value)
+        )
+        keys = self._weight(f"{name}.keys", (axis,), inputs, per, call)
+        values = self._weight(f"{name}.values", outputs, (axis,), per, call)
+
+        def read(tensors: Sequence[Expr], key: Expr) -> Expr:
+            fit = build.sum_over(inputs, build.mul(tensors[0], key))
+            return build.sum_over((axis,), build.mul(tensors[1], build.softmax((axis,), fit)))
+
+        mirror = self._mirror(call)
+        return Memory(name, inputs, outputs, (keys, values), read, node.name.span, mirror)
 
     # --- MLPs ---
 
