@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqc.oracle import run_recurrence
 from tests.check.programs import checked, codes
-from tests.miras.choices import draw
+from tests.miras.structures import KEY, draw
 
 ROWS, COLUMNS = 3, 4
 Cost = Callable[[Tensor], Tensor]
@@ -170,3 +170,52 @@ def test_each_entry_of_an_axis_is_a_step() -> None:
 )
 def test_what_each_does_not_go_with(learner: str, code: str) -> None:
     assert codes(PRODUCT.replace("gd(rate = beta, each = j, at = retained)", learner)) == [code]
+
+
+FADE = """
+rule fade(x[d], y; start = -7, meta = 0.001, rate = 0.05) {
+    memory    w: d
+    state     log_decay[d] = start
+    state     g[d] = 0
+    let       guess = sum[d](w * x)
+    let       e = y - guess
+    log_decay' = clip(log_decay + meta * e * x * g, -15, 0)
+    let       decay = exp(log_decay')
+    g'        = g * max(0, 1 - decay - rate * x^2) - decay * w
+    objective 0.5 * sumsq(y - sum[d](w * x))
+    retention w: (1 - decay) * w
+    learner   w: gd(rate = rate)
+    return    guess
+}
+"""
+
+
+def test_retention_that_is_learned_by_its_own_gradient() -> None:
+    """FADE (2604.27063): the decay of every weight moves along what it has done to the error."""
+    time, start, meta, rate = 9, -1.5, 0.1, 0.1
+    sizes = {"d": KEY, "start": start, "meta": meta, "rate": rate}
+    rec = checked(FADE).elaborate_rule("fade", sizes)
+    x, y = draw(time, KEY, seed=1), draw(time, seed=2)
+    (found,), after = run_recurrence(rec, {"x": x[None], "y": y[None]}, {})
+    log_decay, trace, w = (
+        torch.full((KEY,), start).double(),
+        torch.zeros(KEY).double(),
+        torch.zeros(KEY).double(),
+    )
+    for t in range(time):
+        torch.testing.assert_close(found[0, t], w @ x[t])
+        error = y[t] - w @ x[t]
+        log_decay = log_decay + meta * error * x[t] * trace
+        decay = log_decay.exp()
+        trace = trace * (1 - decay - rate * x[t] ** 2).clamp(min=0) - decay * w
+        w = (1 - decay) * w + rate * error * x[t]
+    torch.testing.assert_close(after["w"][0], w)
+    assert decay.std() > 1e-3 * decay.mean()
+
+
+@pytest.mark.parametrize(
+    "memory", ["n -> m = slots()", "m = slots(count = 2)", "n -> m complex = slots(count = 2)"]
+)
+def test_slots_are_a_counted_real_map(memory: str) -> None:
+    text = f"rule r(k[n], v[m]) {{ memory S: {memory}  objective sumsq(S(k) - v)  learner gd(rate = 1)  return v }}"
+    assert codes(text)[:1] == ["E0516"]
