@@ -10,12 +10,13 @@ from seqc.ir.expr import Axes, Conv, Expr, Invoke, Item, walk
 from seqc.ir.program import Function, Repeat
 from seqc.ir.recurrence import Recurrence
 
+from .cells import Projected
 from .diagnose import Unsupported
 from .expressions import Scope
 from .layout import split_statement
 from .names import path_text
 from .primitives import Code
-from .rules import targets_text
+from .rules import static_text, targets_text
 from .values import Value
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Calls:
     def beginnings(self, scope: Scope) -> Iterable[str]:
         """Lines that make the states before the first token; `scope` knows the values of `given`."""
         for call, target, path in self.begin:
-            more = "".join(f", {static_text(scope, scope.value(v), v)}" for _, v in call.given)
+            more = "".join(
+                f", {static_text(scope, scope.value(v), v.axes, 'self.like')}" for _, v in call.given
+            )
             yield from _beginning(call, target, path, more)
 
     def invoke(self, scope: Scope, node: Invoke) -> Value:
@@ -57,6 +60,8 @@ class Calls:
         target = f"self{path_text(node.name)}"
         if isinstance(callee, Recurrence):
             results = self._rule(scope, node, callee, values, given, target)
+        elif isinstance(callee, Projected):
+            results = self._projected(scope, node, callee, values, target)
         else:
             static = tuple(not v.lead and not v.code.number for v in values)
             if isinstance(callee, Repeat):
@@ -65,7 +70,10 @@ class Calls:
                 self._argument(scope, v, leaf.axes, flag)
                 for v, leaf, flag in zip(values, callee.inputs, static, strict=True)
             ]
-            texts += [static_text(scope, v, e) for v, (_, e) in zip(given, node.given, strict=True)]
+            texts += [
+                static_text(scope, v, e.axes, "self.like")
+                for v, (_, e) in zip(given, node.given, strict=True)
+            ]
             if isinstance(callee, Repeat):
                 results = self._repeat(scope, node, callee, texts, names, static)
             else:
@@ -97,16 +105,40 @@ class Calls:
         given: Sequence[Value],
         target: str,
     ) -> list[tuple[str, Axes]]:
-        name = self.classes.rule(callee, tuple(n for n, _ in node.given))
-        self.places.append(f'self.place("{node.name}", {name}(draw))')
-        self.begin.append((node, target, node.name))
+        self._place(node, callee, target)
         texts = [scope.full(v, leaf.axes).text for v, leaf in zip(values, callee.inputs, strict=True)]
         texts = texts or ["run.clock"]
-        texts += [static_text(scope, v, e) for v, (_, e) in zip(given, node.given, strict=True)]
+        texts += [
+            static_text(scope, v, e.axes, "self.like") for v, (_, e) in zip(given, node.given, strict=True)
+        ]
         names = self._results(scope, node, len(callee.outputs))
         text = f'{targets_text(names)} = {target}.along(run.at("{node.name}"), {", ".join(texts)})'
         scope.lines += split_statement(text, scope.width)
         return list(zip(names, callee.returns, strict=True))
+
+    def _projected(
+        self, scope: Scope, node: Invoke, callee: Projected, values: Sequence[Value], target: str
+    ) -> list[tuple[str, Axes]]:
+        self._place(node, callee.rule, target)
+        x, count = values[0], len(callee.maps)
+        matrices = [
+            scope.arranged(v, axes) for v, axes in zip(values[1 : count + 1], callee.maps, strict=True)
+        ]
+        biases = [
+            static_text(scope, v, axes[:1], matrix.atom)
+            for v, axes, matrix in zip(values[count + 1 :], callee.maps, matrices, strict=True)
+        ]
+        weights = ", ".join(matrix.code.text for matrix in matrices)
+        names = self._results(scope, node, len(callee.outputs))
+        source = scope.full(x, node.args[0].axes).text
+        call = f'{target}.over(run.at("{node.name}"), {source}, [{weights}], [{", ".join(biases)}])'
+        scope.lines += split_statement(f"{targets_text(names)} = {call}", scope.width)
+        return list(zip(names, callee.rule.returns, strict=True))
+
+    def _place(self, node: Invoke, rule: Recurrence, target: str) -> None:
+        name = self.classes.rule(rule, tuple(n for n, _ in node.given))
+        self.places.append(f'self.place("{node.name}", {name}(draw))')
+        self.begin.append((node, target, node.name))
 
     def _block(
         self,
@@ -170,14 +202,8 @@ class Calls:
         return list(zip(names, carried, strict=True))
 
 
-def static_text(scope: Scope, value: Value, expr: Expr) -> str:
-    if set(value.axes) != set(expr.axes) or value.code.number:
-        return scope.expanded(value, expr.axes, "self.like", "")
-    return scope.arranged(value, expr.axes).code.text
-
-
 def _beginning(call: Invoke, target: str, path: str, more: str) -> list[str]:
-    method = "begin" if isinstance(call.callee, Recurrence) else "initial"
+    method = "begin" if isinstance(call.callee, Recurrence | Projected) else "initial"
     if isinstance(call.callee, Repeat):
         inner = f'part.initial(run.at(f"{path}.{{i}}"), batch{more})'
         return [f"for i, part in enumerate({target}):", f"    {inner}"]

@@ -14,6 +14,7 @@ from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import reads_future, varying_outputs
 
 from .calls import WIDTH, Calls
+from .cells import find_cell, with_projections
 from .expressions import Scope
 from .gates import Gates, find_gates
 from .initial import print_constructor
@@ -42,6 +43,13 @@ class Classes:
     names: Names = field(default_factory=lambda: Names({*RESERVED, *pieces()}))
     texts: list[str] = field(default_factory=list[str])
     known: dict[Key, str] = field(default_factory=dict[Key, str])
+    cells: dict[Recurrence, bool] = field(default_factory=dict[Recurrence, bool])
+
+    def is_cell(self, rec: Recurrence) -> bool:
+        """Whether a rule is printed as a `CellRule`, unless callers pass parameters in."""
+        if rec not in self.cells:
+            self.cells[rec] = find_cell(rec, self.plan(rec)) is not None
+        return self.cells[rec]
 
     def rule(self, rec: Recurrence, given: tuple[str, ...]) -> str:
         key: Key = (rec, given, ())
@@ -190,13 +198,14 @@ class _FunctionPrinter:
     # --- methods ----------------------------------------------------------------------------------------------------
 
     def _forward(self) -> list[str]:
-        function = self.function
+        function, count = self.function, len(self.function.outputs)
         scope = self._scope(function.outputs)
         scope.reusable.update(self.locals)
         self._bind(scope)
-        roots = scope.prepared(function.outputs)
+        known = [*function.outputs, *(expr for _, expr in function.bindings)]
+        roots = scope.prepared(with_projections(known, self.classes.is_cell))
+        roots, bindings = roots[:count], roots[count:]
         self.gates.nodes = find_gates(roots)
-        bindings = scope.prepared([expr for _, expr in function.bindings])
         for (name, _), expr in zip(function.bindings, bindings, strict=True):
             if not isinstance(expr, Leaf):
                 self.calls.hints.setdefault(expr, name)
@@ -205,7 +214,7 @@ class _FunctionPrinter:
                 self.calls.hints.setdefault(expr, name)
                 if not isinstance(expr, Item):
                     scope.hints.setdefault(expr, name)
-        values = scope.emit(function.outputs)
+        values = scope.emit(roots)
         texts = [scope.full(v, axes).text for v, axes in zip(values, self.returns, strict=True)]
         arguments = "".join(f", {name}: Tensor" for name in (*self.locals, *self.given_locals))
         kind = "Tensor" if len(texts) == 1 else f"tuple[{', '.join(['Tensor'] * len(texts))}]"

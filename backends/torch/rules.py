@@ -11,6 +11,7 @@ from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Parameter, Recurrence, State
 
 from .attention import PrintedAttention, print_attention, print_store_token, store_axis
+from .cells import Cell, find_cell
 from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names, identifier
@@ -48,7 +49,7 @@ def print_rule(
     if rec.stores:
         store_axis(rec)
     name = names.fresh_class(rec.name)
-    printer = _RulePrinter(rec, plan, name, tuple(given))
+    printer = _RulePrinter(rec, plan, name, tuple(given), find_cell(rec, plan, given))
     lines: list[str] = []
     operators: list[str] = []
     if plan is not None:
@@ -73,21 +74,36 @@ def print_rule(
             class_text = names.fresh_class(f"{rec.name}_attention")
             printer.attention = print_attention(rec, plan.outputs[: len(rec.outputs)], class_text, operator)
             lines += printer.attention.text
+    if printer.cell is not None:
+        printer.operator = names.fresh(f"{identifier(rec.name)}_cell")
+        lines += [f'{printer.operator} = cell_operator("{printer.cell.kind}", "{printer.cell.key}")', "", ""]
     if place:
         lines.append(f"# {place}")
     lines += printer.header()
     lines += printer.initial()
     lines += printer.token()
     if plan is not None:
-        lines += printer.sequence(plan, operators)
+        lines += [*printer.recurrent(), *printer.sequence(plan, operators)]
     if public:
         lines += printer.interface()
     return PrintedRule(name, "\n".join(lines))
 
 
+def static_text(scope: Scope, value: Value, axes: Axes, like: str) -> str:
+    """A value without leading dimensions, with all of `axes`."""
+    if set(value.axes) != set(axes) or value.code.number:
+        return scope.expanded(value, axes, like, "")
+    return scope.arranged(value, axes).code.text
+
+
 def targets_text(names: Sequence[str]) -> str:
     """What a tuple is unpacked into."""
     return f"({names[0]},)" if len(names) == 1 else ", ".join(names)
+
+
+def _strings(names: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f"({quoted}{',' if len(names) == 1 else ''})"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -117,6 +133,8 @@ class _RulePrinter:
     plan: Plan | None
     name: str
     given: tuple[str, ...]
+    cell: Cell | None = None
+    operator: str = ""  # of the cell
     attention: PrintedAttention | None = None
 
     def header(self) -> list[str]:
@@ -124,7 +142,7 @@ class _RulePrinter:
         ranks = ", ".join(str(len(leaf.axes)) for leaf in rec.inputs) or "0"
         comma = "," if len(rec.inputs) <= 1 else ""
         lines = [
-            f"class {self.name}(Rule):",
+            f"class {self.name}({'Rule' if self.cell is None else 'CellRule'}):",
             f'    """{signature(rec)}"""',
             "",
             f"    ranks = ({ranks}{comma})",
@@ -136,6 +154,9 @@ class _RulePrinter:
         if rec.stores:
             stores = ", ".join(f'"{s.name}"' for s in rec.stores)
             lines.append(f"    stores = ({stores}{',' if len(rec.stores) == 1 else ''})")
+        if self.cell is not None:
+            lines += [f'    kind = "{self.cell.kind}"', f"    operator = staticmethod({self.operator})"]
+            lines += [f"    gates = {self.cell.gates}", f"    carried = {_strings(self.cell.carried)}"]
         own = [p for p in rec.parameters if p.name not in self.given]
         if own:
             from .initial import print_constructor
@@ -303,12 +324,41 @@ class _RulePrinter:
         for stage, operator in zip(plan.stages, operators, strict=True):
             self._stage_call(scope, stage, operator, finals)
         results = [f'"{s.name}": {finals.get(s.name, _state_text(s))}' for s in rec.states]
+        name = "sequence" if self.cell is None else "loop"
         if rec.stores:
             outputs, more = self._attention_call(plan, scope)
-            return self._method("sequence", ", reset: Tensor | None", scope, outputs, [*results, *more])
+            return self._method(name, ", reset: Tensor | None", scope, outputs, [*results, *more])
         values = scope.emit(list(plan.outputs))
         outputs = [scope.full(v, axes).text for v, axes in zip(values, rec.returns, strict=True)]
-        return self._method("sequence", ", reset: Tensor | None", scope, outputs, results)
+        return self._method(name, ", reset: Tensor | None", scope, outputs, results)
+
+    def recurrent(self) -> list[str]:
+        """The weights and biases of a cell's state, gate under gate."""
+        if self.cell is None:
+            return []
+        roots = [*(weight for weight, _ in self.cell.weights), *self.cell.biases]
+        scope = self.scope(roots, [], Names({*BASE}))
+        scope.like = "like"
+        self.bind_parameters(scope, roots)
+        values = scope.emit(roots)
+        count = len(self.cell.weights)
+        weights = [
+            scope.arranged(value, axes).code.text
+            for value, (_, axes) in zip(values, self.cell.weights, strict=False)
+        ]
+        biases = [
+            static_text(scope, value, axes[:1], "like")
+            for value, (_, axes) in zip(values[count:], self.cell.weights, strict=True)
+        ]
+        name = scope.names.fresh("weights")
+        head = "def recurrent(self, like: Tensor) -> tuple[Tensor, Tensor]:"
+        return [
+            "",
+            f"    {head}",
+            *(f"        {line}" for line in scope.lines),
+            *split_statement(f"{name} = torch.cat([{', '.join(weights)}])", WIDTH, 8),
+            *split_statement(f"return {name}, torch.cat([{', '.join(biases)}])", WIDTH, 8),
+        ]
 
     def _attention_call(self, plan: Plan, scope: Scope) -> tuple[list[str], list[str]]:
         """Append to the stores and read them; texts of the outputs and of the stores' states."""

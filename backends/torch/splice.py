@@ -19,6 +19,7 @@ FILES = (
     "attention",
     "convolution",
     "modules",
+    "cells",
     "initial",
 )
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
@@ -78,6 +79,7 @@ def used(text: str) -> list[Piece]:
 IMPORTS = (
     ("import math", r'(?<![\w."])(?<!# )math\.'),  # no attribute, state or file of that name
     ("from collections.abc import {}", ("Callable", "Iterator", "Mapping", "Sequence")),
+    ("from contextlib import {}", ("contextmanager",)),
     ("from typing import {}", ("TYPE_CHECKING", "Any", "ClassVar", "NamedTuple", "cast")),
     ("", ""),
     ("import torch", r"\btorch\."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -88,8 +88,9 @@ class Rule(Weights):
         single: bool,
         inputs: Sequence[Tensor],
         given: Sequence[Tensor],
+        sequence: Callable[..., tuple[tuple[Tensor, ...], States]] | None = None,
     ) -> tuple[tuple[Tensor, ...], States]:
-        """A sequence or a token, computed in single or double precision whatever the inputs are."""
+        """A token or a sequence (by `sequence`), in single or double precision whatever the inputs are."""
         first = inputs[0]
         double = any(x.dtype in (torch.float64, torch.complex128) for x in (*inputs, self.like))
         dtype = torch.float64 if double else torch.float32
@@ -102,7 +103,7 @@ class Rule(Weights):
             if single:
                 outputs, state = self.token(state, *inputs, *given)
             else:
-                outputs, state = self.sequence(state, reset, *inputs, *given)
+                outputs, state = (sequence or self.sequence)(state, reset, *inputs, *given)
             return tuple(x if x.is_complex() else x.to(first.dtype) for x in outputs), state
 
     def along(self, run: Run, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -26,6 +26,7 @@ from tests.emit.torch.parts import (
     identifier,
     path_text,
 )
+from tests.emit.torch.test_cells import CELLS
 from tests.emit.torch.test_models import HYBRID, PAIR, program
 
 
@@ -37,6 +38,7 @@ def texts() -> dict[str, str]:
         "attention": emit_rule(rules.attention(window=5, sinks=2, slope=True, grouped=True)),
         "hybrid": emit_model(program()),
         "pair": emit_model(program(PAIR)),
+        "cells": emit_model(seqc.loads(CELLS).block("lstm_layer", d=5).model),
     }
 
 
@@ -73,6 +75,7 @@ def test_it_imports_torch_and_the_standard_library_only() -> None:
             assert {name.split(".")[0] for name in names} <= {
                 "__future__",
                 "collections",
+                "contextlib",
                 "math",
                 "torch",
                 "typing",
