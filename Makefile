@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
 # Tests run side by side, so each process keeps to one thread.
 WORKERS ?= auto
+# What `make test` and `make accept` run: make test TESTS=tests/errors
+TESTS ?= tests
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ demo: $(VENV)/.demo  ## compile Griffin, train it for a minute, prove it, and ru
 
 test: $(VENV)/.all  ## the tests that every change must pass (minutes)
 	@echo "Running the tests (slow ones: make test-all)"
-	@$(PYTEST) tests
+	@$(PYTEST) $(TESTS)
 
 test-all: $(VENV)/.all  ## every test: all specs, long fuzzing, wheel and editable installs
 	@$(PYTEST) -m "" tests
@@ -40,7 +42,7 @@ lint: $(VENV)/.all  ## ruff, mypy --strict and pyright
 	$(BIN)/pyright
 
 accept: $(VENV)/.all  ## rewrite the expected parts of the tests' pages; then read the diff
-	SEQC_ACCEPT=1 $(PYTEST) tests || true
+	SEQC_ACCEPT=1 $(PYTEST) $(TESTS) || true
 	git diff --stat -- tests grammar docs
 
 zoo: $(VENV)/.all  ## examine the specs that have changed and write docs/zoo.md; goes on where it stopped

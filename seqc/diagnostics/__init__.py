@@ -39,9 +39,8 @@ one must give this code and no other error, the right one must be clean. A class
 shown in a few lines (a limit, a missing file) has no *Wrong* example and a case of its own in
 `tests/errors/`.
 
-Areas, by module and hundred: `syntax` E01, `names` E02, `axes` E03, `settings` E04, `rules` E05, `blocks`
-E06, `files` E07, `limits` E08, `targets` E09, `warnings` W01. A code is never used again for something
-else.
+The docstring of a module begins with the hundred of its codes (`E02xx: …`). A code is never used again for
+something else.
 
 The voice: lowercase, no full stop, code in backticks, the smallest span that shows the fault, "invalid"
 and never "illegal", and a `help:` line with the exact text to write wherever it can be guessed.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seqc.bundled import folder
+from seqc.check import builtins
 from seqc.diagnostics import render_all
 from seqc.diagnostics.syntax import KEYWORDS
 from seqc.source import Source
@@ -77,6 +78,12 @@ def test_the_page_lists_the_reserved_words() -> None:
     page = (GRAMMAR / "reference" / "1-text.md").read_text(encoding="utf-8")
     listed = page.partition("as the name of anything:")[2].partition("```")[0]
     assert set(listed.split()) == KEYWORDS
+
+
+def test_the_pages_name_all_that_is_built_in() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (GRAMMAR / "reference").glob("*.md"))
+    missing = [name for name in builtins.NAMES if not re.search(rf"`{name}\b", pages)]
+    assert missing == [], "`grammar/reference/3-expressions.md` says what they are"
 
 
 def test_links_lead_somewhere() -> None:
