@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 KEY, VALUE, HIDDEN = 4, 3, 5
+SCALE = torch.tensor([0.7, 1.1, 1.4], dtype=torch.float64)  # of the norms at the end of the networks
 Weights = dict[str, Tensor]
 Token = Mapping[str, Tensor]
 
@@ -87,7 +88,7 @@ def read_at_keys(
 
 def _mlp(w: Weights, x: Tensor) -> Tensor:
     y = w["S.1.weight"] @ torch.tanh(w["S.0.weight"] @ x)
-    return y / torch.sqrt((y * y).mean() + 1e-6)
+    return SCALE * y / torch.sqrt((y * y).mean() + 1e-6)
 
 
 def _deep(w: Weights, x: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def _deep(w: Weights, x: Tensor) -> Tensor:
     y = F.silu(w["S.1.weight"] @ y + w["S.1.bias"])
     y = w["S.2.weight"] @ y + w["S.2.bias"]
     y = y - y.mean()
-    return x + y / torch.sqrt((y * y).mean() + 1e-6)
+    return x + SCALE * y / torch.sqrt((y * y).mean() + 1e-6)
 
 
 def _slots(w: Weights, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from seqc.oracle import run_recurrence
 from tests.check.programs import checked, codes
 from tests.miras.choices import LEARNERS, OBJECTIVES, RETENTIONS, answers, tokens
-from tests.miras.structures import MEMORIES, VALUE, Memory
+from tests.miras.structures import MEMORIES, SCALE, Memory
 
 Row = tuple[str, str, str, str]
 Pair = tuple[tuple[int, str], tuple[int, str]]
@@ -116,8 +116,7 @@ def examine(row: Row) -> None:
     rec = checked(text).elaborate_rule("r", structure.sizes)
     inputs, start = tokens(structure.sizes), structure.start()
     parameters = {
-        p.name: start["S"] if p.name == "start" else start.get(p.name, torch.ones(VALUE).double())
-        for p in rec.parameters
+        p.name: start["S"] if p.name == "start" else start.get(p.name, SCALE) for p in rec.parameters
     }
     (found,), after = run_recurrence(rec, {name: x[None] for name, x in inputs.items()}, parameters)
     want, held = answers(structure, OBJECTIVES[objective], RETENTIONS[retention], LEARNERS[learner], inputs)
