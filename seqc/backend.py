@@ -91,6 +91,15 @@ class Runs(Protocol):
         ...
 
 
+@runtime_checkable
+class Calls(Protocol):
+    """A backend whose target has operators for some rules as a whole."""
+
+    def operators(self, plan: Plan) -> tuple[str, ...]:
+        """The operators that sequences without resets are run by, by the target's names; nothing heavy is imported."""
+        ...
+
+
 @cache
 def backends() -> dict[str, Backend]:
     """All backends by name: those that come with seqc, then those that are installed."""

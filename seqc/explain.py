@@ -11,6 +11,7 @@ from functools import cache
 from math import prod
 from typing import Any
 
+from seqc.backend import Calls, backends
 from seqc.ir.expr import Expr
 from seqc.ir.paths import NamedState, instances, parameter_table, state_table
 from seqc.ir.plan import Plan
@@ -80,6 +81,7 @@ def _rule(rule: Recurrence, uses: list[str], plan: Plan) -> Data:
             "modes": list(plan.modes),
             "block": max((stage.block for stage in plan.stages), default=1),
             "newton": _newton(rule, plan),
+            "operators": _operators(plan),
         },
     }
 
@@ -99,6 +101,12 @@ def _newton(rule: Recurrence, plan: Plan) -> list[Data]:
         for stage in asked.stages
         if stage.newton is not None
     ]
+
+
+def _operators(plan: Plan) -> dict[str, list[str]]:
+    """What targets have for a rule as a whole, by the target's name."""
+    found = {name: target.operators(plan) for name, target in backends().items() if isinstance(target, Calls)}
+    return {name: list(operators) for name, operators in found.items() if operators}
 
 
 def _equations(rule: Recurrence) -> Iterator[Data]:
@@ -219,6 +227,8 @@ def _rule_text(rule: Data, facts: Data) -> str:
     others = [mode for mode in planned["modes"] if mode != planned["mode"]]
     also = f" (possible too: {', '.join(others)})" if others else ""
     lines.append(f"  schedule  {planned['mode']}{block}{also}")
+    if called := [f"{' and '.join(names)} ({target})" for target, names in planned["operators"].items()]:
+        lines.append(f"  operator  {', '.join(called)}, for sequences without resets")
     lines += [line for found in planned["newton"] for line in _newton_text(found)]
     return "\n".join(lines)
 

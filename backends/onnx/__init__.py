@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seqc.backend import Runner, Scheduled, Weights
+    from seqc.ir.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,12 @@ class OnnxBackend:
         with diagnosed(program) as profile_of:
             profile = profile_of(options)
             write(program.whole, folder, weights, program.plan, seed, profile)
+
+    def operators(self, plan: Plan) -> tuple[str, ...]:
+        """ONNX's own cells."""
+        from seqc.passes.cells import WIDEST, find_cells
+
+        return tuple(f"ai.onnx.{cell.op}" for cell in find_cells(plan, WIDEST).values())
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """Both graphs in ONNX Runtime, on the CPU."""

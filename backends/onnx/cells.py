@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from seqc.ir.plan import RESET, Plan, Stage
-from seqc.passes import cells
+from seqc.ir.plan import RESET, Stage
 from seqc.passes.cells import Cell
 
 from .control import branch
@@ -21,17 +20,6 @@ from .lower import Lowering
 from .pairs import Number
 from .stages import StageRunner, run_stage
 from .tensors import BATCH, TIME, Space, Tensor
-
-WIDEST = (
-    128  # inputs come as gates, through an identity; beyond this width that costs what the operator saves
-)
-
-
-def find_cells(plan: Plan) -> dict[str, Cell]:
-    """The cells for the stages of a plan, by name."""
-    sizes = {stage.name: stage.sizes for stage in plan.stages}
-    found = cells.find_cells(plan).items()
-    return {name: cell for name, cell in found if sizes[name][cell.states[0].axes[0]] <= WIDEST}
 
 
 def cell_runner(cell: Cell) -> StageRunner:

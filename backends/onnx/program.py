@@ -9,10 +9,11 @@ from seqc.ir.expr import Axes, Conv, DType, Expr, Flip, Invoke, Item, Leaf, Leaf
 from seqc.ir.paths import Instance, callees, count_name, join, window_name
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Recurrence, State, Store
+from seqc.passes.cells import WIDEST, find_cells
 
 from .attention_op import Special, run_token, special_stages
 from .builder import Builder
-from .cells import cell_runner, find_cells
+from .cells import cell_runner
 from .control import Unsupported
 from .conv import convolve
 from .local import is_local, local_outputs
@@ -76,7 +77,7 @@ class Call:
             plan = self.planner(owner)
             special = special_stages(plan, self.native)
             sums = find_sums(plan) if self.whole else {}
-            cells = find_cells(plan) if self.whole else {}
+            cells = find_cells(plan, WIDEST) if self.whole else {}
             if self.whole and not special.natives and not sums and not cells and not owner.stores:
                 plan = narrow(plan)
             runners = {**sums, **{name: cell_runner(cell) for name, cell in cells.items()}}

@@ -106,6 +106,13 @@ class TorchBackend:
 
         return module_text(program.whole, program.plan, origin_of(program))[0]
 
+    def operators(self, plan: Plan) -> tuple[str, ...]:
+        """`torch.gru` or `torch.lstm`."""
+        from .cells import find_cell
+
+        cell = find_cell(plan.recurrence, plan)
+        return () if cell is None else (f"torch.{cell.kind}",)
+
     def module(self, program: Scheduled, mode: str | None = None, seed: int = 0) -> torch.nn.Module:
         """A module, made of exactly the text that `write` writes; `mode` may be "reference" or "step"."""
         from .diagnose import diagnosed, refusal

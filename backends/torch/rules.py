@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, leaves, walk
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Parameter, Recurrence, State
+from seqc.passes.cells import WIDEST
 
 from .attention import PrintedAttention, print_attention, print_store_token, store_axis
 from .cells import Cell, find_cell
@@ -157,6 +158,7 @@ class _RulePrinter:
         if self.cell is not None:
             lines += [f'    kind = "{self.cell.kind}"', f"    operator = staticmethod({self.operator})"]
             lines += [f"    gates = {self.cell.gates}", f"    carried = {_strings(self.cell.carried)}"]
+            lines.append(f"    widest = {WIDEST}")
         own = [p for p in rec.parameters if p.name not in self.given]
         if own:
             from .initial import print_constructor

@@ -19,6 +19,10 @@ from seqc.passes.canonical import same
 from seqc.passes.forms.problem import Problem
 from seqc.passes.schedule import problems
 
+# The operators take one input and its weights.  A rule that is given gates hands them through an identity, which beyond
+# this width costs what the operator saves.
+WIDEST = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -43,17 +47,19 @@ class Cell:
     recalled: Expr | None = None
 
 
-def find_cells(plan: Plan) -> dict[str, Cell]:
-    """What the stages that take a token at a time are, by name."""
+def find_cells(plan: Plan, widest: int | None = None) -> dict[str, Cell]:
+    """What the stages that take a token at a time are, by name; `widest` is the largest width."""
     loops = [stage for stage in plan.stages if stage.block == 1 and stage.newton is None]
     if not loops or plan.recurrence.stores:
         return {}
     found = {problem.name: _match(problem) for problem in problems(plan.recurrence).problems}
     cells = ((stage, found.get(stage.name)) for stage in loops)
-    return {stage.name: cell for stage, cell in cells if cell is not None and _fits(stage, cell)}
+    return {stage.name: cell for stage, cell in cells if cell is not None and _fits(stage, cell, widest)}
 
 
-def _fits(stage: Stage, cell: Cell) -> bool:
+def _fits(stage: Stage, cell: Cell, widest: int | None) -> bool:
+    if widest is not None and stage.sizes[cell.states[0].axes[0]] > widest:
+        return False
     return set(stage.carried) == set(cell.states) and len(stage.reads) == 1
 
 

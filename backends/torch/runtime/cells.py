@@ -24,7 +24,7 @@ class CellRule(Rule):
     operator: ClassVar[Callable[..., list[Tensor]]]
     gates: ClassVar[tuple[int, ...]]
     carried: ClassVar[tuple[str, ...]]
-    widest: ClassVar[int] = 128  # beyond, taking gates through an identity costs what the operator saves
+    widest: ClassVar[int]  # the largest width at which gates are handed to the operator through an identity
 
     def recurrent(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """The weights and biases of the state, gate under gate."""

@@ -133,6 +133,16 @@ def test_structure_decides(name: str) -> None:
     assert ("(CellRule)" in BACKEND.text(SPEC.rule(name, d=3).program())) == (name in RULES)
 
 
+def test_explain_says_which_operator_is_called() -> None:
+    said = {name: SPEC.rule(name, d=200).report()["rules"][0]["schedule"]["operators"] for name in SPEC.rules}
+    assert {name: found["torch"] for name, found in said.items() if "torch" in found} == {
+        name: [f"torch.{name}"] for name in RULES
+    }
+    small = SPEC.rule("lstm", d=3)
+    assert small.report()["rules"][0]["schedule"]["operators"]["onnx"] == ["ai.onnx.LSTM"]
+    assert "torch.lstm (torch)" in small.explain()
+
+
 def test_names_do_not(calls: list[str]) -> None:
     other = CELLS
     for old, new in (("keep", "lstm_c"), ("recalled", "y"), ("shown", "gru_h"), ("gru", "x0")):
