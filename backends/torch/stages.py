@@ -223,11 +223,11 @@ def _function(
     order = {leaf: k for k, leaf in enumerate(printer.names)}
     used.sort(key=lambda leaf: order[leaf])
     parameters = [printer.names[leaf] for leaf in used]
-    anchor = None
-    if not parameters and results:
-        anchor = next(iter(printer.names.values()))
-        parameters = [anchor]
-    scope = _scope(printer, used, parameters)
+    numbers = [leaf for leaf in (*used, *printer.names) if leaf.dtype is not DType.BOOL]
+    like = printer.names[numbers[0]] if numbers else "like"
+    if results and like not in parameters:
+        parameters.append(like)
+    scope = _scope(printer, used, parameters, like)
     values = scope.emit([e for _, e, _ in results], [_variable(name, n) for n, _, _ in results])
     texts = [_result(printer, scope, v, axes, full) for v, (_, _, axes) in zip(values, results, strict=True)]
     texts += _sums(printer, scope, used, summed)
@@ -252,9 +252,8 @@ def _variable(function: str, result: str) -> str:
     return f"{result}_new" if function in ("update", "tangent") else result
 
 
-def _scope(printer: StagePrinter, used: Iterable[Leaf], parameters: Sequence[str]) -> Scope:
+def _scope(printer: StagePrinter, used: Iterable[Leaf], parameters: Sequence[str], like: str) -> Scope:
     names = Names({*RESERVED, *pieces(), *parameters})
-    like = parameters[0] if parameters else "like"
     scope = Scope(names, printer.order, printer.stage.sizes, like, autograd=False, width=WIDTH - 8)
     for leaf in used:
         axes = tuple(sorted(leaf.axes, key=lambda a: printer.order[a]))

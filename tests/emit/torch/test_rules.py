@@ -166,3 +166,13 @@ def test_a_complex_gate_that_is_an_exponential_can_be_reset() -> None:
         "state h[d] complex = 0\n h' = exp(complex(-exp(a), b)) * h + x\n return real(h') }"
     )
     assert seqc.conform(spec, fast=True, only=["values", "resets"]).passed
+
+
+def test_a_constant_takes_its_kind_from_a_number_and_not_from_the_reset() -> None:
+    """Of what the gradient of the map between the lags needs, only the reset comes with the token."""
+    spec = seqc.loads(
+        "rule echo(x[d]; lag = 3, sooner = lag) {\n state h[d] = 0\n state past[lag, d] = 0\n"
+        "let older = sum[sooner](past[lag -> sooner] * where(index[lag] == index[sooner] + 1, 1, 0))\n"
+        "past' = where(index[lag] == 0, h, older)\n h' = tanh(x + at[lag](past, -1))\n return h' }"
+    )
+    assert seqc.conform(spec, fast=True, only=["gradients", "resets"]).passed
