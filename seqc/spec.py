@@ -133,15 +133,34 @@ class Handle:
         assert found is not None
         return found.node.name.span
 
-    def program(self, mode: str | None = None, axes: AxesOf | None = None) -> Scheduled:
-        """What backends are handed; `mode` is the parallel form of every rule, by default the scheduler's choice."""
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The parallel forms that its rules allow, each once."""
+        from seqc.ir.paths import instances
+        from seqc.passes.schedule import schedule
+
+        owners = dict.fromkeys(instance.owner for instance in instances(self.whole))
+        plans = (schedule(owner) for owner in owners if isinstance(owner, Recurrence))
+        return tuple(dict.fromkeys(mode for plan in plans for mode in plan.modes))
+
+    def program(
+        self, mode: str | None = None, axes: AxesOf | None = None, besides: tuple[str, ...] = ()
+    ) -> Scheduled:
+        """What backends are handed; `mode` is the parallel form of every rule, by default the scheduler's choice.
+
+        Where there is no such form the diagnostic lists those that there are, and what is possible `besides`.
+        """
         from seqc.backend import Scheduled
 
         whole = self._mapped(axes)
-        return Scheduled(whole, self._plans(whole, mode), self.spec.source)
+        return Scheduled(whole, self._plans(whole, mode, besides), self.spec.source)
 
     def _plans(
-        self, whole: Recurrence | Model, mode: str | None, meter: Meter | None = None
+        self,
+        whole: Recurrence | Model,
+        mode: str | None,
+        besides: tuple[str, ...] = (),
+        meter: Meter | None = None,
     ) -> Callable[[Recurrence], Plan]:
         """The plan of each rule: in `mode` where its class allows that; some rule has to."""
         from seqc.ir.paths import instances
@@ -158,7 +177,7 @@ class Handle:
             reason = "; ".join(
                 dict.fromkeys(plan.classes[0].reason for plan in plans.values() if plan.classes)
             )
-            raise SpecError([ModeNotAllowed(self.place, mode, (*allowed, *LOOPS), reason)])
+            raise SpecError([ModeNotAllowed(self.place, mode, (*allowed, *besides), reason)])
 
         @cache
         def plan_of(rec: Recurrence) -> Plan:
@@ -177,7 +196,7 @@ class Handle:
         """What `seqc explain --json` prints; `meter` is what is left of a limit on work."""
         from seqc.explain import report
 
-        return report(self.whole, self._plans(self.whole, None, meter), self.place)
+        return report(self.whole, self._plans(self.whole, None, meter=meter), self.place)
 
     def explain(self) -> str:
         """The derived recurrence, its class and why, its schedule, parameters, states and costs."""
@@ -192,22 +211,29 @@ class Handle:
         module = getattr(backend("torch"), "module")  # noqa: B009  # no part of the protocol: only torch has modules
         if mode in LOOPS:
             return module(self.program(None, axes), mode=mode, **options)
-        return module(self.program(mode, axes), **options)
+        return module(self.program(mode, axes, LOOPS), **options)
 
     def onnx(self, folder: str | Path, weights: Any = None, seed: int = 0, **options: str) -> None:
         """Write `prefill.onnx`, `step.onnx` and `manifest.json` into a folder."""
         self.write("onnx", folder, weights=weights, seed=seed, **options)
 
     def write(
-        self, target: str, folder: str | Path, *, weights: Any = None, seed: int = 0, **options: str
+        self,
+        target: str,
+        folder: str | Path,
+        *,
+        weights: Any = None,
+        seed: int = 0,
+        mode: str | None = None,
+        **options: str,
     ) -> None:
-        """Write what a backend makes of this into a folder, whole or not at all."""
+        """Write what a backend makes of this into a folder, whole or not at all; `mode` as in `program`."""
         from seqc.backend import backend
         from seqc.output import new_folder
         from seqc.readme import write_readme
         from seqc.weights import check_room, check_weights, keep_weights
 
-        writer, program = backend(target), self.program()
+        writer, program = backend(target), self.program(mode)
         if weights is not None:
             check_weights(weights, self.whole)
         check_room(self.whole)

@@ -75,6 +75,8 @@ class Call:
         """A recurrence's plan as this graph runs it; worked out once for all instances."""
         if owner not in self.prepared:
             plan = self.planner(owner)
+            if any(stage.newton is not None for stage in plan.stages):
+                raise Unsupported("the schedule `newton`")
             special = special_stages(plan, self.native)
             sums = find_sums(plan) if self.whole else {}
             cells = find_cells(plan, WIDEST) if self.whole else {}

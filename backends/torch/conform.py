@@ -24,9 +24,11 @@ def subjects(request: Request) -> Iterator[Form]:
     """The scheduler's choice, a loop, and every parallel form that the rules allow; of a model, if there is
     time.
     """
-    chosen = request.chosen
+    chosen, asked = request.chosen, request.asked
     modes: dict[str, str | None] = {f"{chosen} (default)" if chosen else "default": None}
-    if not (request.fast and isinstance(request.whole, Model)):
+    if asked is not None:
+        modes = {asked: asked}
+    elif not (request.fast and isinstance(request.whole, Model)):
         modes.update({mode: mode for mode in (LOOPS[0], *request.modes) if mode != chosen})
     for name, mode in modes.items():
         loop = mode in LOOPS

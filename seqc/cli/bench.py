@@ -11,6 +11,7 @@ import typer
 from seqc.cli.common import (
     Json,
     Name,
+    Schedule,
     Settings,
     Spec,
     chosen,
@@ -35,6 +36,7 @@ def command(
         list[str] | None,
         typer.Option("--target", "-t", help="torch or onnx; may be repeated; both by default."),
     ] = None,
+    schedule: Schedule = None,
     length: Annotated[
         int, typer.Option("--length", "-l", min=1, help="How many tokens the prompt has.")
     ] = 512,
@@ -56,7 +58,7 @@ def command(
         raise UserError(
             f"`{handle.name}` is not a model of tokens", "name one with `--name`, or write one around it"
         )
-    rows = [_measured(handle, each, length, threads) for each in target or ("torch", "onnx")]
+    rows = [_measured(handle, each, schedule, length, threads) for each in target or ("torch", "onnx")]
     if json:
         print_json(
             {"version": 1, "model": handle.name, "length": length, "threads": threads, "targets": rows}
@@ -72,13 +74,15 @@ def command(
     console().print(table)
 
 
-def _measured(handle: Handle, target: str, length: int, threads: int) -> dict[str, str | float]:
+def _measured(
+    handle: Handle, target: str, mode: str | None, length: int, threads: int
+) -> dict[str, str | float]:
     from seqc.runtime import load_runner, throughput
 
     with TemporaryDirectory(prefix="seqc-bench-") as place:
         folder = Path(place) / "built"
         with progress(f"compiling {handle.name} for {target}") as show:
-            handle.write(target, folder)
+            handle.write(target, folder, mode=mode)
             show(f"running {handle.name} in {target}")
             prefill, decode = throughput(load_runner(folder, threads), length)
     return {"target": target, "prefill": round(prefill, 1), "decode": round(decode, 1)}

@@ -44,6 +44,12 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="NAME=NUMBER", help="Override a setting; may be repeated."),
 ]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule", metavar="MODE", help="Another parallel form of the rules: scan, chunk, newton, loop."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for another program to read.")]
 
 

@@ -10,6 +10,7 @@ import typer
 from seqc.cli.common import (
     Json,
     Name,
+    Schedule,
     Settings,
     Spec,
     chosen,
@@ -41,6 +42,7 @@ def command(
         Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Trained weights, as safetensors.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Initialises the weights when there is no --weights.")] = 0,
+    schedule: Schedule = None,
     profile: Annotated[str | None, typer.Option(help="For onnx: portable, ort or opset27.")] = None,
     json: Json = False,
 ) -> None:
@@ -52,6 +54,7 @@ def command(
 
       seqc compile griffin --target torch --set d=256 -o built
       seqc compile griffin --target onnx --weights w.safetensors -o graphs
+      seqc compile para_gru --schedule newton -o parallel
     """
     from seqc.weights import read_weights
 
@@ -59,7 +62,7 @@ def command(
     options = {} if profile is None else {"profile": profile}
     tensors = None if weights is None else read_weights(weights, handle.whole)
     with progress(f"compiling {handle.name} for {target}"):
-        handle.write(target, out, weights=tensors, seed=seed, **options)
+        handle.write(target, out, weights=tensors, seed=seed, mode=schedule, **options)
     written = [{"file": path.name, "bytes": path.stat().st_size} for path in sorted(out.iterdir())]
     if json:
         print_json({"folder": str(out), "target": target, "files": written})

@@ -9,6 +9,7 @@ import typer
 
 from seqc.cli.common import (
     Json,
+    Schedule,
     Settings,
     Spec,
     chosen,
@@ -39,6 +40,7 @@ def command(
     weights: Annotated[
         Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Trained weights, as safetensors.")
     ] = None,
+    schedule: Schedule = None,
     fast: Annotated[bool, typer.Option("--fast", help="Fewer lengths and dtypes: seconds a rule.")] = False,
     json: Json = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a JUnit report.")] = None,
@@ -52,8 +54,11 @@ def command(
 
       seqc conform gated_delta --fast
       seqc conform mine.seq --target torch --junit report.xml
+      seqc conform para_gru --schedule newton
     """
-    report = _examined(find_spec(spec), name, parse_settings(settings), target, check, weights, fast)
+    report = _examined(
+        find_spec(spec), name, parse_settings(settings), target, check, weights, fast, schedule
+    )
     if junit is not None:
         write_file(junit, report.to_junit())
     if json:
@@ -71,6 +76,7 @@ def _examined(
     checks: list[str] | None,
     weights: Path | None,
     fast: bool,
+    mode: str | None,
 ) -> Report:
     from seqc.conformance import conform
     from seqc.spec import load
@@ -83,5 +89,13 @@ def _examined(
         tensors = read_weights(weights, chosen(path, names[0] if names else None, settings).whole)
     with progress("reading the spec") as show:
         return conform(
-            spec, targets, names, fast=fast, weights=tensors, only=checks, progress=show, settings=settings
+            spec,
+            targets,
+            names,
+            fast=fast,
+            weights=tensors,
+            only=checks,
+            progress=show,
+            settings=settings,
+            mode=mode,
         )

@@ -33,19 +33,22 @@ def conform(
     only: Sequence[str] | None = None,
     progress: Progress | None = None,
     settings: Mapping[str, float] | None = None,
+    mode: str | None = None,
 ) -> Report:
     """Examine a spec, or one rule or model of it.
 
     `backends` are the backends' names (default: all that have something to examine), `names` the rules and
     models (default: all of both), `settings` their sizes, `only` the checks.  `weights` are a single model's
     parameters, by full name; without them they are drawn.  Where `settings` or `weights` are given without
-    `names`, rules beside a model are left out.  `progress` is told what is being examined.
+    `names`, rules beside a model are left out.  With `mode` only that parallel form is examined, of those that have
+    it; some has to.  `progress` is told what is being examined.
     """
     report, start = Report(), time.perf_counter()
-    for handle in _handles(spec, names, settings or {}, weights is not None or bool(settings)):
+    handles = _handles(spec, names, settings or {}, weights is not None or bool(settings))
+    for handle in handles if mode is None else _having(handles, mode):
         case = Case(handle.name, handle.whole, _weights(handle.whole, weights), fast)
         for name in _backends(backends):
-            report.outcomes.extend(examine(case, name, _checks(only), progress))
+            report.outcomes.extend(examine(case, name, _checks(only), progress, mode))
     report.seconds = time.perf_counter() - start
     return report
 
@@ -57,6 +60,13 @@ def _handles(
         return [spec]
     everything = () if models_only and spec.models else spec.rules
     return [_handle(spec, name, settings) for name in names or (*everything, *spec.models)]
+
+
+def _having(handles: Sequence[Handle], mode: str) -> list[Handle]:
+    found = [handle for handle in handles if mode in handle.modes]
+    for handle in [] if found else handles:
+        handle.program(mode)  # says which there are
+    return found
 
 
 def _handle(spec: Spec, name: str, settings: Mapping[str, float]) -> Handle:

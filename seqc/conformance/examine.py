@@ -23,10 +23,13 @@ from seqc.oracle import initial_parameters
 Progress = Callable[[str], None]
 
 
-def examine(case: Case, name: str, wanted: Iterable[str], progress: Progress | None) -> Iterator[Outcome]:
-    """Every check of every form that a backend offers of a program."""
+def examine(
+    case: Case, name: str, wanted: Iterable[str], progress: Progress | None, mode: str | None = None
+) -> Iterator[Outcome]:
+    """Every check of every form that a backend offers of a program, or of those in one `mode`."""
     with TemporaryDirectory(prefix="seqc-conform-") as folder:
-        request = Request(case.whole, case.weights, Path(folder), modes_of(case.whole), case.fast)
+        modes = modes_of(case.whole) if mode is None else (mode,)
+        request = Request(case.whole, case.weights, Path(folder), modes, case.fast, mode)
         offered = iter(subjects(name, request))
         while True:
             try:

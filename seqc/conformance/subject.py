@@ -34,7 +34,7 @@ class Request:
     """What is to be examined: `weights` are float64, by full name; `folder` is empty and the backend's own.
 
     `scheduled(mode)` is the program with every rule in that parallel form, None for the scheduler's choice;
-    `modes` are the forms that the program's rules allow.
+    `modes` are the forms that the program's rules allow.  Where one is `asked` for there is no other.
     """
 
     whole: Recurrence | Model
@@ -42,6 +42,7 @@ class Request:
     folder: Path
     modes: tuple[str, ...]
     fast: bool
+    asked: str | None = None
 
     @property
     def chosen(self) -> str | None:
@@ -52,6 +53,8 @@ class Request:
 
     def scheduled(self, mode: str | None = None) -> Scheduled:
         from seqc.passes.schedule import schedule
+
+        mode = mode or self.asked
 
         def plan(recurrence: Recurrence) -> Plan:
             chosen = schedule(recurrence)

@@ -32,7 +32,9 @@ class NotSupported(Diagnostic):
 
 @dataclass(frozen=True)
 class ModeNotAllowed(Diagnostic):
-    """A mode of execution that the class of this rule does not have. `step` and `reference` always exist."""
+    """A mode of execution (`--schedule`, in Python `mode=`) that the class of this rule does not have. In Python `step`
+    and `reference` always exist: a token at a time, from the definition.
+    """
 
     code = "E0902"
     title = "no such mode for this rule"
@@ -47,7 +49,8 @@ class ModeNotAllowed(Diagnostic):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (self.reason, f"its modes are {listing(self.allowed)}")
+        known = f"its modes are {listing(self.allowed)}" if self.allowed else "it has none"
+        return tuple(note for note in (self.reason, known) if note)
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,7 @@ def _schedule(recurrence: Recurrence, mode: str | None) -> Plan:
     classes, allowed = classify(recurrence), modes(recurrence)
     if mode is not None and mode not in allowed:
         reason = "; ".join(dict.fromkeys(c.reason for c in classes)) or "it has no state"
-        known = (*allowed, "step", "reference")
-        raise Unschedulable(ModeNotAllowed(_place(recurrence), mode, known, reason))
+        raise Unschedulable(ModeNotAllowed(_place(recurrence), mode, allowed, reason))
     held = find_held(recurrence)
     if held is not None and mode in (None, "chunk"):
         stage, adjoint, outputs = held_stage(recurrence, held)

@@ -71,5 +71,7 @@ def test_a_mode_that_no_rule_has_is_refused_with_those_there_are() -> None:
     spec = seqc.loads("rule rnn(x[d]) { state h[d] = 0  h' = tanh(h + x)  return h' }")
     with pytest.raises(seqc.SpecError, match="E0902") as caught:
         spec.rule(d=2).program("scan")
-    assert "`loop`, `step` and `reference`" in str(caught.value)
+    assert "its modes are `newton` and `loop`" in str(caught.value)
+    with pytest.raises(seqc.SpecError, match="`loop`, `step` and `reference`"):
+        spec.rule(d=2).torch(mode="scan")
     assert spec.rule(d=2).program("loop").whole is not None

@@ -341,6 +341,44 @@ def test_conform_reports(seqc: Seqc, keep: Path) -> None:
     assert Path("report.xml").read_text().startswith("<?xml")
 
 
+CELL = "rule cell(x[d]) {\n    state  h[d] = 0\n    h'     = tanh(0.5 * h + x)\n    return h'\n}\n"
+
+
+def test_a_schedule_is_compiled(seqc: Seqc) -> None:
+    Path("cell.seq").write_text(CELL)
+    for mode, solver in (("newton", "(NewtonStage)"), ("loop", "(Stage)")):
+        assert seqc("compile", "cell.seq", "--set", "d=3", "--schedule", mode, "-o", mode).code == 0
+        assert solver in Path(mode, "cell.py").read_text()
+
+
+@pytest.mark.parametrize("command", [("compile", "-o", "built"), ("conform", "--fast")])
+def test_a_schedule_that_a_rule_lacks_is_met_with_those_it_has(seqc: Seqc, command: tuple[str, ...]) -> None:
+    Path("cell.seq").write_text(CELL)
+    done = seqc(command[0], "cell.seq", "--set", "d=3", "--schedule", "scan", *command[1:])
+    assert done.code == 1
+    assert "E0902" in done.err
+    assert "`newton` and `loop`" in done.err
+    assert not Path("built").exists()
+
+
+def test_onnx_has_no_newton(seqc: Seqc) -> None:
+    Path("cell.seq").write_text(CELL)
+    done = seqc("compile", "cell.seq", "--set", "d=3", "--schedule", "newton", "-t", "onnx", "-o", "built")
+    assert (done.code, Path("built").exists()) == (1, False)
+    assert "E0901" in done.err
+
+
+def test_conform_examines_a_schedule(seqc: Seqc) -> None:
+    Path("both.seq").write_text(CELL + KEEP)
+    report = seqc("conform", "both.seq", "--fast", "--check", "values", "--schedule", "newton", "--json").json
+    examined = {
+        (one["target"], one["backend"], one["mode"])
+        for one in report["outcomes"]
+        if one["status"] == "passed"
+    }
+    assert examined == {("cell", "torch", "newton")}
+
+
 def test_conform_fails_loudly(seqc: Seqc, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from seqc import oracle
 

@@ -62,7 +62,9 @@ def rule_too_large(_: Path) -> tuple[Diagnostic, ...]:
 def mode_not_allowed(_: Path) -> tuple[Diagnostic, ...]:
     spec = seqc.loads("rule r(x[f]; f = 4) { state h[f] = 0\n h' = tanh(h + x)\n return h' }")
     found = refused(lambda: spec.rule().torch(mode="scan"))
-    assert refused(lambda: schedule(spec.rule().recurrence, "scan"))[0].notes == found[0].notes
+    alone = refused(lambda: schedule(spec.rule().recurrence, "scan"))
+    assert alone[0].notes == refused(lambda: spec.rule().program("scan"))[0].notes
+    assert "its modes are `newton` and `loop`" in alone[0].notes
     assert "its modes are `newton`, `loop`, `step` and `reference`" in found[0].notes
     return found
 
