@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tests.parity.specs import apply, close, random, rule
+from seqc.passes.schedule import schedule
+from tests.parity.specs import apply, close, random, rule, written
 
 B, T, N, M = 2, 13, 4, 3
 
@@ -65,3 +66,32 @@ def test_gate_loop_that_does_not_turn_is_gla() -> None:
     want = apply(rule("linear/gla.seq", "gla", n=N, m=M), {**given, "alpha": alpha})
     ours = rule("complex/gateloop.seq", "gate_loop", n=N, m=M)
     close(apply(ours, {**given, "size": alpha, "angle": torch.zeros(B, T, N, dtype=torch.float64)}), want)
+
+
+GATED_RNN = """
+rule gated(x[d]; c, m) {
+    param  left[c, d] = 0
+    param  right[c, d] = 0
+    param  gate[c, d] = 0
+    param  out[m, c] = 0
+    state  h[c] = 0
+    h'     = h + sum[d](left * x) * sum[d](right * x)
+    return sum[c](out * h' * sum[d](gate * x))
+}
+"""
+
+
+def test_a_gated_diagonal_network_can_be_linear_attention() -> None:
+    """Zucchet et al. (2309.01775): a unit for every pair of a key's and a value's entry; gates in and out multiply."""
+    ours = written(GATED_RNN, d=5, c=N * M, m=M)
+    assert schedule(ours).modes[0] == "scan"
+    x = random(B, T, 5, seed=1)
+    q, k, v = (random(rows, 5, seed=seed) for seed, rows in ((2, N), (3, N), (4, M)))
+    weights = {
+        "left": k.repeat_interleave(M, 0),
+        "gate": q.repeat_interleave(M, 0),
+        "right": v.repeat(N, 1),
+        "out": torch.eye(M, dtype=torch.float64).repeat(1, N),
+    }
+    memory = rule("linear/linear_attention.seq", "linear_attention", n=N, m=M)
+    close(apply(ours, {"x": x}, weights), apply(memory, {"q": x @ q.T, "k": x @ k.T, "v": x @ v.T}))

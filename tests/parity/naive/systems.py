@@ -161,7 +161,8 @@ def conv_s5(
     for frame in x:
         enters = convolved(frame, B_re + 1j * B_im)
         state = kept[:, None, None] * state + ((kept - 1) / eigenvalue)[:, None, None] * enters
-        answers.append(2 * convolved(state, C_re + 1j * C_im).real + np.tensordot(D, frame, 1))
+        shown = convolved(state, C_re + 1j * C_im)
+        answers.append(np.asarray(2 * shown.real + np.tensordot(D, frame, 1), dtype=np.float64))
     return np.array(answers)
 
 
