@@ -114,9 +114,10 @@ class Checked:
         for name in given:
             if name not in known:
                 bag.add(UnknownSetting(span, str(name), definition.title, known))
-        for axis in declared:
-            if axis not in given and axis not in settings:
-                bag.add(MissingSetting(span, axis, definition.title))
+        defaults = [setting.name.text for setting in definition.node.settings if setting.default is not None]
+        wanted = dict.fromkeys((*declared, *settings))
+        if missing := tuple(name for name in wanted if name not in given and name not in defaults):
+            bag.add(MissingSetting(span, missing, definition.title, outside=True))
         bag.raise_errors()
         numbers = {name: number(value) for name, value in given.items()}
         lengths = {

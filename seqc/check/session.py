@@ -209,7 +209,7 @@ def fix_settings(
         elif name in given.axes:
             continue
         elif default is None:
-            bag.add(MissingSetting(span, name, definition.title))
+            bag.add(MissingSetting(span, (name,), definition.title))
             raise Failed
         elif mentions(default, unsure):
             unsure.add(name)

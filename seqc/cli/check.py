@@ -32,7 +32,7 @@ class Format(StrEnum):
 def command(
     specs: Annotated[
         list[str],
-        typer.Argument(metavar="SPEC...", help="One or more .seq files.", autocompletion=complete_spec),
+        typer.Argument(metavar="SPEC", help="One or more .seq files.", autocompletion=complete_spec),
     ],
     settings: Settings = None,
     format: Annotated[Format, typer.Option(help="How to print the diagnostics.")] = Format.TEXT,

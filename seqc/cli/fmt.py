@@ -15,7 +15,7 @@ from seqc.output import write_file
 
 def command(
     specs: Annotated[
-        list[str], typer.Argument(metavar="SPEC...", help="Files to format; - reads standard input.")
+        list[str], typer.Argument(metavar="SPEC", help="Files to format; - reads standard input.")
     ],
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if a file would change.")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from seqc.cli.common import complete_spec, find_spec
+from seqc.diagnostics.syntax import KEYWORDS
 from seqc.errors import UserError
 from seqc.output import write_file
 
@@ -47,7 +48,7 @@ model {name}(tokens; vocab = 256, d = 128, h = 4, n = 32, m = 32, layers = 2) {{
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="What to call it; the file is NAME.seq.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; the file is NAME.seq.")],
     like: Annotated[
         str | None,
         typer.Option(metavar="SPEC", help="Begin with a copy of this spec.", autocompletion=complete_spec),
@@ -62,12 +63,20 @@ def command(
     """
     if not _IDENTIFIER.fullmatch(name):
         raise typer.BadParameter(f"`{name}` is not a name: letters, digits and _, beginning with a letter")
+    if _is_taken(name):
+        raise typer.BadParameter(f"`{name}` has a meaning in the language already")
     target = Path(f"{name}.seq")
     if target.exists():
         raise UserError(f"`{target}` is there already", "choose another name, or remove it")
     text = START.format(name=name) if like is None else _copied(find_spec(like), name)
     write_file(target, text)
     print(f"wrote {target}\nnext:  seqc explain {target}")
+
+
+def _is_taken(name: str) -> bool:
+    from seqc.check.library import standard
+
+    return name in KEYWORDS or name in standard().callables()
 
 
 def _copied(source: Path, name: str) -> str:

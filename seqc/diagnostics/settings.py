@@ -316,13 +316,17 @@ class MissingSetting(Diagnostic):
     code = "E0410"
     title = "missing setting"
 
-    name: str
+    names: tuple[str, ...]
     owner: str
+    outside: bool = False  # wanted by the command line or by Python, not by a call in the text
 
     @property
     def message(self) -> str:
-        return f"{self.owner} needs the setting `{self.name}`"
+        return f"{self.owner} needs the setting{'s' * (len(self.names) > 1)} {listing(self.names)}"
 
     @property
     def help(self) -> str:
-        return f"add `{self.name} = ...`"
+        if not self.outside:
+            return f"add `{self.names[0]} = ...`"
+        options = " ".join(f"--set {name}=64" for name in self.names)
+        return f"give sizes: `{options}`; or write defaults behind the inputs, as in `; {self.names[0]} = 64`"

@@ -49,6 +49,16 @@ def test_an_axis_without_a_length_is_asked_for() -> None:
     with pytest.raises(seqc.SpecError) as caught:
         _ = seqc.loads(TEXT).rule("ema").recurrence
     assert caught.value.codes == ("E0410",)
+    assert "`--set d=64`" in str(caught.value)
+
+
+def test_all_numbers_that_are_missing_are_asked_for_at_once() -> None:
+    with pytest.raises(seqc.SpecError) as caught:
+        _ = seqc.loads("rule fade(x[d]; e, f = 2) {\n    return e * f * x\n}\n").rule("fade").recurrence
+    (found,) = caught.value.diagnostics
+    assert found.message == "the rule `fade` needs the settings `d` and `e`"
+    assert found.help is not None
+    assert "`--set d=64 --set e=64`" in found.help
 
 
 def test_an_unknown_item_lists_the_known_ones() -> None:

@@ -90,6 +90,14 @@ def test_new_takes_names_only(seqc: Seqc, name: str) -> None:
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["memory", "repeat", "swiglu"])
+def test_new_leaves_the_language_its_names(seqc: Seqc, name: str) -> None:
+    done = seqc("new", name)
+    assert done.code == 2
+    assert f"`{name}` has a meaning in the language already" in done.err
+    assert list(Path().iterdir()) == []
+
+
 def test_check_says_what_is_wrong(seqc: Seqc) -> None:
     Path("broken.seq").write_text(BROKEN)
     done = seqc("check", "broken.seq")
