@@ -88,6 +88,35 @@ def test_the_q_norm_is_the_map_of_its_square_and_the_published_one_is_not() -> N
     assert (published - want).norm() > 0.1 * want.norm()
 
 
+DUAL = """
+rule r(q[n], k[n], v[m], beta) {
+    memory    W: n -> m = matrix(mirror = q_norm(q = 4))
+    objective 0.5 * sumsq(W(k) - v)
+    learner   gd(rate = beta)
+    return    W'(q)
+}
+"""
+
+
+def linearised(slopes: Tensor) -> Cost:
+    return lambda w: (slopes * w).sum() + 0.5 * (w**4).sum() ** 0.5
+
+
+def test_gradient_descent_behind_a_mirror_map_is_dual_averaging() -> None:
+    """The memory is argmin of all linearised objectives so far and half the squared q-norm of W."""
+    time = 3
+    rec = checked(DUAL).elaborate_rule("r", {"n": COLUMNS, "m": ROWS})
+    q, k, v = draw(time, COLUMNS, seed=1), draw(time, COLUMNS, seed=2), draw(time, ROWS, seed=3)
+    beta = torch.sigmoid(draw(time, seed=4))
+    inputs = {"q": q, "k": k, "v": v, "beta": beta}
+    (answers,), _ = run_recurrence(rec, {name: x[None] for name, x in inputs.items()}, {})
+    slopes = memory = torch.zeros(ROWS, COLUMNS, dtype=torch.float64)
+    for t in range(time):
+        slopes = slopes + beta[t] * torch.outer(memory @ k[t] - v[t], k[t])
+        memory = minimiser(linearised(slopes), -slopes)
+        torch.testing.assert_close(answers[0, t], memory @ q[t], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("absolute", "square"), [(0.3, 0.0), (0.0, 0.5), (0.4, 0.2)])
 def test_the_elastic_net_is_a_minimiser(absolute: float, square: float) -> None:
     """Entry by entry, on a fine grid: the cost has a corner at 0."""
@@ -197,11 +226,8 @@ def test_retention_that_is_learned_by_its_own_gradient() -> None:
     rec = checked(FADE).elaborate_rule("fade", sizes)
     x, y = draw(time, KEY, seed=1), draw(time, seed=2)
     (found,), after = run_recurrence(rec, {"x": x[None], "y": y[None]}, {})
-    log_decay, trace, w = (
-        torch.full((KEY,), start).double(),
-        torch.zeros(KEY).double(),
-        torch.zeros(KEY).double(),
-    )
+    log_decay = torch.full((KEY,), start).double()
+    trace = w = decay = torch.zeros(KEY).double()
     for t in range(time):
         torch.testing.assert_close(found[0, t], w @ x[t])
         error = y[t] - w @ x[t]
