@@ -14,6 +14,7 @@ from torch import Tensor
 from seqc.backend import Weights, backends
 from seqc.conformance.case import Case
 from seqc.conformance.checks import checks
+from seqc.conformance.compare import single
 from seqc.conformance.examine import Progress, examine, generic_weights
 from seqc.conformance.report import Finding, Outcome, Report
 from seqc.errors import UserError
@@ -106,7 +107,7 @@ def _weights(whole: Recurrence | Model, given: Weights | None) -> dict[str, Tens
     missing = [name for name in table if name not in given]
     if missing:
         raise UserError(f"the weights lack `{missing[0]}`", "give those of this very model")
-    found = {name: torch.as_tensor(given[name]).detach().to("cpu", torch.float64) for name in table}
+    found = {name: single(torch.as_tensor(given[name]).detach().cpu()) for name in table}
     for name, named in table.items():
         if tuple(found[name].shape) != named.shape:
             raise UserError(f"`{name}` has the shape {tuple(found[name].shape)}, not {named.shape}")

@@ -1,4 +1,8 @@
-"""A rule or a model under examination: its inputs, its weights and what the oracle says of it."""
+"""A rule or a model under examination: its inputs, its weights and what the oracle says of it.
+
+Inputs and weights are numbers that single precision holds, so what the oracle answers for double precision is its
+answer for single precision too.  One run answers for all lengths: it halts where a check looks, and goes on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seqc.conformance.compare import UNITS, rounded
+from seqc.conformance.compare import UNITS, rounded, single
 from seqc.conformance.roles import Role, draw, roles_of
 from seqc.ir.expr import DType, Leaf, LeafKind
 from seqc.ir.paths import NamedState, state_table
@@ -26,13 +30,14 @@ BATCH = 2
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """`weights` are float64, by full name.  `longest` is the length of the longest sequence that checks use."""
+    """`weights` are float64, by full name, and no finer than single precision."""
 
     name: str
     whole: Recurrence | Model
     weights: dict[str, Tensor]
     fast: bool = False
     known: dict[object, Answer] = field(default_factory=dict[object, "Answer"])
+    stretches: dict[torch.dtype, list[Stretch]] = field(default_factory=dict[torch.dtype, "list[Stretch]"])
     gradients: dict[object, dict[str, Tensor]] = field(default_factory=dict[object, dict[str, Tensor]])
 
     # A length that is no multiple of a block, and longer than one.
@@ -45,6 +50,11 @@ class Case:
     @property
     def long(self) -> int:
         return 400 if self.fast or isinstance(self.whole, Model) else 2000
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """The lengths at which the oracle is asked."""
+        return tuple(sorted({*self.lengths, self.usual, self.long}))
 
     @property
     def owner(self) -> Recurrence | Function:
@@ -81,7 +91,7 @@ class Case:
         return tuple(name for name, role in self.roles.items() if role.kind == "unit")
 
     def draw(self, time: int, *, batch: int = BATCH, seed: int = 0) -> dict[str, Tensor]:
-        """Inputs in double precision."""
+        """Inputs in double precision; fewer tokens are the first of more."""
         tokens = [leaf for leaf in self.inputs if leaf.dtype is DType.INT]
         others = [leaf for leaf in self.inputs if leaf.dtype is not DType.INT]
         made = draw(others, self.owner.sizes, self.roles, batch, time, seed)
@@ -90,7 +100,7 @@ class Case:
             made[leaf.name] = torch.randint(
                 self.vocabulary, (time, batch), generator=generator
             ).T.contiguous()
-        return {leaf.name: made[leaf.name] for leaf in self.inputs}
+        return {leaf.name: single(made[leaf.name]) for leaf in self.inputs}
 
     @cached_property
     def vocabulary(self) -> int:
@@ -125,15 +135,61 @@ class Case:
     def expected(self, time: int, dtype: torch.dtype) -> tuple[dict[str, Tensor], Answer]:
         """Inputs of a length, and the oracle's answer."""
         inputs = self.draw(time)
+        if self.steps and time in self.stops and (time, dtype) not in self.known:
+            outputs, states = self._up_to(time, as_held(dtype))
+            self.learn(time, inputs, dtype, None, outputs, states)
         return inputs, self.answer(time, inputs, dtype)
 
     def answer(self, key: object, inputs: Tensors, dtype: torch.dtype, reset: Tensor | None = None) -> Answer:
         """The oracle's answer, which is worked out once for a key."""
         if (key, dtype) not in self.known:
-            with torch.no_grad():
-                outputs, states = self.oracle(inputs, dtype, reset=reset)
-            self.known[key, dtype] = Answer(self, inputs, dtype, reset, outputs, states)
+            held = as_held(dtype)
+            if held is not dtype:
+                known = self.answer(key, inputs, held, reset)
+                outputs, states = known.outputs, known.states
+            else:
+                with torch.no_grad():
+                    outputs, states = self.oracle(inputs, dtype, reset=reset)
+            self.learn(key, inputs, dtype, reset, outputs, states)
         return self.known[key, dtype]
+
+    def learn(
+        self,
+        key: object,
+        inputs: Tensors,
+        dtype: torch.dtype,
+        reset: Tensor | None,
+        outputs: Outputs,
+        states: States,
+    ) -> None:
+        """Keep what the oracle has said."""
+        outputs = tuple(x.detach() for x in outputs)
+        states = {name: x.detach() for name, x in states.items()}
+        self.known.setdefault((key, dtype), Answer(self, inputs, dtype, reset, outputs, states))
+
+    def _up_to(self, time: int, dtype: torch.dtype) -> tuple[Outputs, States]:
+        """What the oracle says of so many of the drawn tokens."""
+        known = self.stretches.setdefault(dtype, [])
+        reached = known[-1].stop if known else 0
+        for stop in self.stops:
+            if reached < stop <= time:
+                with torch.no_grad():
+                    state = known[-1].states if known else None
+                    outputs, states = self.oracle(part(self.draw(stop), reached), dtype, state)
+                known.append(Stretch(stop, outputs, states))
+                reached = stop
+        pieces = [stretch for stretch in known if stretch.stop <= time]
+        series = zip(*(piece.outputs for piece in pieces), strict=True)
+        return tuple(torch.cat(each, 1) for each in series), pieces[-1].states
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What the oracle said of the tokens before `stop`, since the stretch before."""
+
+    stop: int
+    outputs: Outputs
+    states: States
 
 
 @dataclass(eq=False)
@@ -169,6 +225,11 @@ def shake(tensors: Tensors, dtype: torch.dtype) -> dict[str, Tensor]:
             noise = 2 * torch.rand(x.shape, generator=generator, dtype=torch.float64) - 1
             made[name] = made[name] * (1 + UNITS[dtype] * torch.finfo(dtype).eps * noise)
     return made
+
+
+def as_held(dtype: torch.dtype) -> torch.dtype:
+    """The width that decides what numbers the oracle is given where a form computes in `dtype`."""
+    return torch.float64 if dtype is torch.float32 else dtype
 
 
 def cast(inputs: Tensors, dtype: torch.dtype) -> dict[str, Tensor]:

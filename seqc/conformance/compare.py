@@ -65,6 +65,11 @@ def is_moderate(tensors: Iterable[Tensor], largest: float = 1e6) -> bool:
     return all(not x.numel() or float(x.detach().abs().max()) < largest for x in tensors)
 
 
+def single(x: Tensor) -> Tensor:
+    """The nearest number that single precision holds, in double precision."""
+    return rounded(x, torch.float32)
+
+
 def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
     """A number as that dtype holds it, in double precision; integers and truth values as they are."""
     if x.is_complex():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqc.conformance.case import Case
 from seqc.conformance.checks import checks
+from seqc.conformance.compare import single
 from seqc.conformance.report import Finding, Outcome, Status
 from seqc.conformance.subject import Request, Subject, subjects
 from seqc.diagnostics import SpecError
@@ -75,11 +76,12 @@ def generic_weights(whole: Recurrence | Model) -> dict[str, Tensor]:
     """Weights of which none is exactly 0 or 1, or like its neighbours, so that no use of them goes unseen."""
     weights = initial_parameters(whole)
     generator = torch.Generator().manual_seed(0)
-    return {
-        name: x * (1 + 0.05 * torch.randn(x.shape, generator=generator, dtype=x.dtype))
-        + (0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype) if _is_plain(x) else 0.0)
-        for name, x in weights.items()
-    }
+    changed: dict[str, Tensor] = {}
+    for name, x in weights.items():
+        factor = 1 + 0.05 * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        term = 0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype) if _is_plain(x) else 0.0
+        changed[name] = single(x * factor + term)
+    return changed
 
 
 def _is_plain(x: Tensor) -> bool:

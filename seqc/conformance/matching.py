@@ -21,12 +21,17 @@ def short(dtype: torch.dtype) -> str:
 
 
 def compare_run(
-    subject: Subject, got: Sequence[Tensor], after: Any, answer: Answer, what: str
+    subject: Subject,
+    got: Sequence[Tensor],
+    after: Any,
+    answer: Answer,
+    what: str,
+    rows: slice = slice(None),
 ) -> Iterator[Finding]:
-    """One finding an output and one a state of a run to the end, in the answer's width."""
-    yield from compare_outputs(got, answer, what)
+    """One finding an output and one a state of a run to the end, in the answer's width, of some rows."""
+    yield from compare_outputs([x[rows] for x in got], answer, what, rows)
     if answer.case.steps:
-        yield from compare_states(subject, after, answer, what)
+        yield from compare_states(subject, after, answer, what, rows)
 
 
 def compare_outputs(
@@ -44,13 +49,16 @@ def compare_outputs(
         yield Finding(f"{what}, {name}", error, limit)
 
 
-def compare_states(subject: Subject, after: Any, answer: Answer, what: str) -> Iterator[Finding]:
+def compare_states(
+    subject: Subject, after: Any, answer: Answer, what: str, rows: slice = slice(None)
+) -> Iterator[Finding]:
     """The states of recurrences and convolutions; how a store is kept is the backend's own business."""
     found = subject.states(after)
     for name, known in answer.case.states.items():
         if not isinstance(known.source, Store):
-            error = distance(found[name], answer.states[name]) if name in found else float("inf")
-            limit = allowed(VALUES, answer.dtype, error, partial(_state_moves, answer, name))
+            want = answer.states[name][rows]
+            error = distance(found[name][rows], want) if name in found else float("inf")
+            limit = allowed(VALUES, answer.dtype, error, partial(_state_moves, answer, name, rows))
             yield Finding(f"{what}, state `{name}`", error, limit)
 
 
@@ -58,5 +66,5 @@ def _output_moves(answer: Answer, index: int, cut: tuple[slice, ...]) -> float:
     return distance(answer.shaken[0][index][cut], answer.outputs[index][cut])
 
 
-def _state_moves(answer: Answer, name: str) -> float:
-    return distance(answer.shaken[1][name], answer.states[name])
+def _state_moves(answer: Answer, name: str, rows: slice) -> float:
+    return distance(answer.shaken[1][name][rows], answer.states[name][rows])

@@ -39,6 +39,9 @@ from seqc.oracle.recurrence import prepare, run
 
 SQUASHING = frozenset({"sigmoid", "tanh", "log_sigmoid", "softplus", "erf", "sin", "cos"})
 
+# Numbers are drawn for so many tokens at a time, so that a shorter sequence begins a longer one.
+DRAWN = 512
+
 # The largest state that counts as one that did not explode, after so many tokens.
 LARGEST, TOKENS = 1e3, 40
 
@@ -147,12 +150,13 @@ def draw(
     time: int,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Inputs `[batch, time, *axes]`."""
+    """Inputs `[batch, time, *axes]`; fewer tokens are the first of more."""
+    whole = -(-time // DRAWN) * DRAWN
     made: dict[str, Tensor] = {}
     for number, leaf in enumerate(inputs):
         generator = torch.Generator().manual_seed(1000 * seed + number)
         role = roles[leaf.name]
-        shape = (time, batch, *(sizes[axis] for axis in leaf.axes))
+        shape = (whole, batch, *(sizes[axis] for axis in leaf.axes))
         dims = tuple(2 + leaf.axes.index(axis) for axis in role.axes)
-        made[leaf.name] = role.draw(shape, dims, generator).transpose(0, 1).contiguous()
+        made[leaf.name] = role.draw(shape, dims, generator)[:time].transpose(0, 1).contiguous()
     return made

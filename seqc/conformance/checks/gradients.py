@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seqc.conformance.case import Case, cast, shake
+from seqc.conformance.case import Case, as_held, cast, shake
 from seqc.conformance.compare import FLOOR, GRADIENTS, allowed, distance, is_moderate, rounded, scale
 from seqc.conformance.matching import short
 from seqc.conformance.report import Finding
@@ -75,37 +75,43 @@ def compare_together(
 def compare_gradients(
     case: Case,
     subject: Subject,
-    key: str,
+    key: object,
     inputs: Mapping[str, Tensor],
     dtype: torch.dtype,
     what: str,
     reset: Tensor | None = None,
+    rows: Mapping[str, slice] | None = None,
 ) -> Iterator[Finding]:
-    """One finding an input and a parameter; `key` names the inputs and the resets."""
+    """One finding an input and a parameter; `key` names the inputs and the resets.
+
+    Where rows of the batch have names of their own, an input has one finding for each.
+    """
     wanted = expected_gradients(case, key, inputs, dtype, reset)
     if not is_moderate(wanted.values()):
         return
     got = gradients(case, subject, inputs, dtype, reset)
-    floor = FLOOR * scale(wanted.values())
+    groups = rows or {what: slice(None)}
     for name, want in wanted.items():
-        error = distance(got[name], want, floor)
-        limit = allowed(
-            GRADIENTS, dtype, error, partial(_moves, case, key, inputs, dtype, name, floor, reset)
-        )
-        yield Finding(f"{what}, by `{name}`", error, limit)
+        for words, part in groups.items() if name in inputs else ((what, slice(None)),):
+            floor = FLOOR * scale(x[part] if each in inputs else x for each, x in wanted.items())
+            error = distance(got[name][part], want[part], floor)
+            moves = partial(_moves, case, key, inputs, dtype, name, floor, reset, part)
+            yield Finding(f"{words}, by `{name}`", error, allowed(GRADIENTS, dtype, error, moves))
 
 
 def _moves(
     case: Case,
-    key: str,
+    key: object,
     inputs: Mapping[str, Tensor],
     dtype: torch.dtype,
     name: str,
     floor: float,
     reset: Tensor | None,
+    part: slice,
 ) -> float:
     want = expected_gradients(case, key, inputs, dtype, reset)[name]
-    return distance(expected_gradients(case, key, inputs, dtype, reset, shaken=True)[name], want, floor)
+    shaken = expected_gradients(case, key, inputs, dtype, reset, shaken=True)[name]
+    return distance(shaken[part], want[part], floor)
 
 
 def loss(outputs: Sequence[Tensor], states: Mapping[str, Tensor]) -> Tensor:
@@ -134,7 +140,7 @@ def compared_states(case: Case, states: Mapping[str, Tensor]) -> dict[str, Tenso
 
 def expected_gradients(
     case: Case,
-    key: str,
+    key: object,
     inputs: Mapping[str, Tensor],
     dtype: torch.dtype,
     reset: Tensor | None = None,
@@ -142,10 +148,13 @@ def expected_gradients(
     shaken: bool = False,
 ) -> dict[str, Tensor]:
     """By inputs and parameters as `dtype` holds them, or some units of rounding beside; worked out once."""
+    dtype = dtype if shaken else as_held(dtype)
     if (key, dtype, shaken) not in case.gradients:
         held, weights = _held(inputs, dtype, shaken), _held(case.weights, dtype, shaken)
         wrt = {name: x.requires_grad_() for name, x in {**weights, **held}.items() if x.is_floating_point()}
         outputs, states = case.oracle(held, reset=reset, weights=weights)
+        if not shaken:
+            case.learn(key, inputs, dtype, reset, outputs, states)
         total = loss(outputs, compared_states(case, states))
         found = torch.autograd.grad(total, list(wrt.values()), allow_unused=True, materialize_grads=True)
         case.gradients[key, dtype, shaken] = dict(zip(wrt, found, strict=True))

@@ -15,8 +15,8 @@ from seqc.conformance.subject import State, Subject
 
 ORDER = 45
 
-# The tokens at which each row begins anew: in the middle, one after another, at the edges of a block.
-PLACES: tuple[tuple[tuple[int, ...], ...], ...] = (((5, 6, 40), ()), ((0, 63), (64,)))
+# The tokens at which each row begins anew: in the middle, nowhere, and at the edges of a block.
+PLACES: tuple[tuple[int, ...], ...] = ((5, 6, 40), (), (0, 63), (64,))
 
 
 def applies(case: Case, subject: Subject) -> str:
@@ -27,24 +27,22 @@ def applies(case: Case, subject: Subject) -> str:
 
 def check(case: Case, subject: Subject) -> Iterator[Finding]:
     dtype = subject.dtypes[0]
-    inputs = case.draw(case.usual)
-    given = cast(inputs, dtype)
-    for places in PLACES:
-        reset = _resets(places, case.usual)
-        answer = case.answer(("reset", places), inputs, dtype, reset)
-        got, after = subject.run(given, dtype, None, reset)
-        yield from compare_run(subject, got, after, answer, f"reset at {places}")
-        pieces, end = _carried_on(subject, given, dtype, reset)
-        yield from compare_run(subject, pieces, end, answer, f"reset at {places}, then carried on by steps")
+    inputs = case.draw(case.usual, batch=len(PLACES))
+    given, reset = cast(inputs, dtype), _resets(case.usual)
     if subject.differentiable:
-        what = f"reset at {PLACES[-1]}, gradient"
-        reset = _resets(PLACES[-1], case.usual)
-        yield from compare_gradients(case, subject, "reset", inputs, dtype, what, reset)
+        yield from compare_gradients(case, subject, "reset", inputs, dtype, "gradient", reset)
+    answer = case.answer("reset", inputs, dtype, reset)
+    got, after = subject.run(given, dtype, None, reset)
+    pieces, end = _carried_on(subject, given, dtype, reset)
+    for row, places in enumerate(PLACES):
+        rows, what = slice(row, row + 1), f"reset at {places}"
+        yield from compare_run(subject, got, after, answer, what, rows)
+        yield from compare_run(subject, pieces, end, answer, f"{what}, then carried on by steps", rows)
 
 
-def _resets(places: tuple[tuple[int, ...], ...], time: int) -> Tensor:
-    reset = torch.zeros(len(places), time, dtype=torch.bool)
-    for row, tokens in enumerate(places):
+def _resets(time: int) -> Tensor:
+    reset = torch.zeros(len(PLACES), time, dtype=torch.bool)
+    for row, tokens in enumerate(PLACES):
         reset[row, list(tokens)] = True
     return reset
 
