@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict, cast
 from seqc import bundled
 from seqc.spec import Spec, reports
 
-VERSION = 2
+VERSION = 3
 
 
 class ClassFacts(TypedDict):
@@ -45,10 +45,14 @@ class Verdict(TypedDict):
 
 
 class Findings(TypedDict):
-    """One item: by backend, and the worst error of a value in single precision or wider."""
+    """One item: by backend, the worst error of a well-conditioned value in single precision or wider, and how many
+    values were ill-conditioned (see `seqc.conformance.Finding`), with the worst error among those.
+    """
 
     backends: dict[str, Verdict]
     worst_error: float
+    ill_conditioned: int
+    worst_ill_conditioned: float
 
 
 class Measured(TypedDict):

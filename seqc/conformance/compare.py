@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from seqc.conformance.report import Finding
+
 VALUES = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 5e-3}
 GRADIENTS = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -24,15 +26,19 @@ UNITS = {torch.float64: 30.0, torch.float32: 30.0, torch.bfloat16: 2.0}
 MOST = {torch.float64: 100.0, torch.float32: 1000.0, torch.bfloat16: 100.0}
 
 
-def allowed(
-    usual: Mapping[torch.dtype, float], dtype: torch.dtype, error: float, movement: Callable[[], float]
-) -> float:
-    """The tolerance of an error; how far the answer moves is asked only when it matters."""
+def judged(
+    what: str,
+    error: float,
+    usual: Mapping[torch.dtype, float],
+    dtype: torch.dtype,
+    movement: Callable[[], float],
+) -> Finding:
+    """An error against its tolerance; how far the answer itself moves is asked only when it matters."""
     tolerance = usual[dtype]
     most = MOST[dtype] * tolerance
-    if error <= tolerance or error > most:
-        return tolerance
-    return max(tolerance, min(movement(), most))
+    if tolerance < error <= most and (moved := min(movement(), most)) > tolerance:
+        return Finding(what, error, moved, ill_conditioned=True)
+    return Finding(what, error, tolerance)
 
 
 def distance(got: Tensor, want: Tensor, floor: float = FLOOR) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqc.conformance.case import Answer
-from seqc.conformance.compare import VALUES, allowed, distance
+from seqc.conformance.compare import VALUES, distance, judged
 from seqc.conformance.report import Finding
 from seqc.conformance.subject import Subject
 from seqc.ir.recurrence import Store
@@ -45,8 +45,8 @@ def compare_outputs(
         cut = (rows, slice(None, stop)) if answer.case.varying[i] else (rows,)
         error = distance(x, answer.outputs[i][cut])
         name = "output" if len(got) == 1 else f"output {i}"
-        limit = allowed(VALUES, answer.dtype, error, partial(_output_moves, answer, i, cut))
-        yield Finding(f"{what}, {name}", error, limit)
+        moves = partial(_output_moves, answer, i, cut)
+        yield judged(f"{what}, {name}", error, VALUES, answer.dtype, moves)
 
 
 def compare_states(
@@ -58,8 +58,8 @@ def compare_states(
         if not isinstance(known.source, Store):
             want = answer.states[name][rows]
             error = distance(found[name][rows], want) if name in found else float("inf")
-            limit = allowed(VALUES, answer.dtype, error, partial(_state_moves, answer, name, rows))
-            yield Finding(f"{what}, state `{name}`", error, limit)
+            moves = partial(_state_moves, answer, name, rows)
+            yield judged(f"{what}, state `{name}`", error, VALUES, answer.dtype, moves)
 
 
 def _output_moves(answer: Answer, index: int, cut: tuple[slice, ...]) -> float:

@@ -17,11 +17,16 @@ Status = Literal["passed", "failed", "not applicable"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One measurement: what was looked at, how far it was off, and how far it might have been."""
+    """One measurement: what was looked at, how far it was off, and how far it might have been.
+
+    A value is ill-conditioned where the oracle's own answer moves beyond the usual tolerance when the numbers that go
+    in are rounded otherwise; the tolerance is then that movement.
+    """
 
     what: str
     error: float
     tolerance: float
+    ill_conditioned: bool = False
 
     @property
     def passed(self) -> bool:
@@ -80,16 +85,25 @@ class Report:
 
     @property
     def worst_error(self) -> float:
-        """The largest error of a value in single precision or wider."""
+        """The largest error of a well-conditioned value in single precision or wider."""
         errors = [f.error for o in self._with("passed") for f in o.findings if f.tolerance <= 1e-5]
         return max(errors, default=0.0)
+
+    @property
+    def ill_conditioned(self) -> list[Finding]:
+        """The findings that passed by the movement of the oracle's own answer only."""
+        return [f for o in self._with("passed") for f in o.findings if f.ill_conditioned]
 
     def summary(self) -> str:
         """One line."""
         counts = f"{len(self._with('passed'))} checks passed"
         if self.failures:
             counts = f"{len(self.failures)} checks failed, {len(self._with('passed'))} passed"
-        return f"{counts} in {self.seconds:.1f} s; worst error {self.worst_error:.1e}"
+        line = f"{counts} in {self.seconds:.1f} s; worst error {self.worst_error:.1e}"
+        if loose := self.ill_conditioned:
+            worst = max(finding.error for finding in loose)
+            line += f", and {worst:.1e} among {len(loose)} ill-conditioned values"
+        return line
 
     def table(self) -> Table:
         """One row a form, one column a check: the worst error relative to nothing, or what went wrong."""

@@ -418,10 +418,14 @@ def test_list_shows_what_was_recorded(seqc: Seqc, monkeypatch: pytest.MonkeyPatc
     one = {
         "backends": {"torch": {"passed": 9, "failed": 0}, "onnx": {"passed": 9, "failed": 0}},
         "worst_error": 2e-7,
+        "ill_conditioned": 0,
+        "worst_ill_conditioned": 0,
     }
     two = {
         "backends": {"torch": {"passed": 9, "failed": 1}, "onnx": {"passed": 0, "failed": 0}},
         "worst_error": 0,
+        "ill_conditioned": 0,
+        "worst_ill_conditioned": 0,
     }
     row = {"facts": {"retain": facts, "retnet": facts}, "findings": {"retain": one, "retnet": two}}
     monkeypatch.setattr("seqc.zoo.read", lambda: {"linear/retnet.seq": row})

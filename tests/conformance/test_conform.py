@@ -6,7 +6,6 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ import torch
 import seqc
 from seqc.conformance import Finding, Outcome, Report, lengths
 from seqc.conformance.checks import checks
-from seqc.conformance.compare import VALUES, allowed, distance
+from seqc.conformance.compare import VALUES, distance, judged
 from seqc.conformance.roles import structural_roles
 from seqc.errors import UserError
 from seqc.spec import Spec
@@ -126,8 +125,19 @@ def test_distance(got: torch.Tensor, want: torch.Tensor, error: float) -> None:
 
 
 def test_an_answer_that_moves_cannot_be_met_more_closely() -> None:
-    single = partial(allowed, VALUES, torch.float32)
-    assert single(1e-6, lambda: 1.0) == 1e-5
-    assert single(1e-4, lambda: 3e-4) == pytest.approx(3e-4)
-    assert single(1e-1, lambda: 1.0) == 1e-5
-    assert allowed(VALUES, torch.bfloat16, 1e-2, lambda: 2e-2) == pytest.approx(2e-2)
+    def judge(error: float, moves: float, dtype: torch.dtype = torch.float32) -> Finding:
+        return judged("x", error, VALUES, dtype, lambda: moves)
+
+    assert judge(1e-6, 1.0) == Finding("x", 1e-6, 1e-5)
+    assert judge(1e-4, 1e-6) == Finding("x", 1e-4, 1e-5)
+    assert judge(1e-4, 3e-4) == Finding("x", 1e-4, 3e-4, ill_conditioned=True)
+    assert judge(1e-1, 1.0) == Finding("x", 1e-1, 1e-5)
+    assert judge(1e-2, 2e-2, torch.bfloat16) == Finding("x", 1e-2, 2e-2, ill_conditioned=True)
+
+
+def test_ill_conditioned_values_are_counted_apart(report: Report) -> None:
+    assert report.ill_conditioned == []
+    loose = replace(report.outcomes[0], findings=(Finding("x", 2e-4, 3e-4, ill_conditioned=True),))
+    changed = Report([*report.outcomes, loose])
+    assert changed.worst_error == report.worst_error
+    assert changed.summary().endswith("and 2.0e-04 among 1 ill-conditioned values")

@@ -107,7 +107,12 @@ def test_what_is_unchanged_is_not_examined_again(tmp_path: Path, monkeypatch: py
         asked.append(path)
         if path == "two.seq" and len(asked) < 3:
             raise ValueError("it crashed")
-        findings = Findings(backends={"torch": Verdict(passed=1, failed=0)}, worst_error=1e-7)
+        findings = Findings(
+            backends={"torch": Verdict(passed=1, failed=0)},
+            worst_error=1e-7,
+            ill_conditioned=0,
+            worst_ill_conditioned=0.0,
+        )
         return "written", {path[:3]: findings}
 
     record: zoo.Record = {}

@@ -25,7 +25,18 @@ def measure(path: str) -> dict[str, Findings]:
 def _findings(outcomes: list[Outcome]) -> Findings:
     backends = dict.fromkeys(outcome.backend for outcome in outcomes)
     verdicts = {name: _verdict([o for o in outcomes if o.backend == name]) for name in backends}
-    return Findings(backends=verdicts, worst_error=float(f"{Report(outcomes).worst_error:.2g}"))
+    report = Report(outcomes)
+    loose = report.ill_conditioned
+    return Findings(
+        backends=verdicts,
+        worst_error=_short(report.worst_error),
+        ill_conditioned=len(loose),
+        worst_ill_conditioned=_short(max((finding.error for finding in loose), default=0.0)),
+    )
+
+
+def _short(error: float) -> float:
+    return float(f"{error:.2g}")
 
 
 def _verdict(outcomes: list[Outcome]) -> Verdict:

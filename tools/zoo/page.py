@@ -18,7 +18,9 @@ them, and from the tests that compare them with code that is not ours; `seqc lis
 A class and a schedule are read off the recurrence's structure, and come with the reason. State and operations a token
 are those of fp32, one row of a batch, at the sizes that `seqc explain` shows; the operations are those of a token that
 is computed alone, after {context:,} others. A backend is named where every check that applies has passed. The worst
-error is the largest of a value in single precision or wider, relative to the float64 oracle.
+error is the largest of a value in single precision or wider, relative to the float64 oracle. A value is ill-conditioned
+where the oracle's own answer moves further than the usual tolerance when the numbers that go in are rounded otherwise;
+it is then held to that movement, and counted apart.
 """
 COLUMNS = (
     "spec",
@@ -67,8 +69,16 @@ def _cells(name: str, facts: Facts, findings: Findings | None) -> tuple[str, ...
         state,
         short_count(facts["flops_per_token"]),
         _conform(findings),
-        f"{findings['worst_error']:.1e}" if findings and findings["worst_error"] else "–",
+        _worst(findings),
     )
+
+
+def _worst(findings: Findings | None) -> str:
+    if findings is None or not findings["worst_error"]:
+        return "–"
+    loose = findings["ill_conditioned"]
+    among = f"; {findings['worst_ill_conditioned']:.1e} among {loose} ill-conditioned" if loose else ""
+    return f"{findings['worst_error']:.1e}{among}"
 
 
 def _classes(facts: Facts) -> str:

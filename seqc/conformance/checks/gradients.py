@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqc.conformance.case import Case, as_held, cast, shake
-from seqc.conformance.compare import FLOOR, GRADIENTS, allowed, distance, is_moderate, rounded, scale
+from seqc.conformance.compare import FLOOR, GRADIENTS, distance, is_moderate, judged, rounded, scale
 from seqc.conformance.matching import short
 from seqc.conformance.report import Finding
 from seqc.conformance.subject import Subject
@@ -68,8 +68,10 @@ def compare_together(
         return torch.cat([found[name].double().flatten() for name in wanted])
 
     error = distance(joined(got), joined(wanted), 0.0)
-    limit = allowed(GRADIENTS, dtype, error, lambda: distance(joined(expected(True)), joined(wanted), 0.0))
-    return Finding(f"{short(dtype)}, by all parameters together", error, limit)
+    what = f"{short(dtype)}, by all parameters together"
+    return judged(
+        what, error, GRADIENTS, dtype, lambda: distance(joined(expected(True)), joined(wanted), 0.0)
+    )
 
 
 def compare_gradients(
@@ -96,7 +98,7 @@ def compare_gradients(
             floor = FLOOR * scale(x[part] if each in inputs else x for each, x in wanted.items())
             error = distance(got[name][part], want[part], floor)
             moves = partial(_moves, case, key, inputs, dtype, name, floor, reset, part)
-            yield Finding(f"{words}, by `{name}`", error, allowed(GRADIENTS, dtype, error, moves))
+            yield judged(f"{words}, by `{name}`", error, GRADIENTS, dtype, moves)
 
 
 def _moves(
