@@ -1,12 +1,12 @@
 """Running what `seqc compile` wrote: `seqc run`, and the demo's last act.
 
-A runner hides which backend computes: all are fed bytes and give logits.
+A runner hides which backend computes: all are fed tokens and give logits.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,24 @@ import numpy.typing as npt
 from seqc.backend import Runner, Runs, backends
 from seqc.errors import UserError
 from seqc.output import read_manifest
+from seqc.sampling import Chooser, Sampling
 
 Array = npt.NDArray[Any]
 
 
-def continued(runner: Runner, prompt: bytes, length: int) -> Iterator[int]:
-    """The bytes that follow a prompt, greedily; of equal logits the lowest byte wins."""
-    _check_bytes(runner, prompt)
-    outputs, state = runner.prefill(np.frombuffer(prompt, np.uint8).astype(np.int64)[None])
+def continued(
+    runner: Runner, prompt: Sequence[int], length: int, choose: Chooser | None = None
+) -> Iterator[int]:
+    """The tokens that follow a prompt; the likeliest ones without `choose`, of equally likely ones the lowest."""
+    choose = choose or Sampling().chooser()
+    outputs, state = runner.prefill(np.array([list(prompt)], np.int64))
     logits = _logits(outputs)[:, -1]
     for produced in range(length):
-        token = int(logits[0].argmax())
+        token = choose(logits[0])
         yield token
         if produced + 1 < length:
             outputs, state = runner.step(np.array([token]), state)
             logits = _logits(outputs)
-
-
-def _check_bytes(runner: Runner, prompt: bytes) -> None:
-    """Refuse a model whose tokens are not bytes, and a prompt with bytes that the model does not know."""
-    vocabulary = vocabulary_of(runner)
-    if vocabulary > 256:
-        raise UserError(f"this is no model of bytes: it has {vocabulary:,} tokens")
-    if max(prompt) >= vocabulary:
-        raise UserError(f"the model has {vocabulary} tokens, and the prompt has the byte {max(prompt)}")
 
 
 def vocabulary_of(runner: Runner) -> int:

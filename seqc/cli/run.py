@@ -1,8 +1,7 @@
-"""`seqc run`: continue a text with a compiled model of bytes."""
+"""`seqc run`: continue a text with a compiled model of tokens."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,40 +15,69 @@ from seqc.cli.common import Json, is_colourful, print_json
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `seqc compile` wrote.")],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to continue.")],
-    length: Annotated[int, typer.Option("--length", "-l", min=1, help="How many bytes to add.")] = 200,
+    length: Annotated[int, typer.Option("--length", "-l", min=1, help="How many tokens to add.")] = 200,
+    temperature: Annotated[
+        float,
+        typer.Option("--temperature", min=0, help="0: always the likeliest token; 1: as the model says."),
+    ] = 0.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Keep so many of the likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Keep the likeliest tokens up to this probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other tokens.")] = 0,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A tokenizer.json; without one, tokens are bytes.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="How many threads may compute.")] = None,
     json: Json = False,
 ) -> None:
-    """Continue a text, byte by byte, in ONNX Runtime or PyTorch (whichever DIR was compiled for).
+    """Continue a text, token by token, in ONNX Runtime or PyTorch (whichever DIR was compiled for).
 
-    The next byte is always the likeliest one; of equally likely ones the lowest.
+    Without --temperature the next token is always the likeliest one; of equally likely ones the lowest.
 
     Example:
 
       seqc compile griffin --target onnx --weights griffin.safetensors -o built
-      seqc run built --prompt "def main("
+      seqc run built --prompt "def main(" --temperature 0.8 --top-p 0.95
     """
-    from seqc.runtime import continued, load_runner
+    from seqc.runtime import continued, load_runner, vocabulary_of
+    from seqc.sampling import Sampling
+    from seqc.vocabulary import Bytes, Pieces
 
     if not prompt:
         raise typer.BadParameter("the prompt is empty", param_hint="--prompt")
-    runner = load_runner(folder, threads)
-    start = time.perf_counter()
-    made = bytearray()
-    for byte in continued(runner, os.fsencode(prompt), length):
-        if not made and not json:
-            _write(os.fsencode(prompt))
-        made.append(byte)
+    if temperature == 0 and (top_k is not None or top_p is not None):
+        raise typer.BadParameter(
+            "--top-k and --top-p choose nothing at temperature 0", param_hint="--temperature"
+        )
+    words = Bytes() if tokenizer is None else Pieces(tokenizer)
+    runner, given = load_runner(folder, threads), words.encode(prompt)
+    words.check(given, vocabulary_of(runner))
+    choose, decode = Sampling(temperature, top_k, top_p).chooser(seed), words.decoder()
+    start = first = time.perf_counter()
+    tokens: list[int] = []
+    text = b""
+    for token in continued(runner, given, length, choose):
+        if not tokens:
+            first = time.perf_counter()
+            if not json:
+                _write(prompt.encode(errors="surrogateescape"))
+        tokens.append(token)
+        piece = decode(token)
+        text += piece
         if not json:
-            _write(bytes([byte]))
-    spent = time.perf_counter() - start
+            _write(piece)
+    end = time.perf_counter()
+    rate = (length - 1) / (end - first) if length > 1 else 0.0
     if json:
-        text = made.decode(errors="replace")
-        print_json({"prompt": prompt, "text": text, "bytes": list(made), "seconds": round(spent, 3)})
+        made = text.decode(errors="replace")
+        data = {"prompt": prompt, "text": made, "tokens": tokens, "bytes": list(text)}
+        print_json({**data, "seconds": round(end - start, 3), "tokens_per_second": round(rate, 1)})
         return
     _write(b"\n")
     dim, off = ("\x1b[2m", "\x1b[0m") if is_colourful(sys.stderr) else ("", "")
-    print(f"{dim}{length} bytes in {spent:.2f} s{off}", file=sys.stderr)
+    speed = f", {rate:,.0f} a second after the first" if rate else ""
+    print(f"{dim}{length} tokens in {end - start:.2f} s{speed}{off}", file=sys.stderr)
 
 
 def _write(data: bytes) -> None:

@@ -285,6 +285,17 @@ def test_run_wants_a_model_of_bytes(seqc: Seqc, vocabulary: int) -> None:
     assert f"{vocabulary} tokens" in done.err
 
 
+def test_run_samples(seqc: Seqc) -> None:
+    assert seqc("compile", "griffin", "-t", "onnx", "-o", "built", *SMALL).code == 0
+    hot = ("run", "built", "-p", "x", "-l", "30", "--json", "--temperature", "5")
+    texts = [seqc(*hot, "--seed", str(seed)).json["tokens"] for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    greedy = seqc("run", "built", "-p", "x", "-l", "30", "--json").json["tokens"]
+    assert seqc(*hot, "--top-k", "1").json["tokens"] == greedy
+    assert seqc("run", "built", "-p", "x", "--top-k", "1").code == 2
+    assert seqc("run", "built", "-p", "x", "--tokenizer", "nothing.json").code == 1
+
+
 def test_weights_must_fit(seqc: Seqc) -> None:
     assert seqc("compile", "griffin", "-t", "onnx", "-o", "one", *SMALL).code == 0
     assert (Path("one") / "weights.safetensors").is_file()
