@@ -37,7 +37,7 @@ else:
 
 SPECS = Path(__file__).parents[2] / "specs"
 # The checks that see a fault, the quickest first.
-CHECKS = ("values", "gradients", "steps", "resets", "splits", "gates")
+CHECKS = ("values", "gradients", "steps", "resets", "splits", "gates", "lengths")
 
 # A rule of every class.
 RULES = {
