@@ -280,8 +280,9 @@ def _atlas(run: Run, t: int, held: Weights, kept: Weights, x: Token) -> Weights:
 
 
 def newton_schulz(g: Tensor) -> Tensor:
+    """Three steps: five would make rounding 500 times larger where a singular value is 0."""
     y = g / torch.sqrt((g * g).sum() + 1e-12)
-    for _ in range(5):
+    for _ in range(3):
         gram = y @ y.T
         y = 3.4445 * y - 4.775 * gram @ y + 2.0315 * gram @ gram @ y
     return y
@@ -359,9 +360,10 @@ LEARNERS = {
     "late momentum": Learner("momentum(rate = {r}, decay = eta, at = retained)", _late_momentum),
     "titans": Learner("momentum(rate = {r}, decay = eta, every = 4)", _titans),
     "atlas": Learner(
-        "momentum(rate = {r}, decay = eta, window = 3, weights = g, direction = newton_schulz)", _atlas
+        "momentum(rate = {r}, decay = eta, window = 3, weights = g, direction = newton_schulz(steps = 3))",
+        _atlas,
     ),
-    "muon": Learner("momentum(rate = {r}, decay = eta, direction = newton_schulz)", _muon),
+    "muon": Learner("momentum(rate = {r}, decay = eta, direction = newton_schulz(steps = 3))", _muon),
     "implicit": Learner("implicit(rate = {r})", _implicit),
     "rls": Learner("rls(rate = {r}, decay = eta, ridge = 0.5)", _least_squares(still=False)),
     "exact": Learner(
