@@ -1,0 +1,72 @@
+"""The CPU backend: one fused loop over time in C++ for every rule, beside the PyTorch module that calls it.
+
+    from seqc.backends.cpu import BACKEND
+
+    module = BACKEND.module(program)     # torch.nn.Module: forward, step, init_state
+    text = BACKEND.unit(recurrence)      # the translation unit of a rule: what runs is exactly this text
+
+A unit is built by the system's C++ compiler when it is first run.  Importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from seqc.backend import Runner, Scheduled, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class CpuBackend:
+    """Writes a module and its units; makes one."""
+
+    about: str = "a PyTorch module whose rules are fused C++ loops"
+    on_request: bool = True  # conformance examines it where it is named: every rule is a compilation
+
+    def write(
+        self,
+        program: Scheduled,
+        folder: Path,
+        *,
+        weights: Weights | None,
+        seed: int,
+        options: Mapping[str, str],
+    ) -> None:
+        """Write what the target `torch` writes, and `kernels/`: a unit a rule, and what builds and calls them."""
+        from .diagnose import diagnosed
+        from .write import write
+
+        with diagnosed(program):
+            write(program, folder, weights, seed, options)
+
+    def unit(self, program: Scheduled) -> str:
+        """The translation units of a program's rules, one after another."""
+        from ..torch.write import origin_of
+        from .diagnose import diagnosed
+        from .module import units
+
+        with diagnosed(program):
+            return "\n".join(fused.text for fused in units(program, origin_of(program)).values())
+
+    def module(self, program: Scheduled, seed: int = 0) -> torch.nn.Module:
+        """A module with the interface of the PyTorch backend's; rules without a unit run as they do there."""
+        from ..torch.write import origin_of
+        from .diagnose import diagnosed
+        from .module import build
+
+        with diagnosed(program):
+            return build(program, origin_of(program), seed)
+
+    def runner(self, folder: Path, threads: int | None) -> Runner:
+        """The module with its weights and units."""
+        from .run import CpuRunner
+
+        return CpuRunner(folder, threads)
+
+
+BACKEND = CpuBackend()

@@ -1,0 +1,85 @@
+"""From a scheduled program to a module of the PyTorch backend whose rules run as units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from seqc.backend import Scheduled
+from seqc.ir.expr import DType, Leaf
+from seqc.ir.program import Model
+from seqc.ir.recurrence import Recurrence
+
+from ..torch import PlanOf, module_text
+from ..torch.cells import find_cell
+from ..torch.functions import Classes
+from ..torch.load import load_module
+from ..torch.names import identifier
+from .diagnose import Unsupported
+from .mapped import mapped
+from .runtime.rule import Flags, Fused, Signature, Value, attach
+from .unit import emit
+
+
+def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+    """The module of a program; rules that have no unit run as the PyTorch backend schedules them."""
+    rules = units(program, origin)
+    text, name = module_text(program.whole, program.plan, origin)
+    made: nn.Module = getattr(load_module(text, name), name)(seed)
+    return attach(made, rules)
+
+
+def units(program: Scheduled, origin: str) -> dict[str, Fused]:
+    """The unit of every rule that has one, by the name of its class.  Raises `Unsupported` for a rule on its own."""
+    found: dict[str, Fused] = {}
+    for name, recurrence, given in _rules(program):
+        try:
+            if (
+                isinstance(program.whole, Model)
+                and find_cell(recurrence, program.plan(recurrence)) is not None
+            ):
+                continue  # PyTorch has an operator for it, whose matrix products serve the whole batch
+            found[name] = fused(recurrence, origin, given)
+        except Unsupported:
+            if not isinstance(program.whole, Model):
+                raise
+    return found
+
+
+def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fused:
+    made = emit(recurrence, origin)
+
+    def over(lengths: tuple[int, ...], has: Flags) -> Fused:
+        return fused(mapped(recurrence, lengths, has), origin)
+
+    signature = Signature(
+        inputs=[_value(recurrence, leaf.name, leaf) for leaf in recurrence.inputs],
+        outputs=[
+            Value("", tuple(recurrence.sizes[a] for a in axes), out.dtype is DType.COMPLEX)
+            for out, axes in zip(recurrence.outputs, recurrence.returns, strict=True)
+        ],
+        states=[_value(recurrence, state.name, state.leaf) for state in recurrence.states],
+        parameters=[parameter.name for parameter in recurrence.parameters],
+        given=list(given),
+    )
+    return Fused(identifier(recurrence.name), made.text, made.interface, signature, over)
+
+
+def _value(recurrence: Recurrence, name: str, expr: Leaf) -> Value:
+    return Value(name, tuple(recurrence.sizes[a] for a in expr.axes), expr.dtype is DType.COMPLEX)
+
+
+def _rules(program: Scheduled) -> list[tuple[str, Recurrence, tuple[str, ...]]]:
+    """Every rule of a program with the name of its class and the parameters that its callers pass in."""
+    whole = program.whole
+    if isinstance(whole, Recurrence):
+        plain: PlanOf = lambda _: None  # noqa: E731  # the name does not depend on the plan
+        return [(module_text(whole, plain)[1], whole, ())]
+    classes = Classes(program.plan)
+    classes.model(whole)
+    return [
+        (name, owner, given)
+        for (owner, given, _), name in classes.known.items()
+        if isinstance(owner, Recurrence)
+    ]

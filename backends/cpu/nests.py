@@ -1,0 +1,174 @@
+"""From expressions to loop nests.
+
+Each nest runs over a set of axes and computes several values at once.  A value is computed where it is used, unless
+it is a sum or a maximum, is dear or used twice, or lacks an axis of whoever uses it: then it is a statement of its
+own, in the first nest over its axes that comes after what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, children, walk
+
+from .primitives import DEAR
+from .program import Target, Task
+from .rewrite import MOVES, NUMBERS
+
+DEAR_WEIGHT = 20  # additions that a dear function counts for
+TWICE = 4  # what weighs as much is not computed a second time
+
+
+@dataclass(eq=False, slots=True)
+class Statement:
+    """A value for the entries of `axes`: `value` there, or its sum or maximum over `over`; or what a target gets."""
+
+    value: Expr
+    axes: Axes
+    over: Axes = ()
+    op: str = ""
+    node: Expr | None = None
+    target: Target | None = None
+
+    @property
+    def loops(self) -> frozenset[str]:
+        return frozenset((*self.axes, *self.over))
+
+
+@dataclass(eq=False, slots=True)
+class Nest:
+    axes: Axes
+    statements: list[Statement] = field(default_factory=list[Statement])
+
+
+@dataclass(frozen=True, slots=True)
+class Nests:
+    """The nests of a task in order, and the statement that defines each value which has one."""
+
+    nests: tuple[Nest, ...]
+    defined: dict[Expr, Statement]
+
+    def outlives(self, statement: Statement) -> bool:
+        """Whether a value is needed outside the innermost loop that computes it."""
+        own = next(nest for nest in self.nests if statement in nest.statements)
+        return any(
+            node is statement.node and (moved or nest is not own)
+            for nest in self.nests
+            for other in nest.statements
+            for node, moved in needs(other, self.defined)
+        )
+
+
+def reads(value: Expr, defined: dict[Expr, Statement]) -> Iterator[tuple[Expr, bool]]:
+    """The leaves and defined values that an expression reads, and whether at other places than its own."""
+    stack = [(value, False)]
+    seen: set[tuple[Expr, bool]] = set()
+    while stack:
+        node, moved = stack.pop()
+        if (node, moved) in seen:
+            continue
+        seen.add((node, moved))
+        if isinstance(node, Leaf) or node in defined:
+            yield node, moved
+            continue
+        moved = moved or isinstance(node, MOVES)
+        stack.extend((child, moved) for child in children(node))
+
+
+def nests(task: Task, arranged: Callable[[Sequence[str]], Axes]) -> Nests:
+    """The nests of a task; `arranged` sorts the axes that have loops, and drops those that have none."""
+    roots = [target.value for target in task.targets]
+    chosen = _chosen(task)
+    defined: dict[Expr, Statement] = {}
+    statements: list[Statement] = []
+    for node in walk(roots):
+        if node in chosen:
+            statement = _statement(node, arranged)
+            statements.append(statement)
+            defined[node] = statement
+    statements += [Statement(t.value, arranged(t.leaf.axes), target=t) for t in task.targets]
+    found: list[Nest] = []
+    place: dict[int, int] = {}
+    for statement in statements:
+        place[id(statement)] = _placed(statement, found, defined, place, arranged)
+    return Nests(tuple(found), defined)
+
+
+def _statement(node: Expr, arranged: Callable[[Sequence[str]], Axes]) -> Statement:
+    if isinstance(node, Reduce):
+        over = arranged(node.over)
+        return Statement(node.arg, arranged(node.axes), over, node.op if over else "", node)
+    return Statement(node, arranged(node.axes), node=node)
+
+
+def _placed(
+    statement: Statement,
+    found: list[Nest],
+    defined: dict[Expr, Statement],
+    place: dict[int, int],
+    arranged: Callable[[Sequence[str]], Axes],
+) -> int:
+    """Put a statement into the first nest that may hold it."""
+    first = 0
+    for node, moved in needs(statement, defined):
+        other = defined.get(node)
+        if other is not None:
+            together = not (moved or other.over) and other.loops == statement.loops
+            first = max(first, place[id(other)] + (not together))
+    for k in range(first, len(found)):
+        if frozenset(found[k].axes) == statement.loops:
+            found[k].statements.append(statement)
+            return k
+    found.append(Nest(arranged(tuple(statement.loops)), [statement]))
+    return len(found) - 1
+
+
+def needs(statement: Statement, defined: dict[Expr, Statement]) -> Iterator[tuple[Expr, bool]]:
+    """What a statement reads: not the value that it defines itself."""
+    if statement.value is not statement.node:
+        yield from reads(statement.value, defined)
+        return
+    moved = isinstance(statement.value, MOVES)
+    for child in children(statement.value):
+        yield from ((node, moved or far) for node, far in reads(child, defined))
+
+
+# --- Which values are statements --------------------------------------------------------------------------------
+
+
+def _chosen(task: Task) -> set[Expr]:
+    roots = [target.value for target in task.targets]
+    users: dict[Expr, list[set[str]]] = {}
+    moved: set[Expr] = set()
+    for node in walk(roots):
+        for child in children(node):
+            axes = node.arg.axes if isinstance(node, Reduce) else node.axes
+            users.setdefault(child, []).append(set(axes))
+            if isinstance(node, MOVES):
+                moved.add(child)
+    for target in task.targets:
+        users.setdefault(target.value, []).append(set(target.leaf.axes))
+    chosen: set[Expr] = set()
+    weights: dict[Expr, int] = {}
+    for node in walk(roots):
+        weights[node] = _weight(node, weights, chosen)
+        if _deserves(node, users[node], node in moved, weights[node]):
+            chosen.add(node)
+    return chosen
+
+
+def _deserves(node: Expr, users: list[set[str]], moved: bool, weight: int) -> bool:
+    if isinstance(node, Reduce):
+        return True
+    if not isinstance(node, Apply):
+        return False
+    return moved or any(axes > set(node.axes) for axes in users) or (len(users) > 1 and weight >= TWICE)
+
+
+def _weight(node: Expr, weights: dict[Expr, int], chosen: set[Expr]) -> int:
+    """The work of computing a value where it is used."""
+    if isinstance(node, (Leaf, Reduce, *NUMBERS)):
+        return 0
+    own = DEAR_WEIGHT if isinstance(node, Apply) and node.op in DEAR else 1
+    return own + sum(weights[child] for child in children(node) if child not in chosen)

@@ -1,0 +1,41 @@
+"""What runs beside emitted units: it imports only torch and the standard library.
+
+In a folder that was written for the target `cpu`, it attaches the units that lie in it to the module beside it:
+
+    model = attached(Griffin())
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .kernel import Interface, Port
+from .rule import Fused, Signature, Value, attach
+
+
+def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
+    """The same module, its rules run as the units of a folder: by default of this one."""
+    place = folder or Path(__file__).parent
+    facts = json.loads((place / "units.json").read_text(encoding="utf-8"))
+    return attach(module, {name: _read(fact, place) for name, fact in facts.items()})
+
+
+def _read(fact: Any, place: Path) -> Fused:
+    face, sign = dict(fact["interface"]), dict(fact["signature"])
+    for key in ("inputs", "outputs", "states", "constants", "parameters"):
+        face[key] = [
+            Port(name, tuple(order), tuple(shape), tuple(has), is_real)
+            for name, order, shape, has, is_real in face[key]
+        ]
+    for key in ("inputs", "outputs", "states"):
+        sign[key] = [Value(name, tuple(shape), is_complex) for name, shape, is_complex in sign[key]]
+    text = (place / fact["unit"]).read_text(encoding="utf-8")
+    face["rows"] = tuple(face["rows"])
+    return Fused(fact["name"], text, Interface(**face), Signature(**sign))
+
+
+__all__ = ["attached"]

@@ -1,0 +1,343 @@
+"""Calling a unit from PyTorch: operators with derivatives that `torch.compile` and `torch.export` take as they are."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .build import library
+
+
+class Port(NamedTuple):
+    """How a tensor enters a unit: its axes in the order `order`, of the lengths `shape`.
+
+    `has` says which of the dimensions of the rows it has (the last one are the slices of its innermost axis).
+    """
+
+    name: str
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+    has: tuple[bool, ...]
+    differentiable: bool = True
+
+
+class Interface(NamedTuple):
+    """How a unit is called; `rows` are the lengths of the row axes and the number of slices, `width` wide each."""
+
+    rows: tuple[int, ...]
+    segment: int
+    width: int
+    inputs: list[Port]
+    outputs: list[Port]
+    states: list[Port]
+    constants: list[Port]
+    parameters: list[Port]
+
+
+class Kernel:
+    """A unit with its operators; built when it is first run."""
+
+    def __init__(self, text: str, interface: Interface, name: str) -> None:
+        self.text, self.interface = text, interface
+        digest = hashlib.sha256((text + repr(interface)).encode()).hexdigest()[:12]
+        self.name = f"cpu_{name}_{digest}"
+        self.count = prod(interface.rows)
+        self.sizes = [_entries(port, interface.rows) for port in interface.states]
+        self.shared = sum(_entries(p, interface.rows) for p in interface.constants if p.differentiable)
+        self.state = sum(self.sizes)
+        self.prepare, self.forward = operators(self)
+
+    def library(self, dtype: torch.dtype) -> ctypes.CDLL:
+        """Raises `NoCompiler`."""
+        return library(self.text, "double" if dtype == torch.float64 else "float")
+
+    # --- states -----------------------------------------------------------------------------------------------
+
+    def packed(self, values: Sequence[Tensor]) -> Tensor:
+        """States [lead, *axes in the order of their ports] as one tensor [lead, rows, numbers]."""
+        parts = [
+            self.sliced(x, port).reshape(x.shape[0], self.count, -1)
+            for x, port in zip(values, self.interface.states, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+    def sliced(self, x: Tensor, port: Port) -> Tensor:
+        """[lead, *rows, *others, vector] with the slices after the rows."""
+        rows = sum(port.has[:-1])
+        if not port.has[-1]:
+            return x
+        cut: Tensor = x.unflatten(-1, (self.interface.rows[-1], self.interface.width)).movedim(-2, 1 + rows)
+        return cut
+
+    def joined(self, x: Tensor, port: Port) -> Tensor:
+        """The reverse of `sliced`, from [lead, *the dimensions of the rows that it has, numbers]."""
+        rows = sum(port.has[:-1])
+        others = port.shape[rows:]
+        if not port.has[-1]:
+            return x.reshape(x.shape[0], *port.shape)
+        kept: Tensor = x.reshape(
+            x.shape[0], *port.shape[:rows], self.interface.rows[-1], *others[:-1], self.interface.width
+        )
+        joined: Tensor = kept.movedim(1 + rows, -2).flatten(-2)
+        return joined
+
+    def unpacked(self, blob: Tensor) -> list[Tensor]:
+        """States [lead, *axes in the order of their ports] from one tensor [lead, rows, numbers]."""
+        parts = blob.split(self.sizes, 2)
+        return [self.joined(x, port) for x, port in zip(parts, self.interface.states, strict=True)]
+
+    # --- calls ------------------------------------------------------------------------------------------------
+
+    def run_prepare(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """The constants, and the states before the first token, from the parameters."""
+        found = self.fake_prepare(parameters)
+        self.library(found[-1].dtype).prepare(_pointers(parameters), _pointers(found))
+        return found
+
+    def fake_prepare(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        like = parameters[-1]
+        ports = [*self.interface.constants, *self.interface.states]
+        return [like.new_empty(port.shape) for port in ports]
+
+    def prepare_backward(self, parameters: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
+        found = [torch.empty_like(x) for x in parameters[:-1]]
+        call = self.library(parameters[-1].dtype).prepare_backward
+        call(_pointers([*parameters[:-1], *cotangents]), _pointers(found))
+        return [*found, torch.zeros_like(parameters[-1])]
+
+    def run(
+        self,
+        inputs: Sequence[Tensor],
+        constants: Sequence[Tensor],
+        initial: Tensor,
+        before: Tensor,
+        reset: Tensor | None,
+        time: int,
+        keep: bool,
+    ) -> list[Tensor]:
+        """The outputs, the states after the last token and, if asked, those before each segment."""
+        made = self.fake(inputs, constants, initial, before, reset, time, keep)
+        count = len(self.interface.outputs)
+        self.library(before.dtype).forward(
+            torch.get_num_threads(),
+            ctypes.c_int64(before.shape[0]),
+            ctypes.c_int64(time),
+            _pointers(inputs),
+            _pointers(constants),
+            _pointer(initial),
+            _pointer(before),
+            _pointer(reset),
+            _pointers(made[:count]),
+            _pointer(made[count]),
+            _pointer(made[count + 1] if keep else None),
+        )
+        return made
+
+    def fake(
+        self,
+        inputs: Sequence[Tensor],
+        constants: Sequence[Tensor],
+        initial: Tensor,
+        before: Tensor,
+        reset: Tensor | None,
+        time: int,
+        keep: bool,
+    ) -> list[Tensor]:
+        batch = before.shape[0]
+        made = [before.new_empty((batch, time, *port.shape)) for port in self.interface.outputs]
+        made.append(before.new_empty((batch, self.count, self.state)))
+        if keep:
+            segments = (time + self.interface.segment - 1) // self.interface.segment
+            made.append(before.new_empty((batch, self.count, segments, self.state)))
+        return made
+
+    def back(
+        self,
+        inputs: Sequence[Tensor],
+        constants: Sequence[Tensor],
+        initial: Tensor,
+        kept: Tensor,
+        reset: Tensor | None,
+        cotangents: Sequence[Tensor],
+        time: int,
+    ) -> list[Tensor]:
+        """The cotangents of the inputs, the constants, the initial states, and the states before the first token."""
+        batch, rows = kept.shape[0], self.interface.rows
+        ports = self.interface.inputs
+        parts = [
+            kept.new_empty((*self._sharing(port), batch, time, *port.shape))
+            for port in ports
+            if port.differentiable
+        ]
+        shared = kept.new_empty((batch, self.count, self.shared))
+        begin, before = (kept.new_empty((batch, self.count, self.state)) for _ in range(2))
+        self.library(kept.dtype).backward(
+            torch.get_num_threads(),
+            ctypes.c_int64(batch),
+            ctypes.c_int64(time),
+            _pointers(inputs),
+            _pointers(constants),
+            _pointer(initial),
+            _pointer(kept),
+            _pointer(reset),
+            _pointers(cotangents[:-1]),
+            _pointer(cotangents[-1]),
+            _pointers(parts),
+            _pointer(shared),
+            _pointer(begin),
+            _pointer(before),
+        )
+        left = iter(parts)
+        found = [
+            _summed(next(left), port, rows) if port.differentiable else x
+            for x, port in zip(inputs, ports, strict=True)
+        ]
+        found = [
+            x if port.differentiable else torch.zeros_like(x) for x, port in zip(found, ports, strict=True)
+        ]
+        return [*found, *self._shared(shared, constants), begin.sum(0), before]
+
+    def _sharing(self, port: Port) -> tuple[int, ...]:
+        """The dimensions of the rows that share an input."""
+        return tuple(n for n, has in zip(self.interface.rows, port.has, strict=True) if not has and n > 1)
+
+    def _shared(self, blob: Tensor, constants: Sequence[Tensor]) -> list[Tensor]:
+        """Cotangents of the constants, summed over the batch and the rows that share them."""
+        found, start = list[Tensor](), 0
+        for x, port in zip(constants, self.interface.constants, strict=True):
+            if not port.differentiable:
+                found.append(torch.zeros_like(x))
+                continue
+            entries = _entries(port, self.interface.rows)
+            own = blob[:, :, start : start + entries].reshape(blob.shape[0], *self.interface.rows, entries)
+            start += entries
+            over = [0, *(1 + k for k, has in enumerate(port.has) if not has)]
+            found.append(self.joined(own.sum(over)[None], port)[0].contiguous())
+        return found
+
+
+def _entries(port: Port, rows: tuple[int, ...]) -> int:
+    """How many numbers a row's slice of a tensor has."""
+    return prod(port.shape) // prod(n for n, has in zip(rows, port.has, strict=True) if has)
+
+
+def _summed(x: Tensor, port: Port, rows: tuple[int, ...]) -> Tensor:
+    over = sum(not has and n > 1 for n, has in zip(rows, port.has, strict=True))
+    return x.sum(tuple(range(over))) if over else x
+
+
+def _pointer(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def _pointers(tensors: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * max(len(tensors), 1))(*(x.data_ptr() for x in tensors))
+
+
+def operators(kernel: Kernel) -> tuple[Callable[..., list[Tensor]], Callable[..., list[Tensor]]]:
+    """The operators of a unit, registered once under a name that says what is in it."""
+    known: Any = torch.ops.seqc
+    if not hasattr(known, kernel.name):
+        _register_prepare(kernel)
+        _register_forward(kernel)
+    return getattr(known, f"{kernel.name}_prepare"), getattr(known, kernel.name)
+
+
+def _register_prepare(kernel: Kernel) -> None:
+    name, schema = f"seqc::{kernel.name}_prepare", "(Tensor[] parameters) -> Tensor[]"
+    forward = torch.library.custom_op(name, kernel.run_prepare, mutates_args=(), schema=schema)
+    forward.register_fake(kernel.fake_prepare)
+    schema = "(Tensor[] parameters, Tensor[] cotangents) -> Tensor[]"
+    backward = torch.library.custom_op(
+        f"{name}_backward", kernel.prepare_backward, mutates_args=(), schema=schema
+    )
+
+    @backward.register_fake
+    def shapes(parameters: Any, cotangents: Any) -> list[Tensor]:
+        return [torch.empty_like(x) for x in parameters]
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        ctx.save_for_backward(*inputs[0])
+
+    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+        ports = [*kernel.interface.constants, *kernel.interface.states]
+        known = [g.contiguous() for g, port in zip(grads, ports, strict=True) if port.differentiable]
+        return (backward(list(ctx.saved_tensors), known),)
+
+    forward.register_autograd(differentiate, setup_context=save)
+
+
+def _register_forward(kernel: Kernel) -> None:
+    name = f"seqc::{kernel.name}"
+    schema = (
+        "(Tensor[] inputs, Tensor[] constants, Tensor initial, Tensor before, Tensor? reset, SymInt time, bool keep)"
+        " -> Tensor[]"
+    )
+    forward = torch.library.custom_op(name, kernel.run, mutates_args=(), schema=schema)
+    forward.register_fake(kernel.fake)
+    schema = (
+        "(Tensor[] inputs, Tensor[] constants, Tensor initial, Tensor kept, Tensor? reset, Tensor[] cotangents,"
+        " SymInt time) -> Tensor[]"
+    )
+    backward = torch.library.custom_op(f"{name}_backward", kernel.back, mutates_args=(), schema=schema)
+
+    @backward.register_fake
+    def shapes(
+        inputs: Any, constants: Any, initial: Any, kept: Any, reset: Any, cotangents: Any, time: int
+    ) -> list[Tensor]:
+        like = [*inputs, *constants, initial, cotangents[-1]]
+        return [torch.empty_like(x) for x in like]
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        given, constants, initial, _, reset, ctx.time, _ = inputs
+        ctx.count, ctx.total = len(given), len(constants)
+        kept = output[len(kernel.interface.outputs) + 1 :]
+        ctx.save_for_backward(*given, *constants, initial, *kept, *([] if reset is None else [reset]))
+
+    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+        saved, count, total = list(ctx.saved_tensors), ctx.count, ctx.count + ctx.total
+        initial, kept, *reset = saved[total:]
+        known = [g.contiguous() for g in grads[: len(kernel.interface.outputs) + 1]]
+        found = backward(
+            saved[:count], saved[count:total], initial, kept, reset[0] if reset else None, known, ctx.time
+        )
+        return found[:count], found[count:total], found[-2], found[-1], None, None, None
+
+    forward.register_autograd(differentiate, setup_context=save)
+
+
+def advanced(
+    kernel: Kernel,
+    inputs: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    before: Sequence[Tensor],
+    reset: Tensor | None,
+    time: int,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The outputs and the states after the last token; every tensor in its port's order, real and of one dtype."""
+    face = kernel.interface
+    found = kernel.prepare([*parameters, before[0].new_empty(0)])
+    constants, begin = found[: len(face.constants)], found[len(face.constants) :]
+    initial = kernel.packed([x[None] for x in begin])[0].contiguous()
+    blob = kernel.packed(before).contiguous()
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *constants, initial, blob])
+    keep = wanted and not torch.compiler.is_exporting()
+    made = kernel.forward(inputs, constants, initial, blob, reset, time, keep)
+    count = len(face.outputs)
+    return made[:count], kernel.unpacked(made[count])
+
+
+def ordered(x: Tensor, port: Port, lead: int) -> Tensor:
+    """A caller's tensor in the order of its port."""
+    return x.permute((*range(lead), *(lead + k for k in port.order))).contiguous()
+
+
+def restored(x: Tensor, port: Port, lead: int) -> Tensor:
+    """The reverse of `ordered`."""
+    return x.permute((*range(lead), *(lead + port.order.index(k) for k in range(len(port.order)))))

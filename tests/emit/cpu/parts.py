@@ -1,0 +1,40 @@
+"""What the tests need of the backend.
+
+It stands at the root of a checkout and is imported as part of `seqc`, which type checkers cannot know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seqc.backend import Scheduled
+from seqc.ir.recurrence import Recurrence
+from seqc.passes.schedule import schedule
+
+if TYPE_CHECKING:
+    from backends.cpu import BACKEND  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.cpu.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
+    from backends.cpu.runtime import build  # noqa: TID251
+    from backends.torch import rule as in_torch  # noqa: TID251
+else:
+    from seqc.backends.cpu import BACKEND
+    from seqc.backends.cpu.primitives import NOT_WRITTEN, SPELLINGS
+    from seqc.backends.cpu.runtime import build
+    from seqc.backends.torch import rule as in_torch
+
+
+def scheduled(recurrence: Recurrence) -> Scheduled:
+    return Scheduled(recurrence, schedule)
+
+
+def fused(recurrence: Recurrence) -> Any:
+    """The rule as a module that runs its unit."""
+    return BACKEND.module(scheduled(recurrence))
+
+
+def plain(recurrence: Recurrence) -> Any:
+    """The rule as a module that goes from token to token."""
+    return in_torch(recurrence, mode="reference")
+
+
+__all__ = ["BACKEND", "NOT_WRITTEN", "SPELLINGS", "build", "fused", "plain", "scheduled"]
