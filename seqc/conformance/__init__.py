@@ -38,11 +38,11 @@ def conform(
 ) -> Report:
     """Examine a spec, or one rule or model of it.
 
-    `backends` are the backends' names (default: all that have something to examine), `names` the rules and
-    models (default: all of both), `settings` their sizes, `only` the checks.  `weights` are a single model's
-    parameters, by full name; without them they are drawn.  Where `settings` or `weights` are given without
-    `names`, rules beside a model are left out.  With `mode` only that parallel form is examined, of those that have
-    it; some has to.  `progress` is told what is being examined.
+    `backends` are the backends' names (default: all that have something to examine, but for those that are examined
+    `on_request`), `names` the rules and models (default: all of both), `settings` their sizes, `only` the checks.
+    `weights` are a single model's parameters, by full name; without them they are drawn.  Where `settings` or
+    `weights` are given without `names`, rules beside a model are left out.  With `mode` only that parallel form is
+    examined, of those that have it; some has to.  `progress` is told what is being examined.
     """
     report, start = Report(), time.perf_counter()
     handles = _handles(spec, names, settings or {}, weights is not None or bool(settings))
@@ -89,7 +89,7 @@ def _backends(asked: Sequence[str] | None) -> Sequence[str]:
     for name in asked or ():
         if name not in known:
             raise UserError(f"there is no target `{name}`", f"the targets are {', '.join(known)}")
-    return list(asked) if asked else list(known)
+    return list(asked or (name for name, own in known.items() if not getattr(own, "on_request", False)))
 
 
 def _checks(only: Sequence[str] | None) -> list[str]:
