@@ -100,6 +100,16 @@ class Calls(Protocol):
         ...
 
 
+@runtime_checkable
+class Compiles(Protocol):
+    """A backend that compiles every rule before it can run, which takes seconds each."""
+
+    @property
+    def on_request(self) -> bool:
+        """Whether conformance leaves it out where no backend is named."""
+        ...
+
+
 @cache
 def backends() -> dict[str, Backend]:
     """All backends by name: those that come with seqc, then those that are installed."""
@@ -112,6 +122,11 @@ def backends() -> dict[str, Backend]:
     for entry in entry_points(group=GROUP):
         found.setdefault(entry.name, entry.load())
     return found
+
+
+def examined() -> list[str]:
+    """The names of the backends that conformance examines where none is named."""
+    return [name for name, own in backends().items() if not (isinstance(own, Compiles) and own.on_request)]
 
 
 def backend(name: str) -> Backend:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from seqc.backend import Weights, backends
+from seqc.backend import Weights, backends, examined
 from seqc.conformance.case import Case
 from seqc.conformance.checks import checks
 from seqc.conformance.compare import single
@@ -89,7 +89,7 @@ def _backends(asked: Sequence[str] | None) -> Sequence[str]:
     for name in asked or ():
         if name not in known:
             raise UserError(f"there is no target `{name}`", f"the targets are {', '.join(known)}")
-    return list(asked or (name for name, own in known.items() if not getattr(own, "on_request", False)))
+    return list(asked or examined())
 
 
 def _checks(only: Sequence[str] | None) -> list[str]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from seqc import bundled
-from seqc.backend import backends
+from seqc.backend import examined
 from seqc.conformance import lengths
 from seqc.diagnostics import SpecError
 from seqc.errors import UserError
@@ -29,12 +29,12 @@ def of_judge() -> str:
     """The oracle, the checks, and how the backends are run by them."""
     package = Path(bundled.__file__).parent
     parts = [*package.glob("oracle/*.py"), *package.glob("conformance/**/*.py")]
-    parts += bundled.folder("backends").glob("*/conform.py")
-    return _digest(*(path.read_bytes() for path in sorted(parts)))
+    parts += (bundled.folder("backends") / name / "conform.py" for name in examined())
+    return _digest(*(path.read_bytes() for path in sorted(parts) if path.is_file()))
 
 
 def of_emitted(path: Path) -> str:
-    """What the backends write for every rule and model, without comments and weights."""
+    """What the backends that are examined write for every rule and model, without comments and weights."""
     spec = load(path)
     handles: list[Handle] = [spec.rule(name, **lengths(spec, name)) for name in spec.rules]
     handles += [spec.model(name) for name in spec.models]
@@ -42,7 +42,7 @@ def of_emitted(path: Path) -> str:
 
 
 def _written(handle: Handle) -> Iterator[bytes]:
-    for name in sorted(backends()):
+    for name in sorted(examined()):
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "out"
             try:
