@@ -18,7 +18,8 @@ from ..torch.load import load_module
 from ..torch.names import identifier
 from .diagnose import Unsupported
 from .mapped import mapped
-from .runtime.rule import Flags, Fused, Signature, Value, attach
+from .runtime.attach import Flags, Signature, Value, attach
+from .runtime.rule import Fused
 from .unit import emit
 
 
@@ -33,7 +34,7 @@ def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:
     """The unit of every rule that has one, by the name of its class.  Raises `Unsupported` for a rule on its own."""
     found: dict[str, Fused] = {}
-    for name, recurrence, given in _rules(program):
+    for name, recurrence, given in rules_of(program):
         try:
             if (
                 isinstance(program.whole, Model)
@@ -53,7 +54,14 @@ def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fus
     def over(lengths: tuple[int, ...], has: Flags) -> Fused:
         return fused(mapped(recurrence, lengths, has), origin)
 
-    signature = Signature(
+    return Fused(
+        identifier(recurrence.name), made.text, made.interface, signature_of(recurrence, given), over
+    )
+
+
+def signature_of(recurrence: Recurrence, given: Sequence[str]) -> Signature:
+    """What a rule takes and gives; `given` are the parameters that its callers pass in."""
+    return Signature(
         inputs=[_value(recurrence, leaf.name, leaf) for leaf in recurrence.inputs],
         outputs=[
             Value("", tuple(recurrence.sizes[a] for a in axes), out.dtype is DType.COMPLEX)
@@ -63,14 +71,13 @@ def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fus
         parameters=[parameter.name for parameter in recurrence.parameters],
         given=list(given),
     )
-    return Fused(identifier(recurrence.name), made.text, made.interface, signature, over)
 
 
 def _value(recurrence: Recurrence, name: str, expr: Leaf) -> Value:
     return Value(name, tuple(recurrence.sizes[a] for a in expr.axes), expr.dtype is DType.COMPLEX)
 
 
-def _rules(program: Scheduled) -> list[tuple[str, Recurrence, tuple[str, ...]]]:
+def rules_of(program: Scheduled) -> list[tuple[str, Recurrence, tuple[str, ...]]]:
     """Every rule of a program with the name of its class and the parameters that its callers pass in."""
     whole = program.whole
     if isinstance(whole, Recurrence):

@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import nn
 
+from .attach import Signature, Value, attach
 from .kernel import Interface, Port
-from .rule import Fused, Signature, Value, attach
+from .rule import Fused
 
 
 def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:

@@ -1,43 +1,20 @@
-"""Rules of an emitted module that run as units: the same states, parameters and calls."""
+"""Rules of an emitted module that run as units."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .attach import Attached, Flags, Results, Signature, Value
 from .build import NoCompiler
 from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 
-States = dict[str, Tensor]
-Results = tuple[tuple[Tensor, ...], States]
-Flags = tuple[tuple[bool, ...], ...]  # of each input, which of further axes it has
 
-
-class Value(NamedTuple):
-    """A tensor of a rule as callers know it; `shape` are the lengths of its own axes."""
-
-    name: str
-    shape: tuple[int, ...]
-    complex: bool = False
-
-
-class Signature(NamedTuple):
-    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs."""
-
-    inputs: list[Value]
-    outputs: list[Value]
-    states: list[Value]
-    parameters: list[str]
-    given: list[str]
-
-
-class Fused:
-    """A rule with its unit; `over` makes the rule over further axes of its inputs, where that is possible."""
+class Fused(Attached):
+    """A rule with its unit."""
 
     def __init__(
         self,
@@ -47,12 +24,8 @@ class Fused:
         signature: Signature,
         over: Callable[[tuple[int, ...], Flags], Fused] | None = None,
     ) -> None:
-        self.name, self.text, self.signature, self.over = name, text, signature, over
+        super().__init__(name, text, signature, over)
         self.kernel = Kernel(text, interface, name)
-        self.known: dict[tuple[tuple[int, ...], Flags], Fused] = {}
-
-    def __deepcopy__(self, memo: Any) -> Fused:
-        return self
 
     def ready(self, x: Tensor) -> bool:
         """Whether the unit takes such tensors and can be built; if not, why is said."""
@@ -66,22 +39,6 @@ class Fused:
             warnings.warn(f"the rule `{self.name}` runs in PyTorch alone: {error}", stacklevel=4)
             return False
         return True
-
-    def mapped(
-        self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
-    ) -> tuple[Fused, list[Tensor]] | None:
-        """The rule over further axes of its inputs, and the inputs without axes of length 1; None if there is none."""
-        fitted, has = list[Tensor](), list[tuple[bool, ...]]()
-        for x, value in zip(inputs, self.signature.inputs, strict=True):
-            own = x.shape[lead : x.dim() - len(value.shape)]
-            has.append(tuple(n != 1 for n in (*(1,) * (len(lengths) - len(own)), *own)))
-            fitted.append(x.squeeze(tuple(lead + k for k, n in enumerate(own) if n == 1)))
-        key = (lengths, tuple(has))
-        if key not in self.known:
-            if self.over is None or torch.compiler.is_compiling():
-                return None
-            self.known[key] = self.over(*key)
-        return self.known[key], fitted
 
     def sequence(
         self,
@@ -118,76 +75,3 @@ def _together(
     """Tensors as callers know them."""
     left = iter([restored(x, port, lead) for x, port in zip(found, ports, strict=True)])
     return [torch.complex(next(left), next(left)) if value.complex else next(left) for value in values]
-
-
-def attach(module: nn.Module, rules: Mapping[str, Fused]) -> nn.Module:
-    """The same module with the rules of these classes run as units."""
-    for part in module.modules():
-        fused = rules.get(type(part).__name__)
-        if fused is not None:
-            part.__class__ = fused_class(cast(Any, type(part)), fused)
-    return module
-
-
-@cache
-def fused_class(base: Any, fused: Fused) -> type[Any]:
-    """A class of a rule whose sequences and tokens are computed by a unit."""
-    return type(base.__name__, (FusedRule, base), {"fused": fused, "plain": base})
-
-
-class FusedRule:
-    """What a class of a rule does where it has a unit; `plain` is the class as it was emitted."""
-
-    fused: ClassVar[Fused]
-    plain: ClassVar[Any]
-
-    def whole(self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None) -> Results:
-        found = self.mapped(inputs, state, reset, 2)
-        return self.plain.whole(self, inputs, state, reset) if found is None else found
-
-    def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
-        found = self.mapped(inputs, state, None, 1)
-        return self.plain.single(self, inputs, state) if found is None else found
-
-    def mapped(
-        self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None, lead: int
-    ) -> Results | None:
-        """The rule mapped over further axes of its inputs, as a unit of its own; None without such axes."""
-        shapes = [
-            x.shape[lead : x.dim() - len(value.shape)]
-            for x, value in zip(inputs, self.fused.signature.inputs, strict=True)
-        ]
-        lengths = tuple(torch.broadcast_shapes(*shapes))
-        if all(n == 1 for n in lengths) or not self.fused.ready(inputs[0]):
-            return None
-        found = self.fused.mapped(inputs, lengths, lead)
-        if found is None:
-            return None
-        fused, fitted = found
-        me: Any = self
-        if state is None:
-            batch, ones = inputs[0].shape[0], (1,) * len(lengths)
-            state = {
-                name: x.reshape(batch, *ones, *x.shape[1:]).expand(batch, *lengths, *x.shape[1:])
-                for name, x in me.initial(batch).items()
-            }
-        twin: Any = object.__new__(fused_class(self.plain, fused))
-        twin.__dict__ = self.__dict__  # the same parameters
-        return twin.exactly(state, reset, lead == 1, fitted, ())  # type: ignore[no-any-return]
-
-    def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
-        fused, me = self.fused, cast(Any, self)
-        if not fused.ready(args[0]):
-            return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
-        sign = fused.signature
-        count = len(me.ranks)  # a rule without inputs is handed a clock
-        passed = dict(zip(sign.given, args[count:], strict=True))
-        parameters = [passed[name] if name in passed else me.exact(name, args[0]) for name in sign.parameters]
-        return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
-
-    def token(self, state: States, *args: Tensor) -> Results:
-        if not self.fused.ready(args[0]):
-            return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
-        count = len(cast(Any, self).ranks)
-        outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])
-        return tuple(x[:, 0] for x in outputs), after

@@ -1,0 +1,153 @@
+"""Rules of an emitted module that run as compiled kernels: the same states, parameters and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+States = dict[str, Tensor]
+Results = tuple[tuple[Tensor, ...], States]
+Flags = tuple[tuple[bool, ...], ...]  # of each input, which of further axes it has
+
+
+class Value(NamedTuple):
+    """A tensor of a rule as callers know it; `shape` are the lengths of its own axes."""
+
+    name: str
+    shape: tuple[int, ...]
+    complex: bool = False
+
+
+class Signature(NamedTuple):
+    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs."""
+
+    inputs: list[Value]
+    outputs: list[Value]
+    states: list[Value]
+    parameters: list[str]
+    given: list[str]
+
+
+class Attached:
+    """A rule with its kernel; `over` makes the rule over further axes of its inputs, where that is possible."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        signature: Signature,
+        over: Callable[[tuple[int, ...], Flags], Self] | None = None,
+    ) -> None:
+        self.name, self.text, self.signature, self.over = name, text, signature, over
+        self.known: dict[tuple[tuple[int, ...], Flags], Self] = {}
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def ready(self, x: Tensor) -> bool:
+        """Whether the kernel takes such tensors and can be built; if not, why is said."""
+        raise NotImplementedError
+
+    def sequence(
+        self,
+        states: Mapping[str, Tensor],
+        reset: Tensor | None,
+        inputs: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        shape: Sequence[int],
+    ) -> Results:
+        """Inputs [batch, time, *axes] for `shape`, states [batch, *axes] and parameters as the rule declares them."""
+        raise NotImplementedError
+
+    def mapped(
+        self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
+    ) -> tuple[Self, list[Tensor]] | None:
+        """The rule over further axes of its inputs, and the inputs without axes of length 1; None if there is none."""
+        fitted, has = list[Tensor](), list[tuple[bool, ...]]()
+        for x, value in zip(inputs, self.signature.inputs, strict=True):
+            own = x.shape[lead : x.dim() - len(value.shape)]
+            has.append(tuple(n != 1 for n in (*(1,) * (len(lengths) - len(own)), *own)))
+            fitted.append(x.squeeze(tuple(lead + k for k, n in enumerate(own) if n == 1)))
+        key = (lengths, tuple(has))
+        if key not in self.known:
+            if self.over is None or torch.compiler.is_compiling():
+                return None
+            self.known[key] = self.over(*key)
+        return self.known[key], fitted
+
+
+def attach(module: nn.Module, rules: Mapping[str, Attached]) -> nn.Module:
+    """The same module with the rules of these classes run as kernels."""
+    for part in module.modules():
+        fused = rules.get(type(part).__name__)
+        if fused is not None:
+            part.__class__ = fused_class(cast(Any, type(part)), fused)
+    return module
+
+
+@cache
+def fused_class(base: Any, fused: Attached) -> type[Any]:
+    """A class of a rule whose sequences and tokens are computed by a kernel."""
+    return type(base.__name__, (FusedRule, base), {"fused": fused, "plain": base})
+
+
+class FusedRule:
+    """What a class of a rule does where it has a kernel; `plain` is the class as it was emitted."""
+
+    fused: ClassVar[Attached]
+    plain: ClassVar[Any]
+
+    def whole(self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None) -> Results:
+        found = self.mapped(inputs, state, reset, 2)
+        return self.plain.whole(self, inputs, state, reset) if found is None else found
+
+    def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
+        found = self.mapped(inputs, state, None, 1)
+        return self.plain.single(self, inputs, state) if found is None else found
+
+    def mapped(
+        self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None, lead: int
+    ) -> Results | None:
+        """The rule mapped over further axes of its inputs, as a kernel of its own; None without such axes."""
+        shapes = [
+            x.shape[lead : x.dim() - len(value.shape)]
+            for x, value in zip(inputs, self.fused.signature.inputs, strict=True)
+        ]
+        lengths = tuple(torch.broadcast_shapes(*shapes))
+        if all(n == 1 for n in lengths) or not self.fused.ready(inputs[0]):
+            return None
+        found = self.fused.mapped(inputs, lengths, lead)
+        if found is None:
+            return None
+        fused, fitted = found
+        me: Any = self
+        if state is None:
+            batch, ones = inputs[0].shape[0], (1,) * len(lengths)
+            state = {
+                name: x.reshape(batch, *ones, *x.shape[1:]).expand(batch, *lengths, *x.shape[1:])
+                for name, x in me.initial(batch).items()
+            }
+        twin: Any = object.__new__(fused_class(self.plain, fused))
+        twin.__dict__ = self.__dict__  # the same parameters
+        return twin.exactly(state, reset, lead == 1, fitted, ())  # type: ignore[no-any-return]
+
+    def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
+        fused, me = self.fused, cast(Any, self)
+        if not fused.ready(args[0]):
+            return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
+        sign = fused.signature
+        count = len(me.ranks)  # a rule without inputs is handed a clock
+        passed = dict(zip(sign.given, args[count:], strict=True))
+        parameters = [passed[name] if name in passed else me.exact(name, args[0]) for name in sign.parameters]
+        return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
+
+    def token(self, state: States, *args: Tensor) -> Results:
+        if not self.fused.ready(args[0]):
+            return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
+        count = len(cast(Any, self).ranks)
+        outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])
+        return tuple(x[:, 0] for x in outputs), after
