@@ -1,0 +1,105 @@
+"""The functions of a rule that move tensors between memory and registers.
+
+Tensors lie as callers know them, without gaps.  A `place` is the position along what comes before a tensor's own axes:
+the token, the sequence of the batch, or the segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from seqc.ir.expr import Leaf
+
+from ..torch.names import Names
+from .layout import Layout
+from .primitives import Code
+from .printing import Body, Value
+
+
+class Accessors:
+    """Prints loads and stores for one layout; `names` gives out what is new in each function."""
+
+    def __init__(self, layout: Layout, names: Names) -> None:
+        self.layout, self.names = layout, names
+
+    def load(self, function: str, leaves: Sequence[Leaf], doc: str, place: bool = True) -> list[str]:
+        body = Body(self.layout, self.names.copy())
+        found: list[str] = []
+        for k, leaf in enumerate(leaves):
+            name = body.names.fresh(hint(leaf))
+            address, mask = self._address(body, f"pointers[{k}]", leaf, "place" if place else "")
+            mask = mask and f", mask={mask}, other=0.0"
+            body.lines.append(f"{name} = tl.load({address}{mask}).to(tl.float32)")
+            found.append(name)
+        arguments = "pointers, place, row, tile" if place else "pointers, row, tile"
+        return function_text(function, arguments, doc, [*body.lines, f"return {packed(found)}"])
+
+    def store(
+        self, function: str, leaves: Sequence[Leaf], doc: str, shared: str = "", more: str = ""
+    ) -> list[str]:
+        """`shared` says at which place programs that share a tensor write theirs, in terms of `{share}`, `{shares}`."""
+        body = Body(self.layout, self.names.copy())
+        for k, leaf in enumerate(leaves):
+            share, shares = self._share(leaf)
+            place = shared.format(share=share, shares=shares) if shared else "place"
+            address, mask = self._address(body, f"pointers[{k}]", leaf, place)
+            body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
+        arguments = f"pointers, values, place, {more}row, tile"
+        return function_text(function, arguments, doc, body.lines or ["pass"])
+
+    def _address(self, body: Body, pointer: str, leaf: Leaf, place: str) -> tuple[str, str]:
+        """Where a program's part of a tensor lies, and which entries of the block there are."""
+        layout, step, terms = self.layout, 1, list[str]()
+        inner = layout.inner(leaf.axes)
+        for axis in reversed(leaf.axes):
+            text = self._row(axis) if axis in layout.rows else body.aligned(
+                Value(Code(body.place(axis)), (axis,)), inner
+            ).text  # fmt: skip
+            terms.append(text if step == 1 else f"{text} * {step}")
+            step *= layout.size(axis)
+        if place:
+            terms.append(place if step == 1 else f"{place} * {step}")
+        ragged = [axis for axis in inner if layout.ragged(axis)]
+        return " + ".join([pointer, *reversed(terms)]), body.inside(ragged, inner) if ragged else ""
+
+    def _row(self, axis: str) -> str:
+        """The position along an axis that is taken apart, from the number of the row."""
+        rows = self.layout.rows
+        after = prod(self.layout.size(other) for other in rows[rows.index(axis) + 1 :])
+        text = "row" if after == 1 else f"row // {after}"
+        return text if axis == rows[0] and after == 1 else f"({text} % {self.layout.size(axis)})"
+
+    def _share(self, leaf: Leaf) -> tuple[str, str]:
+        """Which of the programs that share a tensor this one is, and how many they are."""
+        layout = self.layout
+        share, shares = "0", "1"
+        for axis in layout.rows:
+            if axis not in leaf.axes:
+                size = layout.size(axis)
+                share = self._row(axis) if share == "0" else f"({share} * {size} + {self._row(axis)})"
+                shares = str(size) if shares == "1" else f"{shares} * {size}"
+        if layout.vector and layout.vector not in leaf.axes:
+            share = "tile" if share == "0" else f"({share} * {layout.tiles} + tile)"
+            shares = layout.tiles if shares == "1" else f"{shares} * {layout.tiles}"
+        return share, shares
+
+
+def hint(leaf: Leaf) -> str:
+    """What to call the value of a leaf."""
+    return leaf.name.split(".")[-1].lstrip("%")
+
+
+def packed(values: Sequence[str]) -> str:
+    """A tuple as text."""
+    return f"({', '.join(values)}{',' if len(values) == 1 else ''})"
+
+
+def function_text(name: str, arguments: str, doc: str, lines: Sequence[str]) -> list[str]:
+    """A function of a kernel."""
+    return [
+        "@triton.jit",
+        f"def {name}({arguments and f'{arguments}, '}TILE: tl.constexpr):",
+        f'    """{doc}"""',
+        *(f"    {line}" for line in lines),
+    ]

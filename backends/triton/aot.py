@@ -1,0 +1,145 @@
+"""Compiling kernels ahead of time, on a machine without a GPU: machine code, how to launch it, and what it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from seqc.diagnostics.words import by_nearness
+from seqc.errors import UserError
+
+from .runtime.kernel import Interface, Port
+from .runtime.load import loaded
+from .runtime.rule import Looped
+
+NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kind of GPU: its name, what Triton calls it, and how much shared memory a program may have, in bytes."""
+
+    name: str
+    backend: str
+    arch: int | str
+    warp: int
+    shared: int
+
+
+TARGETS = (
+    Target("sm_80", "cuda", 80, 32, 163 * 1024),
+    Target("sm_90", "cuda", 90, 32, 227 * 1024),
+    Target("gfx942", "hip", "gfx942", 64, 64 * 1024),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A kernel for a target: its machine code and what a thread or a program takes.
+
+    `spills` are bytes of local memory that a thread needs for what does not fit into registers.
+    """
+
+    kernel: str
+    target: str
+    dtype: str
+    warps: int
+    registers: int
+    spills: int
+    shared: int
+    dots: int
+    code: bytes
+    assembly: str
+
+
+def targets(text: str) -> list[Target]:
+    """The targets of a list with commas."""
+    known = {target.name: target for target in TARGETS}
+    found: list[Target] = []
+    for name in text.split(","):
+        if name not in known:
+            near = ", ".join(f"`{other}`" for other in by_nearness(name, known))
+            raise UserError(f"there is no GPU `{name}`", f"the known ones are {near}")
+        found.append(known[name])
+    return found
+
+
+def compiled(
+    rule: Looped, kernel: str, target: Target, dtype: str = "float32", resets: bool = False, keeps: bool = True
+) -> Compiled:
+    """The kernel `forward` or `backward` of a rule whose inputs are of a type."""
+    if os.environ.get("TRITON_INTERPRET", "0") == "1":
+        raise UserError(
+            "Triton's interpreter compiles nothing", "unset the environment variable TRITON_INTERPRET"
+        )
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    face = rule.kernel.interface
+    function = getattr(loaded(rule.text, rule.name), kernel)
+    types, constants = signature(face, kernel, NAMES[dtype], resets, keeps)
+    source = ASTSource(function, types, constants)
+    made: Any = triton.compile(
+        source, target=GPUTarget(target.backend, target.arch, target.warp), options={"num_warps": face.warps}
+    )
+    assembly, code = _code(made)
+    registers, spills = _taken(made, target, assembly)
+    dots = len(re.findall(r"\b(?:mma|wgmma|v_mfma)\w*\.?", assembly))
+    return Compiled(
+        kernel, target.name, dtype, face.warps, registers, spills, made.metadata.shared, dots, code, assembly
+    )
+
+
+def signature(
+    face: Interface, kernel: str, dtype: str, resets: bool, keeps: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The types of a kernel's arguments, and the values of those that are known when it is compiled."""
+    inputs = _pointers(face.inputs, dtype)
+    constants, states, outputs = (
+        _pointers(ports, "fp32") for ports in (face.constants, face.states, face.outputs)
+    )
+    types: dict[str, Any] = {"inputs": inputs, "constants": constants, "initial": states}
+    fixed: dict[str, Any] = {"RESETS": resets, "SEGMENT": face.segment, "TILE": face.tile}
+    if kernel == "forward":
+        types |= {"before": states, "reset": "*u8", "outputs": outputs, "after": states, "kept": states}
+        fixed["KEEPS"] = keeps
+    else:
+        types |= {"kept": states, "reset": "*u8", "d_outputs": outputs, "d_after": states, "scratch": states}
+        types["d_inputs"] = _pointers([port for port in face.inputs if port.differentiable], "fp32")
+        types["d_constants"] = _pointers([port for port in face.constants if port.differentiable], "fp32")
+        types |= {"d_initial": states, "d_before": states, "tokens": "i32"}
+    types["time"] = "i32"
+    if not resets:
+        fixed["reset"] = None
+    return {**types, **dict.fromkeys(fixed, "constexpr")}, fixed
+
+
+def _pointers(ports: Sequence[Port], dtype: str) -> tuple[str, ...]:
+    return (f"*{dtype}",) * len(ports)
+
+
+def _code(made: Any) -> tuple[str, bytes]:
+    for text, binary in (("ptx", "cubin"), ("amdgcn", "hsaco")):
+        if binary in made.asm:
+            return made.asm[text], made.asm[binary]
+    raise AssertionError(list(made.asm))
+
+
+def _taken(made: Any, target: Target, assembly: str) -> tuple[int, int]:
+    """Registers of a thread, and the bytes that it spills."""
+    if target.backend == "hip":
+        return _number(assembly, r"\.vgpr_count:\s+(\d+)"), _number(
+            assembly, r"\.private_segment_fixed_size:\s+(\d+)"
+        )
+    return cubin_facts(made.asm["cubin"], made.metadata.name)
+
+
+def _number(text: str, pattern: str) -> int:
+    found = re.search(pattern, text)
+    return int(found[1]) if found else 0

@@ -1,0 +1,38 @@
+"""The forms of a rule that conformance examines here: its kernels, in Triton's interpreter where there is no GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from seqc.conformance.subject import Request
+from seqc.errors import UserError
+from seqc.ir.program import Model
+
+from ..torch.conform import Form
+from . import BACKEND
+
+
+class InterpretedForm(Form):
+    """Kernels keep their states in single precision."""
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        return (torch.float32, torch.bfloat16)
+
+
+def subjects(request: Request) -> Iterator[Form]:
+    """The loop over time; models are examined by their rules."""
+    if isinstance(request.whole, Model):
+        return
+    if os.environ.get("TRITON_INTERPRET", "0") != "1":
+        raise UserError(
+            "the backend `triton` is examined in Triton's interpreter",
+            "set the environment variable TRITON_INTERPRET=1",
+        )
+    made: Any = BACKEND.module(request.scheduled())
+    made.load_state_dict({key: x.float() for key, x in request.weights.items()})
+    yield InterpretedForm("kernels over time", made, False, request.weights, backend="triton")

@@ -1,0 +1,120 @@
+"""What a program of a kernel holds: one row, one tile of the vector axis, and all other axes whole.
+
+The lengths of blocks are powers of two.  Entries beyond an axis are read as 0, left out of sums and maxima, and never
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from seqc.ir.expr import Axes, Reduce, walk
+from seqc.passes.forms.kernels import size_of
+
+from ..cpu.diagnose import Unsupported
+from ..cpu.layout import choose, independent_axes
+from ..cpu.program import Program, Task
+
+RESIDENT = 4096  # numbers of a value that a program should hold at most
+LIMIT = 32768  # and may
+WIDEST, NARROWEST = 128, 16  # entries of a tile
+WARP_SHARE = 512  # numbers of a value to a warp
+MOST_WARPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`rows` are taken apart; `vector` is cut into tiles of `tile`, unless it is empty."""
+
+    sizes: Mapping[str, int]
+    rows: Axes
+    vector: str
+    tile: int
+    order: Mapping[str, int]
+
+    def size(self, axis: str) -> int:
+        return size_of(axis, self.sizes)
+
+    def inner(self, axes: Iterable[str]) -> Axes:
+        """The axes of a block, the vector axis last."""
+
+        def key(axis: str) -> tuple[bool, int, str]:
+            return axis == self.vector, self.order.get(axis, len(self.order)), axis
+
+        return tuple(sorted((axis for axis in axes if axis not in self.rows), key=key))
+
+    def padded(self, axis: str) -> int:
+        return self.tile if axis == self.vector else power_of_two(self.size(axis))
+
+    def length(self, axis: str) -> str:
+        """The length of a block along an axis, as text."""
+        return "TILE" if axis == self.vector else str(self.padded(axis))
+
+    def ragged(self, axis: str) -> bool:
+        """Whether a block may have entries beyond the axis."""
+        return axis == self.vector or self.padded(axis) != self.size(axis)
+
+    def shape(self, axes: Iterable[str]) -> str:
+        lengths = [self.length(axis) for axis in self.inner(axes)]
+        return f"({', '.join(lengths)}{',' if len(lengths) == 1 else ''})"
+
+    def volume(self, axes: Iterable[str]) -> int:
+        return prod(self.padded(axis) for axis in self.inner(axes))
+
+    def entries(self, axes: Iterable[str]) -> int:
+        """How many numbers a tensor with these axes has, over all rows and tiles."""
+        return prod(self.size(axis) for axis in axes)
+
+    @property
+    def count(self) -> int:
+        return prod(self.size(axis) for axis in self.rows)
+
+    @property
+    def tiles(self) -> str:
+        """How many tiles there are, as text."""
+        return f"tl.cdiv({self.size(self.vector)}, TILE)" if self.vector else "1"
+
+
+def power_of_two(number: int) -> int:
+    """The smallest power of two that is at least `number`."""
+    return 1 << max(number - 1, 0).bit_length()
+
+
+def layout(program: Program, tasks: Iterable[Task]) -> Layout:
+    """The layout of a rule whose kernels do `tasks`.  Raises `Unsupported` where a block would be too large."""
+    known = choose(program)
+    vector = known.vector if known.vector in independent_axes(program) else ""
+    values = {axes for task in tasks for axes in _axes(task)}
+
+    def with_tile(tile: int) -> Layout:
+        return Layout(program.sizes, known.rows, vector, tile, known.order)
+
+    tile = min(WIDEST, power_of_two(program.sizes[vector])) if vector else 1
+    while tile > NARROWEST and _largest(with_tile(tile), values) > RESIDENT:
+        tile //= 2
+    found = with_tile(tile)
+    if _largest(found, values) > LIMIT:
+        raise Unsupported(
+            f"a value of {_largest(found, values):,} numbers a token",
+            f"a program holds at most {LIMIT:,}: the target `torch` has no such limit",
+        )
+    return found
+
+
+def warps(found: Layout, program: Program) -> int:
+    """How many warps share a program."""
+    largest = max(found.volume(state.axes) for state in program.states)
+    return min(MOST_WARPS, max(1, power_of_two(largest) // WARP_SHARE))
+
+
+def _axes(task: Task) -> Iterable[Axes]:
+    for node in walk(target.value for target in task.targets):
+        yield node.axes
+        if isinstance(node, Reduce):
+            yield node.arg.axes
+
+
+def _largest(found: Layout, values: Iterable[Axes]) -> int:
+    return max(found.volume(axes) for axes in values)

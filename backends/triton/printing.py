@@ -1,0 +1,148 @@
+"""Printing expressions as Triton: blocks with one dimension for each axis that a program holds, in one order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, Reduce, Rename, Size, children, walk
+
+from ..cpu.diagnose import Unsupported
+from ..torch.names import Names
+from ..torch.values import hint_for
+from .layout import Layout
+from .primitives import ATOM, SPELLINGS, Code, number
+
+INLINE = 60  # the longest text that is put into another expression instead of a variable
+LINE = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Printed text, and the axes of its dimensions."""
+
+    code: Code
+    axes: Axes = ()
+
+
+class Body:
+    """The lines of a function; `bind` says where its leaves are."""
+
+    def __init__(self, layout: Layout, names: Names) -> None:
+        self.layout, self.names = layout, names
+        self.lines: list[str] = []
+        self.known: dict[Expr, Value] = {}
+        self.hints: dict[Expr, str] = {}  # what to call values
+        self.places: dict[str, str] = {}
+        self.counts: Counter[Expr] = Counter()
+
+    def bind(self, leaf: Leaf, name: str) -> None:
+        self.known[leaf] = Value(Code(name), self.layout.inner(leaf.axes))
+
+    def place(self, axis: str) -> str:
+        """The positions along an axis, in a variable."""
+        if axis not in self.places:
+            name = self.names.fresh(f"at_{axis.strip('%')}")
+            start = "tile * TILE + " if axis == self.layout.vector else ""
+            self.lines.append(f"{name} = {start}tl.arange(0, {self.layout.length(axis)})")
+            self.places[axis] = name
+        return self.places[axis]
+
+    def emit(self, roots: Sequence[Expr], hints: Sequence[str]) -> list[Value]:
+        """Lines that compute `roots`, and their values."""
+        nodes = list(walk(roots))
+        self.counts = Counter(child for node in nodes for child in children(node))
+        self.counts.update(roots)
+        named = {**dict(zip(roots, hints, strict=True)), **self.hints}
+        for node in nodes:
+            if node not in self.known:
+                value = self.compute(node)
+                self.known[node] = self._settled(node, value, named.get(node, hint_for(node)))
+        return [self.known[root] for root in roots]
+
+    def _settled(self, node: Expr, value: Value, hint: str) -> Value:
+        """A variable for what is used more than once, or is long."""
+        dear = isinstance(node, Reduce) or (self.counts[node] > 1 and isinstance(node, Apply | Rename))
+        if value.code.literal or not (dear or len(value.code.text) > INLINE):
+            return value
+        return self.assigned(value, hint)
+
+    def assigned(self, value: Value, hint: str) -> Value:
+        name = self.names.fresh(hint)
+        self.lines.append(f"{name} = {value.code.text}")
+        return Value(Code(name, truth=value.code.truth), value.axes)
+
+    def compute(self, node: Expr) -> Value:
+        """The value of a node whose operands are known."""
+        match node:
+            case Const():
+                return Value(number(node.value))
+            case Size():
+                return Value(number(float(self.layout.size(node.axis))))
+            case Index():
+                return Value(Code(f"{self.place(node.axis)}.to(tl.float32)"), (node.axis,))
+            case Apply():
+                return self._applied(node)
+            case Reduce():
+                return self._reduced(node)
+            case Rename():
+                return self._renamed(node)
+            case _:
+                raise Unsupported(f"`{type(node).__name__.lower()}` inside a rule")
+
+    def _applied(self, node: Apply) -> Value:
+        values = [self.known[arg] for arg in node.args]
+        axes = self.layout.inner({axis for value in values for axis in value.axes})
+        codes = [self.aligned(value, axes) for value in values]
+        return Value(SPELLINGS[node.op](codes), axes)
+
+    def aligned(self, value: Value, axes: Axes) -> Code:
+        """Text that broadcasts against values with the axes `axes`."""
+        if not value.axes or value.axes == axes:
+            return value.code
+        marks = ", ".join(":" if axis in value.axes else "None" for axis in axes)
+        return Code(f"{value.code.at(ATOM)}[{marks}]", truth=value.code.truth)
+
+    def _reduced(self, node: Reduce) -> Value:
+        """Rows are apart: a sum over them, which only what they share has, is left to whoever adds up programs."""
+        value = self.known[node.arg]
+        over = [axis for axis in value.axes if axis in node.over]
+        axes = tuple(axis for axis in value.axes if axis not in node.over)
+        code = value.code.number
+        if masks := [axis for axis in over if self.layout.ragged(axis)]:
+            inside = self.inside(masks, value.axes)
+            code = Code(f"tl.where({inside}, {code.text}, {'0.0' if node.op == 'sum' else NOTHING})")
+        for axis in reversed(over):
+            code = Code(f"tl.{node.op}({code.text}, {value.axes.index(axis)})")
+        return Value(code, axes)
+
+    def inside(self, ragged: Iterable[str], axes: Axes) -> str:
+        """Which entries of a block with the axes `axes` are no padding."""
+        tests = [
+            f"({self.aligned(Value(Code(self.place(axis)), (axis,)), axes).text} < {self.layout.size(axis)})"
+            for axis in ragged
+        ]
+        return tests[0][1:-1] if len(tests) == 1 else " & ".join(tests)
+
+    def _renamed(self, node: Rename) -> Value:
+        value, mapping = self.known[node.arg], dict(node.pairs)
+        axes = tuple(mapping.get(axis, axis) for axis in value.axes)
+        wanted = self.layout.inner(axes)
+        if wanted == axes:
+            return Value(value.code, axes)
+        order = ", ".join(str(axes.index(axis)) for axis in wanted)
+        return Value(Code(f"tl.permute({value.code.number.text}, ({order}))"), wanted)
+
+    def full(self, value: Value, axes: Iterable[str]) -> str:
+        """A block with all of `axes`."""
+        wanted, code = self.layout.inner(axes), value.code.number
+        if code.literal:
+            return f"tl.full({self.layout.shape(wanted)}, {code.text}, tl.float32)"
+        if value.axes == wanted:
+            return code.text
+        aligned = self.aligned(Value(code, value.axes), wanted)
+        return f"{aligned.text} + tl.full({self.layout.shape(wanted)}, 0.0, tl.float32)"
+
+
+NOTHING = 'float("-inf")'

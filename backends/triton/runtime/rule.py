@@ -1,0 +1,65 @@
+"""Rules of an emitted module that run as Triton kernels on a GPU, and in PyTorch elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .attach import Attached, Flags, Results, Signature, Value
+from .kernel import Interface, Kernel, advanced
+from .load import runs_on
+
+
+class Looped(Attached):
+    """A rule with its unit."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        interface: Interface,
+        signature: Signature,
+        over: Callable[[tuple[int, ...], Flags], Looped] | None = None,
+    ) -> None:
+        super().__init__(name, text, signature, over)
+        self.kernel = Kernel(text, interface, name)
+
+    def ready(self, x: Tensor) -> bool:
+        """States are kept in single precision: double precision runs in PyTorch."""
+        narrow = x.dtype not in (torch.float64, torch.complex128)
+        return narrow and runs_on(x.device)
+
+    def sequence(
+        self,
+        states: Mapping[str, Tensor],
+        reset: Tensor | None,
+        inputs: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        shape: Sequence[int],
+    ) -> Results:
+        """Inputs [batch, time, *axes] for `shape`, states [batch, *axes] and parameters as the rule declares them."""
+        face, sign = self.kernel.interface, self.signature
+        batch, time = shape
+        given = _real(x.expand(batch, time, *v.shape) for x, v in zip(inputs, sign.inputs, strict=True))
+        before = _real(states[value.name] for value in sign.states)
+        known = dict(zip(sign.parameters, parameters, strict=True))
+        used = [known[name] for name in face.parameters]
+        flags = None if reset is None else reset.expand(batch, time).to(torch.uint8).contiguous()
+        made, after = advanced(self.kernel, given, used, before, flags, time)
+        ends = _together(after, sign.states)
+        return tuple(_together(made, sign.outputs)), {
+            value.name: x for value, x in zip(sign.states, ends, strict=True)
+        }
+
+
+def _real(values: Iterable[Tensor]) -> list[Tensor]:
+    """Complex tensors as two, all without gaps."""
+    parts = [part for x in values for part in ((x.real, x.imag) if x.is_complex() else (x,))]
+    return [x.contiguous() for x in parts]
+
+
+def _together(found: Sequence[Tensor], values: Sequence[Value]) -> list[Tensor]:
+    left = iter(found)
+    return [torch.complex(next(left), next(left)) if value.complex else next(left) for value in values]

@@ -1,0 +1,59 @@
+"""From a scheduled program to a folder: the module, its weights, the kernels of its rules and what calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqc.errors import UserError
+
+from ..cpu.write import RUNTIME as SHARED
+from ..torch import BACKEND as TORCH
+from ..torch.names import Names, identifier
+from ..torch.write import origin_of
+from .aot import compile_all, targets
+from .module import units
+
+if TYPE_CHECKING:
+    from seqc.backend import Scheduled, Weights
+
+KERNELS = "kernels"  # the package beside the module
+RUNTIME = Path(__file__).parent / "runtime"
+
+
+def write(
+    program: Scheduled, folder: Path, weights: Weights | None, seed: int, options: Mapping[str, str]
+) -> None:
+    """Write everything into an existing folder: what the target `torch` writes, and the package `kernels`.
+
+    The option `aot` names GPUs (`sm_90`, or several with commas) whose machine code is written as well.
+    """
+    for name in options:
+        if name != "aot":
+            raise UserError(f"the target `triton` has no option `{name}`", "it has `aot`")
+    wanted = targets(options["aot"]) if "aot" in options else []
+    rules = units(program, origin_of(program))
+    TORCH.write(program, folder, weights=weights, seed=seed, options={})
+    kernels = folder / KERNELS
+    kernels.mkdir()
+    for path in sorted(RUNTIME.glob("*.py")):
+        source = SHARED / path.name if path.name == "attach.py" else path
+        (kernels / path.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    facts, names = dict[str, object](), Names()
+    for name, looped in rules.items():
+        stem = names.fresh(identifier(looped.name))
+        (kernels / f"{stem}.py").write_text(looped.text, encoding="utf-8")
+        facts[name] = {
+            "name": looped.name,
+            "unit": f"{stem}.py",
+            "interface": looped.kernel.interface._asdict(),
+            "signature": looped.signature._asdict(),
+        }
+        for target in wanted:
+            compile_all(looped, target, kernels, stem)
+    (kernels / "units.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest |= {"target": "triton", "kernels": KERNELS}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
