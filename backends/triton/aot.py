@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from seqc.diagnostics.words import by_nearness
@@ -70,7 +72,12 @@ def targets(text: str) -> list[Target]:
 
 
 def compiled(
-    rule: Looped, kernel: str, target: Target, dtype: str = "float32", resets: bool = False, keeps: bool = True
+    rule: Looped,
+    kernel: str,
+    target: Target,
+    dtype: str = "float32",
+    resets: bool = False,
+    keeps: bool = True,
 ) -> Compiled:
     """The kernel `forward` or `backward` of a rule whose inputs are of a type."""
     if os.environ.get("TRITON_INTERPRET", "0") == "1":
@@ -137,9 +144,70 @@ def _taken(made: Any, target: Target, assembly: str) -> tuple[int, int]:
         return _number(assembly, r"\.vgpr_count:\s+(\d+)"), _number(
             assembly, r"\.private_segment_fixed_size:\s+(\d+)"
         )
-    return cubin_facts(made.asm["cubin"], made.metadata.name)
+    return _cubin_use(made.asm["cubin"])
+
+
+def _cubin_use(cubin: bytes) -> tuple[int, int]:
+    """Registers of a thread and its bytes of stack, which kernels use for spills alone."""
+    from triton import knobs
+
+    with NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        tool = knobs.nvidia.cuobjdump.path
+        text = subprocess.run(
+            [tool, "-res-usage", file.name], check=True, capture_output=True, text=True
+        ).stdout
+    return _number(text, r"REG:(\d+)"), _number(text, r"STACK:(\d+)") + _number(text, r"LOCAL:(\d+)")
 
 
 def _number(text: str, pattern: str) -> int:
     found = re.search(pattern, text)
     return int(found[1]) if found else 0
+
+
+def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
+    """Write a rule's kernels for a target: machine code, assembly, and `….json`, which says how to launch them.
+
+    A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
+    the numbers.
+    """
+    face, facts = rule.kernel.interface, list[dict[str, Any]]()
+    for kernel in ("forward", "backward"):
+        made = compiled(rule, kernel, target)
+        name = f"{stem}_{kernel}_{target.name}"
+        binary, text = (".cubin", ".ptx") if target.backend == "cuda" else (".hsaco", ".s")
+        (folder / f"{name}{binary}").write_bytes(made.code)
+        (folder / f"{name}{text}").write_text(made.assembly, encoding="utf-8")
+        types, fixed = signature(face, kernel, "fp32", False, True)
+        facts.append({
+            "function": kernel,
+            "file": f"{name}{binary}",
+            "grid": f"batch * {face.rows * face.tiles}",
+            "threads": made.warps * target.warp,
+            "shared": made.shared,
+            "registers": made.registers,
+            "spills": made.spills,
+            "arguments": {key: value for key, value in types.items() if key not in fixed},
+            "constants": {key: value for key, value in fixed.items() if value is not None},
+        })  # fmt: skip
+    (folder / f"{stem}_{target.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def table(rows: Sequence[tuple[str, Compiled]]) -> str:
+    """Compiled kernels as Markdown; a row has the name of its rule."""
+    head = "| rule | kernel | target | inputs | warps | registers | spills | shared | matrix instructions |"
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for name, made in rows:
+        facts = (
+            name,
+            made.kernel,
+            made.target,
+            made.dtype,
+            made.warps,
+            made.registers,
+            made.spills,
+            made.shared,
+        )
+        lines.append(f"| {' | '.join(map(str, (*facts, made.dots)))} |")
+    return "\n".join(lines)

@@ -84,12 +84,14 @@ def power_of_two(number: int) -> int:
 
 def layout(program: Program, tasks: Iterable[Task]) -> Layout:
     """The layout of a rule whose kernels do `tasks`.  Raises `Unsupported` where a block would be too large."""
-    known = choose(program)
-    vector = known.vector if known.vector in independent_axes(program) else ""
+    order = choose(program).order
+    independent = independent_axes(program)
+    vector = max(independent, key=lambda axis: _worth(program, axis), default="")
+    rows = tuple(axis for axis in independent if axis != vector)
     values = {axes for task in tasks for axes in _axes(task)}
 
     def with_tile(tile: int) -> Layout:
-        return Layout(program.sizes, known.rows, vector, tile, known.order)
+        return Layout(program.sizes, rows, vector, tile, order)
 
     tile = min(WIDEST, power_of_two(program.sizes[vector])) if vector else 1
     while tile > NARROWEST and _largest(with_tile(tile), values) > RESIDENT:
@@ -101,6 +103,13 @@ def layout(program: Program, tasks: Iterable[Task]) -> Layout:
             f"a program holds at most {LIMIT:,}: the target `torch` has no such limit",
         )
     return found
+
+
+def _worth(program: Program, axis: str) -> tuple[int, int, int]:
+    """A vector axis is long enough for a tile, and the last one of most tensors."""
+    leaves = [*program.inputs, *program.outputs, *(state.leaf for state in program.states)]
+    last = sum(bool(leaf.axes) and leaf.axes[-1] == axis for leaf in leaves)
+    return min(program.sizes[axis], NARROWEST), last, program.sizes[axis]
 
 
 def warps(found: Layout, program: Program) -> int:

@@ -1,0 +1,26 @@
+"""A process in which Triton interprets kernels, which it decides when it is imported."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+
+Interpreted = Callable[..., Any]
+
+
+def _interpret() -> None:
+    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
+
+
+@pytest.fixture(scope="session")
+def interpreted() -> Iterator[Interpreted]:
+    """Calls a function in that process."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, _interpret) as pool:
+        yield lambda function, *args: pool.submit(function, *args).result()

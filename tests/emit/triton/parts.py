@@ -1,0 +1,170 @@
+"""What the tests need of the backend: rules, and comparisons that run where Triton interprets kernels.
+
+It stands at the root of a checkout and is imported as part of `seqc`, which type checkers cannot know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+import seqc
+from seqc.backend import Scheduled
+from seqc.ir.recurrence import Recurrence
+from seqc.passes.schedule import schedule
+from tests.emit.torch import rules
+from tests.emit.torch.rules import error, inputs_of
+
+if TYPE_CHECKING:
+    from backends.torch import rule as in_torch  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.triton import BACKEND, aot  # noqa: TID251
+    from backends.triton.module import looped  # noqa: TID251
+    from backends.triton.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
+    from backends.triton.unit import definitions  # noqa: TID251
+else:
+    from seqc.backends.torch import rule as in_torch
+    from seqc.backends.triton import BACKEND, aot
+    from seqc.backends.triton.module import looped
+    from seqc.backends.triton.primitives import NOT_WRITTEN, SPELLINGS
+    from seqc.backends.triton.unit import definitions
+
+MIXED = """
+rule mixed(x[d], f[d]; e = d) {
+    param  U[d, e] = normal(0, 0.4)
+    param  a[d] = uniform(0.1, 1)
+    state  h[d] = 0
+    state  c[d] = a
+    let    g = sigmoid(f + sum[e](U * h[d -> e]))
+    c'     = exp(-a * g) * c + (1 - g) * x
+    h'     = tanh(c')
+    return h' * where(x > 0, softplus(f), 0.5)
+}
+"""
+WIDE = """
+rule wide(x[d], a[d], b[n], c[n], w) {
+    param  A[d, n] = uniform(0.1, 1)
+    state  h[d, n] = 0
+    h'     = exp(-A * w) * h + b * x
+    return a * sum[n](c * h')
+}
+"""
+SLOTS = """
+rule slots(q[n], k[n], v[m], g[s]) {
+    param  bias[s, m] = normal(0, 0.3)
+    state  S[s, m] = bias
+    state  K[s, n] = 0
+    let    near = softmax[s](sum[n](K * k) + g)
+    S'     = (1 - near) * S + near * tanh(v)
+    K'     = (1 - near) * K + near * k
+    let    top = max[s](sum[n](K' * q))
+    return sum[s](exp(sum[n](K' * q) - top) * S')
+}
+"""
+TURNED = """
+rule turned(x[d], y[e]) {
+    state  S[d, e] = 0.1
+    S'     = 0.5 * S[d -> e, e -> d] + x * y
+    return sum[e](S' * S)
+}
+"""
+COUNTED = """
+rule counted(x, alpha) {
+    state  h = 1
+    state  n = 0
+    n'     = n + 1
+    h'     = alpha * h + x / n'
+    return h'
+}
+"""
+AVERAGE = """
+rule average(a[d], b[d]) {
+    state  h[d] = 0
+    h'     = a * h + b
+    return h'
+}
+"""
+
+
+def written(text: str, **sizes: float) -> Callable[[], Recurrence]:
+    return lambda: seqc.loads(text).rule(**sizes).recurrence
+
+
+MAKERS: dict[str, Callable[[], Recurrence]] = {
+    "average": rules.average,
+    "long average": written(AVERAGE, d=300),
+    "complex": rules.rotation,
+    "selective": written(WIDE, d=150, n=3),
+    "linear attention": lambda: rules.linear_attention(heads=2),
+    "gated delta": rules.gated_delta,
+    "delta with a gate a key": lambda: rules.gated_delta(vector_gate=True),
+    "dense": rules.tanh_cell,
+    "dense, two states": written(MIXED, d=11),
+    "slots": written(SLOTS, n=5, m=7, s=3),
+    "turned": written(TURNED, d=3, e=3),
+    "scalars": written(COUNTED),
+}
+
+
+def scheduled(recurrence: Recurrence) -> Scheduled:
+    return Scheduled(recurrence, schedule)
+
+
+def everything(module: Any, inputs: Mapping[str, Tensor], **given: Any) -> list[Tensor]:
+    """Outputs, final states, and the gradients of a fixed sum of both by inputs and parameters."""
+    out, state = module(**inputs, **given)
+    results, draw = [out, *state.values()], torch.Generator().manual_seed(1)
+    loss = torch.zeros(())
+    for x in results:
+        weight = torch.randn((*x.shape, 2), generator=draw, dtype=torch.float64)
+        parts = torch.view_as_real(x) if x.is_complex() else x[..., None]
+        loss = loss + (parts * weight[..., : parts.shape[-1]].to(parts.dtype)).sum()
+    grads = torch.autograd.grad(loss, [*inputs.values(), *module.parameters()])
+    return [x.to(torch.complex128) if x.is_complex() else x.double() for x in (*results, *grads)]
+
+
+def compared(name: str, time: int, resets: bool, gate: float | None = None) -> list[float]:
+    """The errors of the kernels of a rule, against tokens in double precision."""
+    rec = MAKERS[name]()
+    module, tokens = BACKEND.module(scheduled(rec)), in_torch(rec, mode="reference").double()
+    tokens.load_state_dict(module.state_dict())
+    narrow = {key: x.detach().float() for key, x in inputs_of(rec, 2, time).items()}
+    if gate is not None:
+        narrow["alpha"] = torch.full_like(narrow["alpha"], gate)
+    draw = torch.Generator().manual_seed(5)
+    given = {"reset": torch.rand(2, time, generator=draw) < 0.2} if resets else {}
+    found = everything(module, {key: x.clone().requires_grad_() for key, x in narrow.items()}, **given)
+    wanted = everything(tokens, {key: x.double().requires_grad_() for key, x in narrow.items()}, **given)
+    assert all(x.isfinite().all() for x in found)
+    return [error(x, y) if y.norm() > 1e-6 else float(x.norm()) for x, y in zip(found, wanted, strict=True)]
+
+
+def split(name: str) -> bool:
+    """Whether a sequence in two parts, and a token alone, give what the whole gives, bit for bit."""
+    rec = MAKERS[name]()
+    module: Any = BACKEND.module(scheduled(rec))
+    inputs = {key: x.detach().float() for key, x in inputs_of(rec, 2, 40).items()}
+    whole, end = module(**inputs)
+    head, state = module(**{key: x[:, :17] for key, x in inputs.items()})
+    tail, state = module(**{key: x[:, 17:] for key, x in inputs.items()}, state=state)
+    one, _ = module.step(**{key: x[:, 0] for key, x in inputs.items()})
+    same = [torch.equal(state[key], x) for key, x in end.items()]
+    return all(same) and torch.equal(torch.cat([head, tail], 1), whole) and torch.equal(one, whole[:, 0])
+
+
+def mapped() -> list[float]:
+    """The errors of a rule over further axes of its inputs, which share a gate."""
+    rec = rules.gated_delta()
+    module, tokens = BACKEND.module(scheduled(rec)), in_torch(rec, mode="reference").double()
+    flat = {key: x.detach().float() for key, x in inputs_of(rec, 6, 5).items()}
+    found = {key: x.unflatten(0, (2, 3)).movedim(1, 2) for key, x in flat.items()}
+    found["alpha"] = found["alpha"][:, :, :1]
+    narrow = {key: x.contiguous() for key, x in found.items()}
+    ours = everything(module, {key: x.clone().requires_grad_() for key, x in narrow.items()})
+    theirs = everything(tokens, {key: x.double().requires_grad_() for key, x in narrow.items()})
+    return [error(x, y) for x, y in zip(ours, theirs, strict=True)]
+
+
+__all__ = ["BACKEND", "NOT_WRITTEN", "SPELLINGS", "aot", "definitions", "looped"]

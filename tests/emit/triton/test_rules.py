@@ -1,0 +1,41 @@
+"""Kernels over time in Triton's interpreter against the token loop, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqc.ir.ops import OPS
+from tests.emit.triton import parts
+from tests.emit.triton.conftest import Interpreted
+from tests.emit.triton.parts import MAKERS, NOT_WRITTEN, SPELLINGS
+
+pytest.importorskip("triton")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
+    """35 tokens are a segment and three more."""
+    assert max(interpreted(parts.compared, name, 35, True)) < 2e-6
+
+
+@pytest.mark.parametrize("time", [0, 1, 32])
+def test_any_length(time: int, interpreted: Interpreted) -> None:
+    assert max(interpreted(parts.compared, "average", time, False)) < 1e-6
+
+
+@pytest.mark.parametrize("gate", [0.0, 1.0, 1e-38])
+def test_extreme_gates_are_exact_and_have_finite_gradients(gate: float, interpreted: Interpreted) -> None:
+    assert max(interpreted(parts.compared, "linear attention", 35, False, gate)) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["average", "gated delta"])
+def test_a_sequence_may_be_split(name: str, interpreted: Interpreted) -> None:
+    assert interpreted(parts.split, name)
+
+
+def test_inputs_with_more_axes_are_mapped(interpreted: Interpreted) -> None:
+    assert max(interpreted(parts.mapped)) < 2e-6
+
+
+def test_every_primitive_is_written() -> None:
+    assert set(OPS) == set(SPELLINGS) | NOT_WRITTEN
