@@ -5,6 +5,10 @@ the vector axis.  What is imported from `.rule` belongs to a rule, here `h' = aÂ
 functions in their place.  Values are tuples: of inputs, of states, of constants (what all tokens share).
 """
 
+# Functions of a kernel have no types that a checker knows.
+# mypy: ignore-errors
+# pyright: basic
+
 import triton
 import triton.language as tl
 

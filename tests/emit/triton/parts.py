@@ -154,6 +154,17 @@ def split(name: str) -> bool:
     return all(same) and torch.equal(torch.cat([head, tail], 1), whole) and torch.equal(one, whole[:, 0])
 
 
+def no_tokens() -> bool:
+    """Whether a sequence of no tokens leaves the state as it is, with a gradient of 1."""
+    rec = rules.gated_delta()
+    module: Any = BACKEND.module(scheduled(rec))
+    state = {"S": torch.randn(2, 3, 4, requires_grad=True)}
+    inputs = {key: x.detach().float()[:, :0] for key, x in inputs_of(rec, 2, 1).items()}
+    out, after = module(**inputs, state=state)
+    (slope,) = torch.autograd.grad(after["S"].sum(), state["S"])
+    return out.shape == (2, 0, 3) and torch.equal(after["S"], state["S"]) and bool((slope == 1).all())
+
+
 def mapped() -> list[float]:
     """The errors of a rule over further axes of its inputs, which share a gate."""
     rec = rules.gated_delta()
@@ -167,4 +178,4 @@ def mapped() -> list[float]:
     return [error(x, y) for x, y in zip(ours, theirs, strict=True)]
 
 
-__all__ = ["BACKEND", "NOT_WRITTEN", "SPELLINGS", "aot", "definitions", "looped"]
+__all__ = ["AVERAGE", "BACKEND", "NOT_WRITTEN", "SPELLINGS", "aot", "definitions", "looped"]

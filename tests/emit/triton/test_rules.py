@@ -18,9 +18,13 @@ def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted
     assert max(interpreted(parts.compared, name, 35, True)) < 2e-6
 
 
-@pytest.mark.parametrize("time", [0, 1, 32])
+@pytest.mark.parametrize("time", [1, 32])
 def test_any_length(time: int, interpreted: Interpreted) -> None:
     assert max(interpreted(parts.compared, "average", time, False)) < 1e-6
+
+
+def test_no_tokens_leave_the_state_as_it_is(interpreted: Interpreted) -> None:
+    assert interpreted(parts.no_tokens)
 
 
 @pytest.mark.parametrize("gate", [0.0, 1.0, 1e-38])

@@ -1,0 +1,87 @@
+"""What is written: the functions of a rule, a folder that runs by itself, machine code without a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqc
+from seqc.errors import UserError
+from tests.emit.torch import rules
+from tests.emit.triton import parts
+from tests.emit.triton.parts import BACKEND, aot, definitions, looped
+
+pytest.importorskip("triton")
+
+
+def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
+    """A unit holds the functions that `kernels/loop.py` imports, as `kernels/rule.py` has them for one rule."""
+    text = BACKEND.unit(parts.scheduled(parts.written(parts.AVERAGE, d=100)()))
+    for function in definitions("rule").values():
+        assert function in text
+    for function in definitions("loop").values():
+        assert function in text
+
+
+def test_only_functions_that_are_used_are_spliced() -> None:
+    text = BACKEND.unit(parts.scheduled(parts.MAKERS["dense, two states"]()))
+    assert "def tanh(" in text
+    assert "def expm1(" in text  # which tanh uses
+    assert "def gelu(" not in text
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
+@pytest.mark.parametrize("kernel", ["forward", "backward"])
+def test_kernels_compile_without_a_gpu_and_spill_nothing(target: str, kernel: str) -> None:
+    (gpu,) = aot.targets(target)
+    made = aot.compiled(looped(rules.gated_delta(vector_gate=True), ""), kernel, gpu, "bfloat16", resets=True)
+    assert made.code
+    assert 0 < made.registers <= 256
+    assert made.spills == 0
+    assert made.shared <= gpu.shared
+
+
+def test_an_unknown_gpu_is_said() -> None:
+    with pytest.raises(UserError, match="`sm_91`"):
+        aot.targets("sm_90,sm_91")
+
+
+ALONE = """
+import torch
+from pathlib import Path
+from kernels import attached
+import average
+
+model = attached(average.Average(), Path("kernels"))
+a, b = (torch.full((1, 3, 5), x) for x in (0.5, 1.0))
+out, _ = model(a=a, b=b)
+assert torch.equal(out[0, :, 0], torch.tensor([1.0, 1.5, 1.75])), out
+import sys
+assert "seqc" not in sys.modules
+assert "triton" in sys.modules
+"""
+
+
+def test_a_written_folder_runs_without_the_compiler(tmp_path: Path) -> None:
+    program = seqc.loads(parts.AVERAGE).rule(d=5).program()
+    BACKEND.write(program, tmp_path, weights=None, seed=0, options={"aot": "sm_90"})
+    facts = json.loads((tmp_path / "kernels" / "average_sm_90.json").read_text())
+    assert [fact["function"] for fact in facts] == ["forward", "backward"]
+    assert all((tmp_path / "kernels" / fact["file"]).stat().st_size for fact in facts)
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_on_the_cpu_the_module_runs_in_torch() -> None:
+    rec = rules.average()
+    module = BACKEND.module(parts.scheduled(rec))
+    out, _ = module(**{key: x.float() for key, x in rules.inputs_of(rec, 1, 4).items()})
+    assert out.dtype is torch.float32
