@@ -165,8 +165,12 @@ class _Writer:
     def _tasks(self) -> list[list[str]]:
         made = self.program
         after, real = [state.next for state in made.states], differentiable(made.inputs)
-        given = {"state": self.states, "given": made.inputs, "shared": made.constants}
-        back = {
+        given: dict[str, Sequence[Leaf]] = {
+            "state": self.states,
+            "given": made.inputs,
+            "shared": made.constants,
+        }
+        back: dict[str, Sequence[Leaf]] = {
             "old": self.states,
             "state": after,
             "given": made.inputs,

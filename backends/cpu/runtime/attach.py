@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,12 @@ class Attached:
         name: str,
         text: str,
         signature: Signature,
-        over: Callable[[tuple[int, ...], Flags], Self] | None = None,
+        over: Callable[[tuple[int, ...], Flags], Attached] | None = None,
     ) -> None:
         self.name, self.text, self.signature, self.over = name, text, signature, over
-        self.known: dict[tuple[tuple[int, ...], Flags], Self] = {}
+        self.known: dict[tuple[tuple[int, ...], Flags], Attached] = {}
 
-    def __deepcopy__(self, memo: Any) -> Self:
+    def __deepcopy__(self, memo: Any) -> Attached:
         return self
 
     def ready(self, x: Tensor) -> bool:
@@ -65,7 +65,7 @@ class Attached:
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
-    ) -> tuple[Self, list[Tensor]] | None:
+    ) -> tuple[Attached, list[Tensor]] | None:
         """The rule over further axes of its inputs, and the inputs without axes of length 1; None if there is none."""
         fitted, has = list[Tensor](), list[tuple[bool, ...]]()
         for x, value in zip(inputs, self.signature.inputs, strict=True):

@@ -59,7 +59,7 @@ def forward(
     for step in range(time):
         place = batch * time + step
         if KEEPS:  # noqa: SIM102  # the one is decided when the kernel is compiled, the other at each token
-            if step % SEGMENT == 0:
+            if step % SEGMENT == 0:  # pyright: ignore[reportOperatorIssue]  # a number where it runs
                 segments = (time + SEGMENT - 1) // SEGMENT
                 store_states(kept, state, batch * segments + step // SEGMENT, row, tile, TILE)
         if RESETS:

@@ -23,4 +23,8 @@ def interpreted() -> Iterator[Interpreted]:
     """Calls a function in that process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, _interpret) as pool:
-        yield lambda function, *args: pool.submit(function, *args).result()
+
+        def call(function: Callable[..., Any], *args: Any) -> Any:
+            return pool.submit(function, *args).result()
+
+        yield call
