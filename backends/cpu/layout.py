@@ -128,13 +128,14 @@ def _all_axes(program: Program) -> Iterator[Axes]:
 def independent_axes(program: Program) -> Axes:
     """Axes that every state and output has and that nothing mixes."""
     shared = [set(state.axes) for state in program.states] + [set(leaf.axes) for leaf in program.outputs]
-    mixed = _mixed([target.value for target in program.token.targets])
+    mixed = mixed_axes([target.value for target in program.token.targets])
     return tuple(
         axis for axis in program.states[0].axes if axis not in mixed and all(axis in s for s in shared)
     )
 
 
-def _mixed(roots: Sequence[Expr]) -> set[str]:
+def mixed_axes(roots: Sequence[Expr]) -> set[str]:
+    """Axes along which entries meet."""
     found: set[str] = set()
     for node in walk(roots):
         match node:

@@ -88,7 +88,7 @@ def _contracted(node: Expr) -> Expr | None:
     """`Σ_ab x[a] y[a, b] z[b]` as `Σ_a x[a] Σ_b y[a, b] z[b]`: factors without an axis stay out of its sum."""
     if not (isinstance(node, Reduce) and node.op == "sum"):
         return None
-    factors = _factors(node.arg)
+    factors = factors_of(node.arg)
     if len(factors) < 2:
         return None
     for axis in node.over:
@@ -107,7 +107,8 @@ def _contracted_again(node: Expr) -> Expr:
     return node if again is None else again
 
 
-def _factors(node: Expr) -> list[Expr]:
+def factors_of(node: Expr) -> list[Expr]:
+    """What a product is made of."""
     found: list[Expr] = []
     stack = [node]
     while stack:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from seqc.ir.expr import Leaf
+from seqc.ir.expr import Axes, Leaf
+from seqc.ir.plan import TOKEN
 
 from ..torch.names import Names
 from .layout import Layout
-from .primitives import Code
+from .primitives import Code, number
 from .printing import Body, Value
 
 
@@ -48,10 +49,73 @@ class Accessors:
         arguments = f"pointers, values, place, {more}row, tile"
         return function_text(function, arguments, doc, body.lines or ["pass"])
 
-    def _address(self, body: Body, pointer: str, leaf: Leaf, place: str) -> tuple[str, str]:
-        """Where a program's part of a tensor lies, and which entries of the block there are."""
+    # --- blocks of tokens -----------------------------------------------------------------------------------------
+
+    def load_blocks(
+        self, function: str, leaves: Sequence[Leaf], padding: Sequence[float], doc: str
+    ) -> list[str]:
+        """Tokens after the last of the sequence are padding."""
+        body = Body(self.layout, self.names.copy())
+        found: list[str] = []
+        for k, (leaf, filling) in enumerate(zip(leaves, padding, strict=True)):
+            name = body.names.fresh(hint(leaf))
+            address, mask = self._block_address(body, f"pointers[{k}]", leaf, "")
+            text = f"tl.load({address}{mask and f', mask={mask}, other=0.0'}).to(tl.float32)"
+            if filling:
+                inside = self._tokens(body, leaf)
+                text = f"tl.where({inside} < time, {text}, {number(filling).text})"
+            body.lines.append(f"{name} = {text}")
+            found.append(name)
+        arguments = "pointers, batch, first, time, row, tile"
+        return function_text(function, arguments, doc, [*body.lines, f"return {packed(found)}"])
+
+    def store_blocks(
+        self, function: str, leaves: Sequence[Leaf], doc: str, shared: bool = False
+    ) -> list[str]:
+        """With `shared`, programs that share a tensor write one each: [programs, batch, time, …] of what has tokens,
+        [batch, blocks, programs, …] of what has none.
+        """
+        body = Body(self.layout, self.names.copy())
+        for k, leaf in enumerate(leaves):
+            share, shares = self._share(leaf)
+            if TOKEN in leaf.axes:
+                address, mask = self._block_address(
+                    body, f"pointers[{k}]", leaf, f"{share} * tokens + " if shared and share != "0" else ""
+                )
+            else:
+                size = self.layout.size(TOKEN)
+                block = f"(batch * tl.cdiv(time, {size}) + first // {size})"
+                address, mask = self._address(
+                    body, f"pointers[{k}]", leaf, f"({block} * ({shares}) + {share})"
+                )
+            body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
+        arguments = f"pointers, values, batch, first, {'tokens, ' if shared else ''}time, row, tile"
+        return function_text(function, arguments, doc, body.lines or ["pass"])
+
+    def _tokens(self, body: Body, leaf: Leaf) -> str:
+        """The tokens of a block, as a block with the axes of a leaf."""
+        at = Value(Code(body.place(TOKEN)), (TOKEN,))
+        return f"first + {body.aligned(at, self.layout.inner(leaf.axes)).text}"
+
+    def _block_address(self, body: Body, pointer: str, leaf: Leaf, share: str) -> tuple[str, str]:
+        """As `_address`, of a tensor [batch, time, …] where the leaf has tokens."""
+        if TOKEN not in leaf.axes:
+            return self._address(body, pointer, leaf, "")
+        rest = Leaf(leaf.kind, leaf.name, tuple(axis for axis in leaf.axes if axis != TOKEN), leaf.number)
+        place = f"({share}batch * time + {self._tokens(body, leaf)})"
+        address, mask = self._address(body, pointer, rest, place, self.layout.inner(leaf.axes))
+        inside = f"{self._tokens(body, leaf)} < time"
+        return address, f"({inside}) & ({mask})" if mask else inside
+
+    # --- addresses ------------------------------------------------------------------------------------------------
+
+    def _address(self, body: Body, pointer: str, leaf: Leaf, place: str, block: Axes = ()) -> tuple[str, str]:
+        """Where a program's part of a tensor lies, and which entries of the block there are.
+
+        `block` are the axes of the block where it has more than the leaf.
+        """
         layout, step, terms = self.layout, 1, list[str]()
-        inner = layout.inner(leaf.axes)
+        inner = block or layout.inner(leaf.axes)
         for axis in reversed(leaf.axes):
             text = self._row(axis) if axis in layout.rows else body.aligned(
                 Value(Code(body.place(axis)), (axis,)), inner
@@ -60,7 +124,7 @@ class Accessors:
             step *= layout.size(axis)
         if place:
             terms.append(place if step == 1 else f"{place} * {step}")
-        ragged = [axis for axis in inner if layout.ragged(axis)]
+        ragged = [axis for axis in inner if axis in leaf.axes and layout.ragged(axis)]
         return " + ".join([pointer, *reversed(terms)]), body.inside(ragged, inner) if ragged else ""
 
     def _row(self, axis: str) -> str:
@@ -95,11 +159,11 @@ def packed(values: Sequence[str]) -> str:
     return f"({', '.join(values)}{',' if len(values) == 1 else ''})"
 
 
-def function_text(name: str, arguments: str, doc: str, lines: Sequence[str]) -> list[str]:
-    """A function of a kernel."""
+def function_text(name: str, arguments: str, doc: str, lines: Sequence[str], more: str = "") -> list[str]:
+    """A function of a kernel; `more` are arguments that are known when it is compiled, besides the tile."""
     return [
         "@triton.jit",
-        f"def {name}({arguments and f'{arguments}, '}TILE: tl.constexpr):",
+        f"def {name}({arguments and f'{arguments}, '}TILE: tl.constexpr{more}):",
         f'    """{doc}"""',
         *(f"    {line}" for line in lines),
     ]

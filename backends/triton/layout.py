@@ -19,6 +19,7 @@ from ..cpu.program import Program, Task
 
 RESIDENT = 4096  # numbers of a value that a program should hold at most
 LIMIT = 32768  # and may
+TOO_LARGE = f"a program holds at most {LIMIT:,}: the target `torch` has no such limit"
 WIDEST, NARROWEST = 128, 16  # entries of a tile
 WARP_SHARE = 512  # numbers of a value to a warp
 MOST_WARPS = 8
@@ -33,6 +34,7 @@ class Layout:
     vector: str
     tile: int
     order: Mapping[str, int]
+    least: int = 1  # entries of a block along any axis
 
     def size(self, axis: str) -> int:
         return size_of(axis, self.sizes)
@@ -41,12 +43,13 @@ class Layout:
         """The axes of a block, the vector axis last."""
 
         def key(axis: str) -> tuple[bool, int, str]:
-            return axis == self.vector, self.order.get(axis, len(self.order)), axis
+            place = self.order.get(axis, self.order.get(axis.split("~")[0], len(self.order)))
+            return axis == self.vector, place, axis
 
         return tuple(sorted((axis for axis in axes if axis not in self.rows), key=key))
 
     def padded(self, axis: str) -> int:
-        return self.tile if axis == self.vector else power_of_two(self.size(axis))
+        return self.tile if axis == self.vector else max(self.least, power_of_two(self.size(axis)))
 
     def length(self, axis: str) -> str:
         """The length of a block along an axis, as text."""
@@ -86,7 +89,9 @@ def layout(program: Program, tasks: Iterable[Task]) -> Layout:
     """The layout of a rule whose kernels do `tasks`.  Raises `Unsupported` where a block would be too large."""
     order = choose(program).order
     independent = independent_axes(program)
-    vector = max(independent, key=lambda axis: _worth(program, axis), default="")
+    leaves = [*program.inputs, *program.outputs, *(state.leaf for state in program.states)]
+    known = [leaf.axes for leaf in leaves]
+    vector = max(independent, key=lambda axis: worth(axis, program.sizes[axis], known), default="")
     rows = tuple(axis for axis in independent if axis != vector)
     values = {axes for task in tasks for axes in _axes(task)}
 
@@ -98,18 +103,14 @@ def layout(program: Program, tasks: Iterable[Task]) -> Layout:
         tile //= 2
     found = with_tile(tile)
     if _largest(found, values) > LIMIT:
-        raise Unsupported(
-            f"a value of {_largest(found, values):,} numbers a token",
-            f"a program holds at most {LIMIT:,}: the target `torch` has no such limit",
-        )
+        raise Unsupported(f"a value of {_largest(found, values):,} numbers a token", TOO_LARGE)
     return found
 
 
-def _worth(program: Program, axis: str) -> tuple[int, int, int]:
-    """A vector axis is long enough for a tile, and the last one of most tensors."""
-    leaves = [*program.inputs, *program.outputs, *(state.leaf for state in program.states)]
-    last = sum(bool(leaf.axes) and leaf.axes[-1] == axis for leaf in leaves)
-    return min(program.sizes[axis], NARROWEST), last, program.sizes[axis]
+def worth(axis: str, size: int, known: Iterable[Axes]) -> tuple[int, int, int]:
+    """A vector axis is long enough for a tile, and the last one of most of the `known` tensors."""
+    last = sum(bool(axes) and axes[-1] == axis for axes in known)
+    return min(size, NARROWEST), last, size
 
 
 def warps(found: Layout, program: Program) -> int:

@@ -16,22 +16,22 @@ from ..cpu.program import Target, Task
 
 def without_moves(task: Task, sizes: Mapping[str, int]) -> Task:
     """The same task over elementwise functions, sums, maxima and renames."""
-    values = rewrite([target.value for target in task.targets], lambda node: _compared(node, sizes))
+    values = rewrite([target.value for target in task.targets], lambda node: compared(node, sizes))
     kept = zip(task.targets, values, strict=True)
     return Task(task.name, tuple(Target(target.leaf, value, target.adds) for target, value in kept))
 
 
-def _compared(node: Expr, sizes: Mapping[str, int]) -> Expr | None:
+def compared(node: Expr, sizes: Mapping[str, int]) -> Expr | None:
     match node:
         case At():
             place = node.index if node.index >= 0 else sizes[node.axis] + node.index
-            return _picked(node.arg, node.axis, Const(place))
+            return picked(node.arg, node.axis, Const(place))
         case Slice():
-            return _picked(node.arg, node.axis, build.add(Index(node.new), Const(node.start)))
+            return picked(node.arg, node.axis, build.add(Index(node.new), Const(node.start)))
         case Shift():
             source = f"{node.axis}~source"
             arg = build.rename(node.arg, {node.axis: source})
-            return _picked(arg, source, build.sub(Index(node.axis), Const(node.by)))
+            return picked(arg, source, build.sub(Index(node.axis), Const(node.by)))
         case Take():
             return _taken(node)
         case Concat():
@@ -40,14 +40,14 @@ def _compared(node: Expr, sizes: Mapping[str, int]) -> Expr | None:
             return None
 
 
-def _picked(arg: Expr, axis: str, place: Expr) -> Expr:
+def picked(arg: Expr, axis: str, place: Expr) -> Expr:
     return build.sum_over([axis], where(apply("eq", Index(axis), place), arg, ZERO))
 
 
 def _taken(node: Take) -> Expr:
     """Places may have the axis that is looked up, under the same name."""
     source = f"{node.axis}~source"
-    return _picked(build.rename(node.arg, {node.axis: source}), source, node.index)
+    return picked(build.rename(node.arg, {node.axis: source}), source, node.index)
 
 
 def _joined(axis: str, parts: Sequence[str], starts: Sequence[int], args: Sequence[Expr]) -> Expr:
@@ -57,7 +57,7 @@ def _joined(axis: str, parts: Sequence[str], starts: Sequence[int], args: Sequen
         renamed = build.rename(arg, {part: source})
         place = build.sub(Index(axis), Const(start))
         if source in renamed.axes:
-            found.append(_picked(renamed, source, place))
+            found.append(picked(renamed, source, place))
         else:  # the same along the whole part
             inside = apply("and", apply("ge", place, ZERO), apply("lt", place, Size(part)))
             found.append(where(inside, renamed, ZERO))

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, Reduce, Rename, Size, children, walk
+from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, Reduce, Rename, Size, children
 
 from ..cpu.diagnose import Unsupported
 from ..torch.names import Names
 from ..torch.values import hint_for
-from .layout import Layout
+from .layout import LIMIT, TOO_LARGE, Layout
 from .primitives import ATOM, SPELLINGS, Code, number
 
 INLINE = 60  # the longest text that is put into another expression instead of a variable
@@ -36,6 +36,7 @@ class Body:
         self.hints: dict[Expr, str] = {}  # what to call values
         self.places: dict[str, str] = {}
         self.counts: Counter[Expr] = Counter()
+        self.inverses: dict[tuple[Expr, bool], Value] = {}  # of triangular matrices
 
     def bind(self, leaf: Leaf, name: str) -> None:
         self.known[leaf] = Value(Code(name), self.layout.inner(leaf.axes))
@@ -51,8 +52,8 @@ class Body:
 
     def emit(self, roots: Sequence[Expr], hints: Sequence[str]) -> list[Value]:
         """Lines that compute `roots`, and their values."""
-        nodes = list(walk(roots))
-        self.counts = Counter(child for node in nodes for child in children(node))
+        nodes = self.needed(roots)
+        self.counts = Counter(operand for node in nodes for operand in self.operands(node))
         self.counts.update(roots)
         named = {**dict(zip(roots, hints, strict=True)), **self.hints}
         for node in nodes:
@@ -61,10 +62,28 @@ class Body:
                 self.known[node] = self._settled(node, value, named.get(node, hint_for(node)))
         return [self.known[root] for root in roots]
 
+    def needed(self, roots: Sequence[Expr]) -> list[Expr]:
+        """What has to be computed for `roots`, operands first."""
+        order: dict[Expr, None] = {}
+        stack = [(root, False) for root in reversed(roots)]
+        while stack:
+            node, ready = stack.pop()
+            if ready:
+                order[node] = None
+            elif node not in order:
+                stack.append((node, True))
+                if node not in self.known:
+                    stack.extend((operand, False) for operand in reversed(self.operands(node)))
+        return list(order)
+
+    def operands(self, node: Expr) -> Sequence[Expr]:
+        """The values that a node is computed from."""
+        return children(node)
+
     def _settled(self, node: Expr, value: Value, hint: str) -> Value:
         """A variable for what is used more than once, or is long."""
         dear = isinstance(node, Reduce) or (self.counts[node] > 1 and isinstance(node, Apply | Rename))
-        if value.code.literal or not (dear or len(value.code.text) > INLINE):
+        if value.code.literal or value.code.text.isidentifier() or not (dear or len(value.code.text) > INLINE):
             return value
         return self.assigned(value, hint)
 
@@ -94,8 +113,15 @@ class Body:
     def _applied(self, node: Apply) -> Value:
         values = [self.known[arg] for arg in node.args]
         axes = self.layout.inner({axis for value in values for axis in value.axes})
+        self.check(axes)
         codes = [self.aligned(value, axes) for value in values]
         return Value(SPELLINGS[node.op](codes), axes)
+
+    def check(self, axes: Axes) -> None:
+        """Raises `Unsupported` where a block would be too large."""
+        volume = self.layout.volume(axes)
+        if volume > LIMIT:
+            raise Unsupported(f"a value of {volume:,} numbers", TOO_LARGE)
 
     def aligned(self, value: Value, axes: Axes) -> Code:
         """Text that broadcasts against values with the axes `axes`."""
@@ -106,15 +132,18 @@ class Body:
 
     def _reduced(self, node: Reduce) -> Value:
         """Rows are apart: a sum over them, which only what they share has, is left to whoever adds up programs."""
-        value = self.known[node.arg]
-        over = [axis for axis in value.axes if axis in node.over]
-        axes = tuple(axis for axis in value.axes if axis not in node.over)
+        return self.total(self.known[node.arg], node.over, node.op)
+
+    def total(self, value: Value, bound: Iterable[str], op: str = "sum") -> Value:
+        """The sum or the maximum of a block over axes, entries beyond them left out."""
+        over = [axis for axis in value.axes if axis in bound]
+        axes = tuple(axis for axis in value.axes if axis not in over)
         code = value.code.number
         if masks := [axis for axis in over if self.layout.ragged(axis)]:
             inside = self.inside(masks, value.axes)
-            code = Code(f"tl.where({inside}, {code.text}, {'0.0' if node.op == 'sum' else NOTHING})")
+            code = Code(f"tl.where({inside}, {code.text}, {'0.0' if op == 'sum' else NOTHING})")
         for axis in reversed(over):
-            code = Code(f"tl.{node.op}({code.text}, {value.axes.index(axis)})")
+            code = Code(f"tl.{op}({code.text}, {value.axes.index(axis)})")
         return Value(code, axes)
 
     def inside(self, ragged: Iterable[str], axes: Axes) -> str:
@@ -127,11 +156,14 @@ class Body:
 
     def _renamed(self, node: Rename) -> Value:
         value, mapping = self.known[node.arg], dict(node.pairs)
-        axes = tuple(mapping.get(axis, axis) for axis in value.axes)
-        wanted = self.layout.inner(axes)
-        if wanted == axes:
-            return Value(value.code, axes)
-        order = ", ".join(str(axes.index(axis)) for axis in wanted)
+        return self.arranged(Value(value.code, tuple(mapping.get(axis, axis) for axis in value.axes)))
+
+    def arranged(self, value: Value) -> Value:
+        """The value with its dimensions in order."""
+        wanted = self.layout.inner(value.axes)
+        if wanted == value.axes:
+            return value
+        order = ", ".join(str(value.axes.index(axis)) for axis in wanted)
         return Value(Code(f"tl.permute({value.code.number.text}, ({order}))"), wanted)
 
     def full(self, value: Value, axes: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ from .load import loaded
 class Port(NamedTuple):
     """A tensor of a unit: the lengths `shape` of its own axes, and how many programs share it.
 
-    There are `shares` rows to it, and with `tiled` every tile of the vector axis as well.
+    There are `shares` rows to it, and with `tiled` every tile of the vector axis as well.  A `constant` of a stage has
+    no batch and no time.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Port(NamedTuple):
     shares: int = 1
     tiled: bool = False
     differentiable: bool = True
+    constant: bool = False
 
 
 class Interface(NamedTuple):

@@ -1,0 +1,148 @@
+"""Printing the expressions of a stage: products that are summed as matrix products, scans and triangular systems."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+
+from seqc.ir import build
+from seqc.ir.build import ONE, ZERO, apply, where
+from seqc.ir.expr import Axes, Expr, Index, Reduce, Scan, Shift, Solve, rewrite
+
+from ..cpu.diagnose import Unsupported
+from ..cpu.rewrite import factors_of
+from ..torch.reading import distribute
+from .moves import compared
+from .primitives import MUL, Code
+from .printing import Body, Value
+
+
+def without_shifts(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Expr, ...]:
+    """The same values, moves written as sums: a shift of a matrix is a product with ones beside the diagonal."""
+
+    def written(node: Expr) -> Expr | None:
+        if isinstance(node, Reduce) and node.op == "sum":
+            return distribute(node)
+        if not (isinstance(node, Shift) and len(node.axes) > 1):
+            return compared(node, sizes)
+        source = f"{node.axis}~source"
+        there = apply("eq", Index(source), build.sub(Index(node.axis), build.const(node.by)))
+        arg = build.rename(node.arg, {node.axis: source})
+        return Reduce("sum", (source,), build.mul(where(there, ONE, ZERO), arg))
+
+    return rewrite(roots, written)
+
+
+class BlockBody(Body):
+    """The lines of a function over blocks of tokens."""
+
+    def operands(self, node: Expr) -> Sequence[Expr]:
+        if isinstance(node, Reduce) and node.op == "sum":
+            return factors_of(node.arg)
+        return super().operands(node)
+
+    def compute(self, node: Expr) -> Value:
+        match node:
+            case Reduce(op="sum"):
+                return self._summed([self.known[factor] for factor in factors_of(node.arg)], node.over)
+            case Scan():
+                return self._scanned(node)
+            case Solve():
+                return self._solved(node)
+            case _:
+                return super().compute(node)
+
+    # --- sums of products -----------------------------------------------------------------------------------------
+
+    def _summed(self, factors: Sequence[Value], over: Sequence[str]) -> Value:
+        bound = {axis for axis in over if axis not in self.layout.rows}
+        sides = self._sides(factors, bound)
+        if sides is None:
+            return self.total(self._product(factors), bound)
+        left, right = (self._product(side) for side in sides)
+        inner = self.layout.inner(bound)
+        rows = tuple(axis for axis in left.axes if axis not in bound)
+        columns = tuple(axis for axis in right.axes if axis not in bound)
+        a, b = self._matrix(left, rows, inner, bound), self._matrix(right, inner, columns, bound)
+        text = f"tl.dot({a}, {b}, input_precision=PRECISION)"
+        if len(rows) > 1 or len(columns) > 1:
+            text = f"tl.reshape({text}, {self._lengths((*rows, *columns))})"
+        return self.arranged(Value(Code(text), (*rows, *columns)))
+
+    def _sides(self, factors: Sequence[Value], bound: set[str]) -> tuple[list[Value], list[Value]] | None:
+        """The factors as those of two matrices, if there are such: with no axis in common but those of the sum."""
+        free = sorted({axis for value in factors for axis in value.axes} - bound)
+        found: list[tuple[int, tuple[list[Value], list[Value]]]] = []
+        for some in _parts(free):
+            left = [value for value in factors if set(value.axes) <= {*some, *bound}]
+            right = [value for value in factors if value not in left]
+            if any(set(value.axes) & set(some) for value in right):
+                continue
+            axes = [{axis for value in side for axis in value.axes} for side in (left, right)]
+            if not (bound and all(bound <= side and side - bound for side in axes)):
+                continue
+            found.append((sum(self.layout.volume(side) for side in axes), (left, right)))
+        return min(found, key=lambda pair: pair[0], default=(0, None))[1]
+
+    def _product(self, factors: Sequence[Value]) -> Value:
+        axes = self.layout.inner({axis for value in factors for axis in value.axes})
+        self.check(axes)
+        codes = [self.aligned(value, axes).number for value in factors]
+        if len(codes) == 1:
+            return Value(codes[0], axes)
+        return Value(Code(" * ".join(code.at(MUL + 1) for code in codes), MUL), axes)
+
+    def _matrix(self, value: Value, rows: Axes, columns: Axes, bound: Container[str] = ()) -> str:
+        """A block as a matrix, entries beyond the axes of the sum 0."""
+        masks = [axis for axis in value.axes if axis in bound and self.layout.ragged(axis)]
+        text = value.code.text
+        if masks:
+            text = f"tl.where({self.inside(masks, value.axes)}, {text}, 0.0)"
+        wanted = (*rows, *columns)
+        if wanted != value.axes:
+            text = f"tl.permute({text}, ({', '.join(str(value.axes.index(axis)) for axis in wanted)}))"
+        if len(rows) > 1 or len(columns) > 1:
+            text = f"tl.reshape({text}, ({self._length(rows)}, {self._length(columns)}))"
+        return text
+
+    def _length(self, axes: Axes) -> str:
+        return " * ".join(self.layout.length(axis) for axis in axes)
+
+    def _lengths(self, axes: Axes) -> str:
+        return f"({', '.join(self.layout.length(axis) for axis in axes)})"
+
+    # --- along the tokens of a block ------------------------------------------------------------------------------
+
+    def _scanned(self, node: Scan) -> Value:
+        if node.columns is not None:
+            raise Unsupported("a scan over small matrices")
+        axes = self.layout.inner(node.axes)
+        self.check(axes)
+        decay, source = self.known[node.decay], self.full(self.known[node.source], axes)
+        dimension, reverse = axes.index(node.axis), ", reverse=True" if node.reverse else ""
+        if node.decay is ONE:
+            return Value(Code(f"tl.cumsum({source}, {dimension}{reverse})"), axes)
+        pair = f"({self.full(decay, axes)}, {source})"
+        return Value(Code(f"tl.associative_scan({pair}, {dimension}, follow{reverse})[1]"), axes)
+
+    def _solved(self, node: Solve) -> Value:
+        """By the inverse of the triangular matrix, which right sides share."""
+        rows, columns, matrix = node.rows, node.columns, self.known[node.matrix]
+        if set(matrix.axes) != {rows, columns}:
+            raise Unsupported("a triangular system with further axes")
+        key = (node.matrix, node.upper)
+        if key not in self.inverses:
+            function = "inverse_upper" if node.upper else "inverse_lower"
+            text = f"{function}({self._matrix(matrix, (rows,), (columns,))}, {self.layout.length(rows)})"
+            self.inverses[key] = self.assigned(Value(Code(text), (rows, columns)), "inverse")
+        side = self.known[node.rhs]
+        if rows not in side.axes:
+            side = Value(Code(self.full(side, (rows, *side.axes))), self.layout.inner((rows, *side.axes)))
+        renamed = Value(side.code, tuple(columns if axis == rows else axis for axis in side.axes))
+        return self._summed([self.arranged(self.inverses[key]), self.arranged(renamed)], (columns,))
+
+
+def _parts(axes: Sequence[str]) -> Iterator[Iterable[str]]:
+    """Every way to take some of the axes and leave some."""
+    for count in range(1, len(axes)):
+        yield from combinations(axes, count)

@@ -1,0 +1,39 @@
+"""Triangular systems within a block, by substitution: exact for any matrix, where products of its powers are not."""
+
+# Functions of a kernel have no types that a checker knows.
+# mypy: ignore-errors
+# pyright: basic
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def inverse_lower(matrix, LENGTH: tl.constexpr):
+    """(I - matrix)^-1 for a strictly lower triangular matrix."""
+    at = tl.arange(0, LENGTH)
+    found = tl.where(at[:, None] == at[None, :], 1.0, 0.0)
+    for row in range(1, LENGTH):
+        line = tl.sum(tl.where(at[:, None] == row, matrix, 0.0), 0)
+        more = tl.sum(line[:, None] * found, 0)
+        found += tl.where(at[:, None] == row, more[None, :], 0.0)
+    return found
+
+
+@triton.jit
+def inverse_upper(matrix, LENGTH: tl.constexpr):
+    """(I - matrix)^-1 for a strictly upper triangular matrix."""
+    at = tl.arange(0, LENGTH)
+    found = tl.where(at[:, None] == at[None, :], 1.0, 0.0)
+    for done in range(1, LENGTH):
+        row = LENGTH - 1 - done
+        line = tl.sum(tl.where(at[:, None] == row, matrix, 0.0), 0)
+        more = tl.sum(line[:, None] * found, 0)
+        found += tl.where(at[:, None] == row, more[None, :], 0.0)
+    return found
+
+
+@triton.jit
+def follow(decay, source, later_decay, later_source):
+    """Two steps of `h' = decay · h + source` as one."""
+    return later_decay * decay, later_decay * source + later_source

@@ -1,0 +1,168 @@
+"""Running a stage of an emitted module in blocks, by kernels: the operator that the module calls, with these inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .kernel import Port
+from .load import loaded, runs_on
+
+
+class Blocks(NamedTuple):
+    """How the unit of a stage is called: `block` tokens at a time, else as `Interface`."""
+
+    rows: int
+    vector: int
+    tile: int
+    warps: int
+    block: int
+    inputs: list[Port]
+    outputs: list[Port]
+    states: list[Port]
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.vector // self.tile) if self.vector else 1
+
+    def sharing(self, port: Port) -> int:
+        """How many programs share a tensor."""
+        return port.shares * (self.tiles if port.tiled else 1)
+
+
+class BlockKernels:
+    """A unit of a stage; states lie between kernels as [batch, blocks, …]."""
+
+    def __init__(self, text: str, face: Blocks, name: str) -> None:
+        self.text, self.face, self.name = text, face, name
+
+    @property
+    def module(self) -> Any:
+        return loaded(self.text, self.name)
+
+    def launch(self, kernel: Any, programs: int, device: torch.device, *args: Any) -> None:
+        face = self.face
+        exact = "tf32x3" if device.type == "cuda" and torch.version.hip is None else "ieee"
+        if programs:
+            grid = (programs * face.rows * face.tiles,)
+            constants = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": exact}
+            kernel[grid](*args, **constants, num_warps=face.warps)
+
+    def forward(
+        self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The results, the final states and those before each block."""
+        face, like = self.face, carried[0]
+        batch, blocks = like.shape[0], -(-time // face.block)
+        given, before = _plain(inputs), _plain(carried)
+        starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
+        finals = [torch.empty_like(x) for x in before]
+        outputs = [like.new_empty((batch, time, *port.shape)) for port in face.outputs]
+        device = like.device
+        self.launch(self.module.sweep, batch, device, given, before, tuple(starts), tuple(finals), time)
+        self.launch(self.module.answer, batch * blocks, device, given, tuple(starts), tuple(outputs), time)
+        return outputs, finals, starts
+
+    def backward(
+        self, inputs: Sequence[Tensor], starts: Sequence[Tensor], cotangents: Sequence[Tensor], time: int
+    ) -> list[Tensor]:
+        """The cotangents of the inputs and of the initial states."""
+        face, like = self.face, starts[0]
+        batch, blocks = like.shape[:2]
+        given, begins = _plain(inputs), _plain(starts)
+        known = _plain(cotangents[: len(face.outputs)])
+        after = _plain(cotangents[len(face.outputs) :])
+        flows = tuple(torch.empty_like(x) for x in begins)
+        before = [torch.empty_like(x) for x in after]
+        found = [
+            like.new_empty(
+                (batch * blocks, face.sharing(port), *port.shape)
+                if port.constant
+                else (face.sharing(port), batch, time, *port.shape)
+            )
+            for port in face.inputs
+            if port.differentiable
+        ]
+        device, sizes = like.device, (batch * time, time)
+        self.launch(
+            self.module.sweep_back, batch, device, given, begins, known, after, flows, tuple(before), time
+        )
+        self.launch(
+            self.module.differentiate,
+            batch * blocks,
+            device,
+            given,
+            begins,
+            known,
+            flows,
+            tuple(found),
+            *sizes,
+        )
+        left = iter(found)
+        grads = [
+            _summed(next(left), port) if port.differentiable else torch.zeros_like(x)
+            for x, port in zip(inputs, face.inputs, strict=True)
+        ]
+        return [*grads, *before]
+
+
+def _plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(x.contiguous() for x in values)
+
+
+def _summed(x: Tensor, port: Port) -> Tensor:
+    if port.constant:
+        return x.sum((0, 1))
+    return x.sum(0) if x.shape[0] > 1 else x[0]
+
+
+class Chunked:
+    """What a stage of an emitted module does where kernels run: put before the stage's own class."""
+
+    kernels: ClassVar[BlockKernels]
+    carried: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def runs(cls, carried: Sequence[Tensor], time: int) -> bool:
+        x = carried[0]
+        return time > 0 and x.dtype == torch.float32 and runs_on(x.device)
+
+    @classmethod
+    def forward(
+        cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool
+    ) -> list[Tensor]:
+        """The results, the final states and, if asked, the states before each block."""
+        base: Any = super()
+        if not cls.runs(carried, time):
+            made: list[Tensor] = base.forward(inputs, carried, time, keep)
+            return made
+        outputs, finals, starts = cls.kernels.forward(inputs, carried, time)
+        slots = cls.carried.values()
+        kept = [
+            x.permute(0, 1, *(2 + k for k in s.order)) for x, s in zip(starts, slots, strict=True) if keep
+        ]
+        return [*outputs, *finals, *(x.contiguous() for x in kept)]
+
+    @classmethod
+    def backward(
+        cls, inputs: Sequence[Tensor], starts: Sequence[Tensor], cotangents: Sequence[Tensor], time: int
+    ) -> list[Tensor]:
+        """The cotangents of inputs and initial states; `cotangents` are those of the results and the final states."""
+        base: Any = super()
+        if not cls.runs(starts, time):
+            made: list[Tensor] = base.backward(inputs, starts, cotangents, time)
+            return made
+        slots = cls.carried.values()
+        begins = [
+            x.permute(0, 1, *(2 + s.order.index(k) for k in range(len(s.order))))
+            for x, s in zip(starts, slots, strict=True)
+        ]
+        return cls.kernels.backward(inputs, begins, cotangents, time)
+
+
+def chunked(stage: Any, operator: Callable[..., Any], name: str, kernels: BlockKernels) -> Any:
+    """The operator of a stage with kernels; `operator` registers one, as the emitted module does for its own."""
+    return operator(type(stage.__name__, (Chunked, stage), {"kernels": kernels}), name)
