@@ -104,7 +104,7 @@ def _name_leaves(printer: StagePrinter) -> None:
     for state in stage.carried:
         printer.name(state.leaf, state.name)
     for item in stage.inputs:
-        printer.name(item.leaf, _input_hint(item.value))
+        printer.name(item.leaf, input_hint(item.value))
         if item.constant:
             printer.constants.add(item.leaf)
     if stage.phase is not None:
@@ -135,7 +135,8 @@ def _answers(known: Leaf, stage: Stage) -> bool:
     return any(read.leaf is known for read in stage.reads)
 
 
-def _input_hint(value: Expr) -> str:
+def input_hint(value: Expr) -> str:
+    """What to call an input of a stage."""
     if isinstance(value, Leaf):
         return value.name.split(".")[-1]
     named = [leaf.name for leaf in walk([value]) if isinstance(leaf, Leaf) and leaf.name[0] != "%"]

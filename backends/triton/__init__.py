@@ -54,7 +54,9 @@ class TritonBackend:
         from .module import units
 
         with diagnosed(program):
-            return "\n".join(looped.text for looped in units(program, origin_of(program)).values())
+            rules = units(program, origin_of(program)).values()
+            texts = [[rule.text, *(stage.kernels.text for stage in rule.stages)] for rule in rules]
+            return "\n".join(text for own in texts for text in own)
 
     def module(self, program: Scheduled, seed: int = 0) -> torch.nn.Module:
         """A module with the interface of the PyTorch backend's; rules without a unit run as they do there."""

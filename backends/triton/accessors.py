@@ -12,10 +12,13 @@ from math import prod
 from seqc.ir.expr import Axes, Leaf
 from seqc.ir.plan import TOKEN
 
+from ..torch.layout import split_statement
 from ..torch.names import Names
 from .layout import Layout
 from .primitives import Code, number
 from .printing import Body, Value
+
+WIDTH = 110
 
 
 class Accessors:
@@ -31,8 +34,8 @@ class Accessors:
             name = body.names.fresh(hint(leaf))
             address, mask = self._address(body, f"pointers[{k}]", leaf, "place" if place else "")
             mask = mask and f", mask={mask}, other=0.0"
-            body.lines.append(f"{name} = tl.load({address}{mask}).to(tl.float32)")
-            found.append(name)
+            body.lines.append(f"{name} = tl.load({address}{mask})")
+            found.append(f"{name}.to(tl.float32)")
         arguments = "pointers, place, row, tile" if place else "pointers, row, tile"
         return function_text(function, arguments, doc, [*body.lines, f"return {packed(found)}"])
 
@@ -47,7 +50,7 @@ class Accessors:
             address, mask = self._address(body, f"pointers[{k}]", leaf, place)
             body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
         arguments = f"pointers, values, place, {more}row, tile"
-        return function_text(function, arguments, doc, body.lines or ["pass"])
+        return function_text(function, arguments, doc, body.lines)
 
     # --- blocks of tokens -----------------------------------------------------------------------------------------
 
@@ -60,12 +63,12 @@ class Accessors:
         for k, (leaf, filling) in enumerate(zip(leaves, padding, strict=True)):
             name = body.names.fresh(hint(leaf))
             address, mask = self._block_address(body, f"pointers[{k}]", leaf, "")
-            text = f"tl.load({address}{mask and f', mask={mask}, other=0.0'}).to(tl.float32)"
+            body.lines.append(f"{name} = tl.load({address}{mask and f', mask={mask}, other=0.0'})")
+            value = f"{name}.to(tl.float32)"
             if filling:
                 inside = self._tokens(body, leaf)
-                text = f"tl.where({inside} < time, {text}, {number(filling).text})"
-            body.lines.append(f"{name} = {text}")
-            found.append(name)
+                value = f"tl.where({inside} < time, {value}, {number(filling).text})"
+            found.append(value)
         arguments = "pointers, batch, first, time, row, tile"
         return function_text(function, arguments, doc, [*body.lines, f"return {packed(found)}"])
 
@@ -90,7 +93,7 @@ class Accessors:
                 )
             body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
         arguments = f"pointers, values, batch, first, {'tokens, ' if shared else ''}time, row, tile"
-        return function_text(function, arguments, doc, body.lines or ["pass"])
+        return function_text(function, arguments, doc, body.lines)
 
     def _tokens(self, body: Body, leaf: Leaf) -> str:
         """The tokens of a block, as a block with the axes of a leaf."""
@@ -165,5 +168,5 @@ def function_text(name: str, arguments: str, doc: str, lines: Sequence[str], mor
         "@triton.jit",
         f"def {name}({arguments and f'{arguments}, '}TILE: tl.constexpr{more}):",
         f'    """{doc}"""',
-        *(f"    {line}" for line in lines),
+        *(piece for line in lines for piece in split_statement(line, WIDTH, 4)),
     ]

@@ -15,6 +15,7 @@ from typing import Any
 from seqc.diagnostics.words import by_nearness
 from seqc.errors import UserError
 
+from .runtime.chunk import BlockKernels, Blocks
 from .runtime.kernel import Interface, Port
 from .runtime.load import loaded
 from .runtime.rule import Looped
@@ -80,27 +81,79 @@ def compiled(
     keeps: bool = True,
 ) -> Compiled:
     """The kernel `forward` or `backward` of a rule whose inputs are of a type."""
-    if os.environ.get("TRITON_INTERPRET", "0") == "1":
-        raise UserError(
-            "Triton's interpreter compiles nothing", "unset the environment variable TRITON_INTERPRET"
-        )
+    face = rule.kernel.interface
+    types, fixed = signature(face, kernel, NAMES[dtype], resets, keeps)
+    return _compiled(rule.text, rule.name, kernel, types, fixed, face.warps, target, dtype)
+
+
+def compiled_blocks(made: BlockKernels, kernel: str, target: Target) -> Compiled:
+    """A kernel of a stage, by its name in `kernels/chunk.py`."""
+    face = made.face
+    types, fixed = block_signature(face, kernel, target)
+    return _compiled(made.text, made.name, kernel, types, fixed, face.warps, target, "float32")
+
+
+def _compiled(
+    text: str,
+    name: str,
+    kernel: str,
+    types: dict[str, Any],
+    fixed: dict[str, Any],
+    warps: int,
+    target: Target,
+    dtype: str,
+) -> Compiled:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    face = rule.kernel.interface
-    function = getattr(loaded(rule.text, rule.name), kernel)
-    types, constants = signature(face, kernel, NAMES[dtype], resets, keeps)
-    source = ASTSource(function, types, constants)
-    made: Any = triton.compile(
-        source, target=GPUTarget(target.backend, target.arch, target.warp), options={"num_warps": face.warps}
-    )
+    if os.environ.get("TRITON_INTERPRET", "0") == "1":
+        raise UserError(
+            "Triton's interpreter compiles nothing", "unset the environment variable TRITON_INTERPRET"
+        )
+    source = ASTSource(getattr(loaded(text, name), kernel), types, fixed)
+    gpu = GPUTarget(target.backend, target.arch, target.warp)
+    made: Any = triton.compile(source, target=gpu, options={"num_warps": warps})
     assembly, code = _code(made)
     registers, spills = _taken(made, target, assembly)
-    dots = len(re.findall(r"\b(?:mma|wgmma|v_mfma)\w*\.?", assembly))
-    return Compiled(
-        kernel, target.name, dtype, face.warps, registers, spills, made.metadata.shared, dots, code, assembly
-    )
+    dots = len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|v_mfma_)", assembly))
+    shared: int = made.metadata.shared
+    return Compiled(kernel, target.name, dtype, warps, registers, spills, shared, dots, code, assembly)
+
+
+def block_signature(face: Blocks, kernel: str, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `signature`, of a kernel of a stage."""
+    inputs, states, outputs = (_pointers(x, "fp32") for x in (face.inputs, face.states, face.outputs))
+    wanted = _pointers([port for port in face.inputs if port.differentiable], "fp32")
+    known: dict[str, Any] = {
+        "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
+        "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_inputs": wanted,
+        "tokens": "i32", "time": "i32",
+    }  # fmt: skip
+    fixed = {
+        "BLOCK": face.block,
+        "TILE": face.tile,
+        "PRECISION": "tf32x3" if target.backend == "cuda" else "ieee",
+    }
+    return {
+        **{name: known[name] for name in BLOCK_KERNELS[kernel][1]},
+        **dict.fromkeys(fixed, "constexpr"),
+    }, fixed
+
+
+# The programs that a kernel of `kernels/chunk.py` has for each row and tile, and its arguments.
+BLOCK_KERNELS = {
+    "sweep": ("batch", ("inputs", "carried", "starts", "finals", "time")),
+    "answer": ("batch * ceil(time / {block})", ("inputs", "starts", "outputs", "time")),
+    "sweep_back": (
+        "batch",
+        ("inputs", "starts", "d_outputs", "d_finals", "flows", "d_carried", "time"),
+    ),
+    "differentiate": (
+        "batch * ceil(time / {block})",
+        ("inputs", "starts", "d_outputs", "flows", "d_inputs", "tokens", "time"),
+    ),
+}
 
 
 def signature(
@@ -172,26 +225,48 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
     the numbers.
     """
-    face, facts = rule.kernel.interface, list[dict[str, Any]]()
+    face = rule.kernel.interface
+    facts: list[dict[str, Any]] = []
     for kernel in ("forward", "backward"):
-        made = compiled(rule, kernel, target)
-        name = f"{stem}_{kernel}_{target.name}"
-        binary, text = (".cubin", ".ptx") if target.backend == "cuda" else (".hsaco", ".s")
-        (folder / f"{name}{binary}").write_bytes(made.code)
-        (folder / f"{name}{text}").write_text(made.assembly, encoding="utf-8")
         types, fixed = signature(face, kernel, "fp32", False, True)
-        facts.append({
-            "function": kernel,
-            "file": f"{name}{binary}",
-            "grid": f"batch * {face.rows * face.tiles}",
-            "threads": made.warps * target.warp,
-            "shared": made.shared,
-            "registers": made.registers,
-            "spills": made.spills,
-            "arguments": {key: value for key, value in types.items() if key not in fixed},
-            "constants": {key: value for key, value in fixed.items() if value is not None},
-        })  # fmt: skip
+        grid = f"batch * {face.rows * face.tiles}"
+        facts.append(_written(compiled(rule, kernel, target), target, folder, stem, grid, types, fixed))
+    for stage in rule.stages:
+        blocks = stage.kernels.face
+        name = f"{stem}_{stage.kernels.name}"
+        for kernel, (grid, _) in BLOCK_KERNELS.items():
+            types, fixed = block_signature(blocks, kernel, target)
+            grid = f"{grid} * {blocks.rows * blocks.tiles}".format(block=blocks.block)
+            made = compiled_blocks(stage.kernels, kernel, target)
+            facts.append(_written(made, target, folder, name, grid, types, fixed))
     (folder / f"{stem}_{target.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _written(
+    made: Compiled,
+    target: Target,
+    folder: Path,
+    stem: str,
+    grid: str,
+    types: dict[str, Any],
+    fixed: dict[str, Any],
+) -> dict[str, Any]:
+    """Write a kernel's machine code and assembly; how to launch it."""
+    name = f"{stem}_{made.kernel}_{target.name}"
+    binary, text = (".cubin", ".ptx") if target.backend == "cuda" else (".hsaco", ".s")
+    (folder / f"{name}{binary}").write_bytes(made.code)
+    (folder / f"{name}{text}").write_text(made.assembly, encoding="utf-8")
+    return {
+        "function": made.kernel,
+        "file": f"{name}{binary}",
+        "grid": grid,
+        "threads": made.warps * target.warp,
+        "shared": made.shared,
+        "registers": made.registers,
+        "spills": made.spills,
+        "arguments": {key: value for key, value in types.items() if key not in fixed},
+        "constants": {key: value for key, value in fixed.items() if value is not None},
+    }
 
 
 def table(rows: Sequence[tuple[str, Compiled]]) -> str:

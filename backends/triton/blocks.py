@@ -7,11 +7,12 @@ from itertools import combinations
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import Axes, Expr, Index, Reduce, Scan, Shift, Solve, rewrite
+from seqc.ir.expr import At, Axes, Expr, Index, Reduce, Scan, Shift, Solve, rewrite
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.rewrite import factors_of
 from ..torch.reading import distribute
+from .ends import entry
 from .moves import compared
 from .primitives import MUL, Code
 from .printing import Body, Value
@@ -20,7 +21,7 @@ from .printing import Body, Value
 def without_shifts(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Expr, ...]:
     """The same values, moves written as sums: a shift of a matrix is a product with ones beside the diagonal."""
 
-    def written(node: Expr) -> Expr | None:
+    def shifted(node: Expr) -> Expr | None:
         if isinstance(node, Reduce) and node.op == "sum":
             return distribute(node)
         if not (isinstance(node, Shift) and len(node.axes) > 1):
@@ -30,7 +31,13 @@ def without_shifts(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Exp
         arg = build.rename(node.arg, {node.axis: source})
         return Reduce("sum", (source,), build.mul(where(there, ONE, ZERO), arg))
 
-    return rewrite(roots, written)
+    def ended(node: Expr) -> Expr | None:
+        if not isinstance(node, At):
+            return None
+        place = node.index if node.index >= 0 else sizes[node.axis] + node.index
+        return entry(node.arg, node.axis, place, sizes)
+
+    return rewrite(rewrite(roots, ended), shifted)
 
 
 class BlockBody(Body):
@@ -119,11 +126,11 @@ class BlockBody(Body):
         axes = self.layout.inner(node.axes)
         self.check(axes)
         decay, source = self.known[node.decay], self.full(self.known[node.source], axes)
-        dimension, reverse = axes.index(node.axis), ", reverse=True" if node.reverse else ""
+        dimension = axes.index(node.axis)
         if node.decay is ONE:
+            reverse = ", reverse=True" if node.reverse else ""
             return Value(Code(f"tl.cumsum({source}, {dimension}{reverse})"), axes)
-        pair = f"({self.full(decay, axes)}, {source})"
-        return Value(Code(f"tl.associative_scan({pair}, {dimension}, follow{reverse})[1]"), axes)
+        return Value(Code(f"running({self.full(decay, axes)}, {source}, {dimension}, {node.reverse})"), axes)
 
     def _solved(self, node: Solve) -> Value:
         """By the inverse of the triangular matrix, which right sides share."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from torch import nn
 
 from seqc.backend import Scheduled
+from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 
@@ -15,38 +17,79 @@ from ..cpu.mapped import mapped
 from ..cpu.module import rules_of, signature_of
 from ..cpu.runtime.attach import Flags, attach
 from ..torch import module_text
-from ..torch.load import load_module
 from ..torch.names import identifier
+from .runtime.chunk import BlockKernels, BlockStage, place
+from .runtime.load import loaded
 from .runtime.rule import Looped
+from .stage import print_blocks
 from .unit import emit
+
+STAGE = re.compile(r'^(\w+) = operator\(\s*(\w+), "\w+"\s*\)|^class (\w+)\(', re.MULTILINE)
 
 
 def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     """The module of a program; rules that have no kernels run as the PyTorch backend schedules them."""
     rules = units(program, origin)
     text, name = module_text(program.whole, program.plan, origin)
-    made: nn.Module = getattr(load_module(text, name), name)(seed)
+    namespace = loaded(text, name).__dict__  # not the PyTorch backend's own, which goes on as it is
+    for looped in rules.values():
+        for stage in looped.stages:
+            place(namespace, stage)
+    made: nn.Module = namespace[name](seed)
     return attach(made, rules)
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Looped]:
-    """The unit of every rule that has one, by the name of its class.  Raises `Unsupported` for a rule on its own."""
+    """The kernels of every rule that has some, by the name of its class.
+
+    Raises `Unsupported` for a rule on its own that has none.
+    """
     found: dict[str, Looped] = {}
+    names = stage_names(module_text(program.whole, program.plan, origin)[0])
     for name, recurrence, given in rules_of(program):
         try:
-            found[name] = looped(recurrence, origin, given)
+            stages = blocks(program.plan(recurrence), names.get(name, []), origin)
+            found[name] = looped(recurrence, origin, given, stages)
         except Unsupported:
             if not isinstance(program.whole, Model):
                 raise
     return found
 
 
-def looped(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Looped:
+def stage_names(text: str) -> dict[str, list[tuple[str, str]]]:
+    """Of each class of an emitted module, the operators that stand before it and what they are made of."""
+    found, waiting = dict[str, list[tuple[str, str]]](), list[tuple[str, str]]()
+    stages = {owner for _, owner, _ in STAGE.findall(text) if owner}
+    for operator, owner, name in STAGE.findall(text):
+        if operator:
+            waiting.append((operator, owner))
+        elif name not in stages:
+            found[name], waiting = waiting, []
+    return found
+
+
+def blocks(plan: Plan, names: Sequence[tuple[str, str]], origin: str) -> list[BlockStage]:
+    """The stages of a plan as kernels over blocks, if all of them are and its states are not read whole; else none."""
+    made: list[BlockStage] = []
+    if plan.mode != "chunk" or not len(plan.stages) == len(plan.adjoints) == len(names):
+        return []
+    for stage, adjoint, (operator, owner) in zip(plan.stages, plan.adjoints, names, strict=True):
+        try:
+            text, face = print_blocks(stage, adjoint, origin)
+        except Unsupported:
+            return []
+        title = identifier(f"{plan.recurrence.name}_{stage.name}")
+        made.append(BlockStage(operator, owner, BlockKernels(text, face, title)))
+    return made
+
+
+def looped(
+    recurrence: Recurrence, origin: str, given: Sequence[str] = (), stages: Sequence[BlockStage] = ()
+) -> Looped:
     made = emit(recurrence, origin)
 
     def over(lengths: tuple[int, ...], has: Flags) -> Looped:
         return looped(mapped(recurrence, lengths, has), origin)
 
-    return Looped(
-        identifier(recurrence.name), made.text, made.interface, signature_of(recurrence, given), over
-    )
+    signature = signature_of(recurrence, given)
+    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages)

@@ -83,7 +83,11 @@ class Body:
     def _settled(self, node: Expr, value: Value, hint: str) -> Value:
         """A variable for what is used more than once, or is long."""
         dear = isinstance(node, Reduce) or (self.counts[node] > 1 and isinstance(node, Apply | Rename))
-        if value.code.literal or value.code.text.isidentifier() or not (dear or len(value.code.text) > INLINE):
+        if (
+            value.code.literal
+            or value.code.text.isidentifier()
+            or not (dear or len(value.code.text) > INLINE)
+        ):
             return value
         return self.assigned(value, hint)
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from seqc.ir import build
 from seqc.ir.build import ZERO
 from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves, substitute, walk
-from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage
+from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.layout import mixed_axes
 from ..torch.names import RESERVED, Names
+from ..torch.stages import input_hint
 from .accessors import Accessors, function_text, hint, packed
 from .blocks import BlockBody, without_shifts
 from .layout import NARROWEST, Layout, power_of_two, worth
@@ -21,7 +22,7 @@ from .unit import WORD, definitions, spliced
 
 RESIDENT = 8192  # numbers of the states that a program should hold at most
 WIDEST = 64  # entries of a tile
-WARPS = 4
+WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
 
 
@@ -34,13 +35,15 @@ def print_blocks(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Bloc
 
 class _StageWriter:
     def __init__(self, stage: Stage, adjoint: Adjoint) -> None:
-        self.stage, self.adjoint = stage, adjoint
+        self.stage = stage
+        named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         known: dict[Expr, Expr] = dict(adjoint.pre)
         first: dict[Expr, Expr] = dict(stage.pre)
 
         def whole(roots: Iterable[Expr]) -> tuple[Expr, ...]:
             """Without what is computed for all blocks beforehand."""
-            return without_shifts(substitute(substitute(tuple(roots), known), first), stage.sizes)
+            inlined = substitute(substitute(tuple(roots), known), first)
+            return without_shifts(substitute(inlined, dict[Expr, Expr](named)), stage.sizes)
 
         forward = [*stage.updates, *(read.value for read in stage.reads)]
         self.updates = whole(stage.updates)
@@ -52,7 +55,7 @@ class _StageWriter:
         self.layout = _layout(stage, substitute(forward, first))
         self.names = Names(_taken())
         self.states = [state.leaf for state in stage.carried]
-        self.inputs = [item.leaf for item in stage.inputs]
+        self.inputs = list(named.values())
         self.results = [_with_tokens(read.leaf) for read in stage.reads]
         self.wanted = [
             k
@@ -63,7 +66,7 @@ class _StageWriter:
     def unit(self, origin: str) -> tuple[str, Blocks]:
         rule = ["\n".join(lines) for lines in (*self._accessors(), *self._functions())]
         used = "\n".join(rule)
-        linear = [text for name, text in definitions("linear").items() if name in WORD.findall(used)]
+        linear = spliced(used, "linear")
         parts = [*spliced(used), *linear, *rule, *definitions("chunk").values()]
         return "\n\n\n".join([self._head(origin), *parts]) + "\n", self._blocks()
 
@@ -187,6 +190,12 @@ class _StageWriter:
             differentiable,
             constant,
         )
+
+
+def _named(item: StageInput) -> Leaf:
+    """The leaf of an input under a name that says what it is."""
+    leaf = item.leaf
+    return Leaf(leaf.kind, f"{leaf.name}.{input_hint(item.value)}", leaf.axes, leaf.number)
 
 
 def _with_tokens(leaf: Leaf) -> Leaf:

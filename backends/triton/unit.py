@@ -54,9 +54,9 @@ def definitions(file: str) -> dict[str, str]:
     }
 
 
-def spliced(text: str) -> list[str]:
-    """The functions of `kernels/math.py` that a text uses, and those that they use, in order."""
-    known = definitions("math")
+def spliced(text: str, file: str = "math") -> list[str]:
+    """The functions of a file of `kernels/` that a text uses, and those that they use, in order."""
+    known = definitions(file)
     wanted, pending = set[str](), [word for word in WORD.findall(text) if word in known]
     while pending:
         name = pending.pop()

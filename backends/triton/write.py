@@ -15,6 +15,7 @@ from ..torch.names import Names, identifier
 from ..torch.write import origin_of
 from .aot import compile_all, targets
 from .module import units
+from .runtime.chunk import BlockStage
 
 if TYPE_CHECKING:
     from seqc.backend import Scheduled, Weights
@@ -50,6 +51,7 @@ def write(
             "unit": f"{stem}.py",
             "interface": looped.kernel.interface._asdict(),
             "signature": looped.signature._asdict(),
+            "stages": [_stage(stage, kernels, names, stem) for stage in looped.stages],
         }
         for target in wanted:
             compile_all(looped, target, kernels, stem)
@@ -57,3 +59,16 @@ def write(
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest |= {"target": "triton", "kernels": KERNELS}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _stage(stage: BlockStage, folder: Path, names: Names, stem: str) -> dict[str, object]:
+    """Write the unit of a stage; what the runtime has to know of it."""
+    file = f"{names.fresh(f'{stem}_{identifier(stage.owner).lower()}')}.py"
+    (folder / file).write_text(stage.kernels.text, encoding="utf-8")
+    return {
+        "operator": stage.operator,
+        "owner": stage.owner,
+        "name": stage.kernels.name,
+        "unit": file,
+        "face": stage.kernels.face._asdict(),
+    }

@@ -48,8 +48,8 @@ class Attached:
     def __deepcopy__(self, memo: Any) -> Attached:
         return self
 
-    def ready(self, x: Tensor) -> bool:
-        """Whether the kernel takes such tensors and can be built; if not, why is said."""
+    def ready(self, x: Tensor, time: int) -> bool:
+        """Whether the kernel takes so many tokens of such tensors and can be built; if not, why is said."""
         raise NotImplementedError
 
     def sequence(
@@ -118,7 +118,8 @@ class FusedRule:
             for x, value in zip(inputs, self.fused.signature.inputs, strict=True)
         ]
         lengths = tuple(torch.broadcast_shapes(*shapes))
-        if all(n == 1 for n in lengths) or not self.fused.ready(inputs[0]):
+        time = inputs[0].shape[1] if lead == 2 else 1
+        if all(n == 1 for n in lengths) or not self.fused.ready(inputs[0], time):
             return None
         found = self.fused.mapped(inputs, lengths, lead)
         if found is None:
@@ -137,7 +138,7 @@ class FusedRule:
 
     def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
         fused, me = self.fused, cast(Any, self)
-        if not fused.ready(args[0]):
+        if not fused.ready(args[0], args[0].shape[1]):
             return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
         sign = fused.signature
         count = len(me.ranks)  # a rule without inputs is handed a clock
@@ -146,7 +147,7 @@ class FusedRule:
         return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
 
     def token(self, state: States, *args: Tensor) -> Results:
-        if not self.fused.ready(args[0]):
+        if not self.fused.ready(args[0], 1):
             return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
         count = len(cast(Any, self).ranks)
         outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])

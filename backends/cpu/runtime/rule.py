@@ -27,7 +27,7 @@ class Fused(Attached):
         super().__init__(name, text, signature, over)
         self.kernel = Kernel(text, interface, name)
 
-    def ready(self, x: Tensor) -> bool:
+    def ready(self, x: Tensor, time: int) -> bool:
         """Whether the unit takes such tensors and can be built; if not, why is said."""
         if x.device.type != "cpu":
             return False

@@ -37,3 +37,10 @@ def inverse_upper(matrix, LENGTH: tl.constexpr):
 def follow(decay, source, later_decay, later_source):
     """Two steps of `h' = decay · h + source` as one."""
     return later_decay * decay, later_decay * source + later_source
+
+
+@triton.jit
+def running(decay, source, AXIS: tl.constexpr, REVERSE: tl.constexpr):
+    """`h[i] = decay[i]·h[i-1] + source[i]` along an axis, from zero; from the end with `REVERSE`."""
+    _, found = tl.associative_scan((decay, source), AXIS, follow, reverse=REVERSE)
+    return found

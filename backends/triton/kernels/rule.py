@@ -1,4 +1,4 @@
-"""The functions of a rule, as they are written for the kernels: here h' = a·h + b over an axis d of 100 entries."""
+"""The functions of a rule, as they are written for `loop.py`: here h' = a·h + b over an axis d of 100 entries."""
 
 # Functions of a kernel have no types that a checker knows.
 # mypy: ignore-errors
@@ -19,9 +19,9 @@ def locate(program, TILE: tl.constexpr):
 def load_inputs(pointers, place, row, tile, TILE: tl.constexpr):
     """The inputs of a token."""
     at_d = tile * TILE + tl.arange(0, TILE)
-    a_2 = tl.load(pointers[0] + place * 100 + at_d, mask=at_d < 100, other=0.0).to(tl.float32)
-    b = tl.load(pointers[1] + place * 100 + at_d, mask=at_d < 100, other=0.0).to(tl.float32)
-    return (a_2, b)
+    a_2 = tl.load(pointers[0] + place * 100 + at_d, mask=at_d < 100, other=0.0)
+    b = tl.load(pointers[1] + place * 100 + at_d, mask=at_d < 100, other=0.0)
+    return (a_2.to(tl.float32), b.to(tl.float32))
 
 
 @triton.jit
@@ -34,16 +34,16 @@ def load_constants(pointers, row, tile, TILE: tl.constexpr):
 def load_states(pointers, place, row, tile, TILE: tl.constexpr):
     """States."""
     at_d = tile * TILE + tl.arange(0, TILE)
-    h = tl.load(pointers[0] + place * 100 + at_d, mask=at_d < 100, other=0.0).to(tl.float32)
-    return (h,)
+    h = tl.load(pointers[0] + place * 100 + at_d, mask=at_d < 100, other=0.0)
+    return (h.to(tl.float32),)
 
 
 @triton.jit
 def load_cotangents(pointers, place, row, tile, TILE: tl.constexpr):
     """The cotangents of a token's outputs."""
     at_d = tile * TILE + tl.arange(0, TILE)
-    out = tl.load(pointers[0] + place * 100 + at_d, mask=at_d < 100, other=0.0).to(tl.float32)
-    return (out,)
+    out = tl.load(pointers[0] + place * 100 + at_d, mask=at_d < 100, other=0.0)
+    return (out.to(tl.float32),)
 
 
 @triton.jit

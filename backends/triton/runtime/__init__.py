@@ -8,31 +8,52 @@ In a folder that was written for the target `triton`, it attaches the kernels th
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from .attach import Signature, Value, attach
+from .chunk import BlockKernels, Blocks, BlockStage, place
 from .kernel import Interface, Port
 from .rule import Looped
 
 
 def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
     """The same module, its rules run as the kernels of a folder, by default of this one, where there is a GPU."""
-    place = folder or Path(__file__).parent
-    facts = json.loads((place / "units.json").read_text(encoding="utf-8"))
-    return attach(module, {name: _read(fact, place) for name, fact in facts.items()})
+    found = folder or Path(__file__).parent
+    facts = json.loads((found / "units.json").read_text(encoding="utf-8"))
+    rules = {name: _read(fact, found) for name, fact in facts.items()}
+    for part in module.modules():
+        rule = rules.get(type(part).__name__)
+        for stage in rule.stages if rule is not None else ():
+            place(vars(sys.modules[type(part).__module__]), stage)
+    return attach(module, rules)
 
 
-def _read(fact: Any, place: Path) -> Looped:
-    face, sign = dict(fact["interface"]), dict(fact["signature"])
-    for key in ("inputs", "outputs", "states", "constants"):
-        face[key] = [Port(name, tuple(shape), *facts) for name, shape, *facts in face[key]]
+def _read(fact: Any, folder: Path) -> Looped:
+    sign = dict(fact["signature"])
     for key in ("inputs", "outputs", "states"):
         sign[key] = [Value(name, tuple(shape), is_complex) for name, shape, is_complex in sign[key]]
-    text = (place / fact["unit"]).read_text(encoding="utf-8")
-    return Looped(fact["name"], text, Interface(**face), Signature(**sign))
+    text = (folder / fact["unit"]).read_text(encoding="utf-8")
+    stages = [_stage(stage, folder) for stage in fact["stages"]]
+    interface = Interface(**_ported(fact["interface"]))
+    return Looped(fact["name"], text, interface, Signature(**sign), stages=stages)
+
+
+def _stage(fact: Any, folder: Path) -> BlockStage:
+    text = (folder / fact["unit"]).read_text(encoding="utf-8")
+    kernels = BlockKernels(text, Blocks(**_ported(fact["face"])), fact["name"])
+    return BlockStage(fact["operator"], fact["owner"], kernels)
+
+
+def _ported(fact: Any) -> dict[str, Any]:
+    face = dict(fact)
+    for key in ("inputs", "outputs", "states", "constants"):
+        if key in face:
+            face[key] = [Port(name, tuple(shape), *facts) for name, shape, *facts in face[key]]
+    return face
 
 
 __all__ = ["attached"]

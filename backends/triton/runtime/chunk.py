@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -163,6 +164,20 @@ class Chunked:
         return cls.kernels.backward(inputs, begins, cotangents, time)
 
 
-def chunked(stage: Any, operator: Callable[..., Any], name: str, kernels: BlockKernels) -> Any:
-    """The operator of a stage with kernels; `operator` registers one, as the emitted module does for its own."""
-    return operator(type(stage.__name__, (Chunked, stage), {"kernels": kernels}), name)
+class BlockStage(NamedTuple):
+    """A stage of an emitted module: the names of its operator and of its class there, and its kernels."""
+
+    operator: str
+    owner: str
+    kernels: BlockKernels
+
+
+def place(namespace: dict[str, Any], stage: BlockStage) -> None:
+    """Let an emitted module, by its namespace, call the kernels of a stage."""
+    owner, kernels = namespace[stage.owner], stage.kernels
+    if issubclass(owner, Chunked):
+        return
+    digest = hashlib.sha256((kernels.text + repr(kernels.face)).encode()).hexdigest()[:12]
+    made = type(owner.__name__, (Chunked, owner), {"kernels": kernels})
+    namespace[stage.owner] = made
+    namespace[stage.operator] = namespace["operator"](made, f"triton_{kernels.name}_{digest}")

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from .attach import Attached, Flags, Results, Signature, Value
+from .chunk import BlockStage
 from .kernel import Interface, Kernel, advanced
 from .load import runs_on
 
+LONG = 32  # tokens from which on blocks are worth their while
+
 
 class Looped(Attached):
-    """A rule with its unit."""
+    """A rule with its unit, and where it runs in blocks those of its stages."""
 
     def __init__(
         self,
@@ -22,14 +25,16 @@ class Looped(Attached):
         interface: Interface,
         signature: Signature,
         over: Callable[[tuple[int, ...], Flags], Looped] | None = None,
+        stages: Sequence[BlockStage] = (),
     ) -> None:
         super().__init__(name, text, signature, over)
-        self.kernel = Kernel(text, interface, name)
+        self.kernel, self.stages = Kernel(text, interface, name), list(stages)
 
-    def ready(self, x: Tensor) -> bool:
-        """States are kept in single precision: double precision runs in PyTorch."""
-        narrow = x.dtype not in (torch.float64, torch.complex128)
-        return narrow and runs_on(x.device)
+    def ready(self, x: Tensor, time: int) -> bool:
+        """Long sequences of a rule in blocks run stage by stage, and double precision in PyTorch."""
+        if x.dtype in (torch.float64, torch.complex128) or (self.stages and time >= LONG):
+            return False
+        return x.device.type == "cuda" if torch.compiler.is_compiling() else runs_on(x.device)
 
     def sequence(
         self,

@@ -21,13 +21,13 @@ from tests.emit.torch.rules import error, inputs_of
 if TYPE_CHECKING:
     from backends.torch import rule as in_torch  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.triton import BACKEND, aot  # noqa: TID251
-    from backends.triton.module import looped  # noqa: TID251
+    from backends.triton.module import looped, units  # noqa: TID251
     from backends.triton.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
     from backends.triton.unit import definitions  # noqa: TID251
 else:
     from seqc.backends.torch import rule as in_torch
     from seqc.backends.triton import BACKEND, aot
-    from seqc.backends.triton.module import looped
+    from seqc.backends.triton.module import looped, units
     from seqc.backends.triton.primitives import NOT_WRITTEN, SPELLINGS
     from seqc.backends.triton.unit import definitions
 
@@ -79,6 +79,16 @@ rule counted(x, alpha) {
     return h'
 }
 """
+RETENTION = """
+rule retain(q[n], k[n], v[m], alpha) {
+    memory    S: n -> m
+    objective -sum[m](S(k) * v)
+    retention alpha * S
+    learner   gd(rate = 1)
+    return    S'(q)
+}
+"""
+GLA = RETENTION.replace("alpha)", "alpha[n])")
 AVERAGE = """
 rule average(a[d], b[d]) {
     state  h[d] = 0
@@ -97,6 +107,7 @@ MAKERS: dict[str, Callable[[], Recurrence]] = {
     "long average": written(AVERAGE, d=300),
     "complex": rules.rotation,
     "selective": written(WIDE, d=150, n=3),
+    "key decay": written(GLA, n=5, m=18),
     "linear attention": lambda: rules.linear_attention(heads=2),
     "gated delta": rules.gated_delta,
     "delta with a gate a key": lambda: rules.gated_delta(vector_gate=True),
@@ -108,8 +119,14 @@ MAKERS: dict[str, Callable[[], Recurrence]] = {
 }
 
 
-def scheduled(recurrence: Recurrence) -> Scheduled:
-    return Scheduled(recurrence, schedule)
+def scheduled(recurrence: Recurrence, mode: str | None = None) -> Scheduled:
+    return Scheduled(recurrence, lambda rule: schedule(rule, mode))
+
+
+def kernels_of(recurrence: Recurrence) -> Any:
+    """What runs a rule."""
+    (found,) = units(scheduled(recurrence), "a test").values()
+    return found
 
 
 def everything(module: Any, inputs: Mapping[str, Tensor], **given: Any) -> list[Tensor]:
@@ -125,10 +142,12 @@ def everything(module: Any, inputs: Mapping[str, Tensor], **given: Any) -> list[
     return [x.to(torch.complex128) if x.is_complex() else x.double() for x in (*results, *grads)]
 
 
-def compared(name: str, time: int, resets: bool, gate: float | None = None) -> list[float]:
+def compared(
+    name: str, time: int, resets: bool, gate: float | None = None, mode: str | None = None
+) -> list[float]:
     """The errors of the kernels of a rule, against tokens in double precision."""
     rec = MAKERS[name]()
-    module, tokens = BACKEND.module(scheduled(rec)), in_torch(rec, mode="reference").double()
+    module, tokens = BACKEND.module(scheduled(rec, mode)), in_torch(rec, mode="reference").double()
     tokens.load_state_dict(module.state_dict())
     narrow = {key: x.detach().float() for key, x in inputs_of(rec, 2, time).items()}
     if gate is not None:

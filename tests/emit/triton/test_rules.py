@@ -7,15 +7,26 @@ import pytest
 from seqc.ir.ops import OPS
 from tests.emit.triton import parts
 from tests.emit.triton.conftest import Interpreted
-from tests.emit.triton.parts import MAKERS, NOT_WRITTEN, SPELLINGS
+from tests.emit.triton.parts import MAKERS, NOT_WRITTEN, SPELLINGS, kernels_of
 
 pytest.importorskip("triton")
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
-    """35 tokens are a segment and three more."""
+    """35 tokens are no whole number of blocks."""
     assert max(interpreted(parts.compared, name, 35, True)) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["key decay", "linear attention", "gated delta", "delta with a gate a key"])
+def test_a_rule_in_blocks_has_a_loop_as_well(name: str, interpreted: Interpreted) -> None:
+    """35 tokens are a segment of the loop and three more."""
+    assert kernels_of(MAKERS[name]()).stages
+    assert max(interpreted(parts.compared, name, 35, True, None, "loop")) < 2e-6
+
+
+def test_states_go_from_block_to_block(interpreted: Interpreted) -> None:
+    assert max(interpreted(parts.compared, "gated delta", 130, False)) < 2e-6
 
 
 @pytest.mark.parametrize("time", [1, 32])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -19,13 +20,23 @@ from tests.emit.triton.parts import BACKEND, aot, definitions, looped
 pytest.importorskip("triton")
 
 
+def functions(text: str) -> dict[str, str]:
+    """The functions of a text, whatever its lines are."""
+    return {node.name: ast.dump(node) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
 def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
     """A unit holds the functions that `kernels/loop.py` imports, as `kernels/rule.py` has them for one rule."""
     text = BACKEND.unit(parts.scheduled(parts.written(parts.AVERAGE, d=100)()))
-    for function in definitions("rule").values():
-        assert function in text
-    for function in definitions("loop").values():
-        assert function in text
+    for file in ("rule", "loop"):
+        assert functions("\n".join(definitions(file).values())).items() <= functions(text).items()
+
+
+def test_the_stage_beside_the_kernels_is_what_is_written() -> None:
+    (stage,) = parts.kernels_of(parts.written(parts.RETENTION, n=40, m=100)()).stages
+    for file in ("stage", "chunk"):
+        known = functions("\n".join(definitions(file).values()))
+        assert known.items() <= functions(stage.kernels.text).items()
 
 
 def test_only_functions_that_are_used_are_spliced() -> None:
