@@ -124,10 +124,9 @@ def _compiled(
 def block_signature(face: Blocks, kernel: str, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `signature`, of a kernel of a stage."""
     inputs, states, outputs = (_pointers(x, "fp32") for x in (face.inputs, face.states, face.outputs))
-    wanted = _pointers([port for port in face.inputs if port.differentiable], "fp32")
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
-        "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_inputs": wanted,
+        "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_input": ("*fp32",),
         "tokens": "i32", "time": "i32",
     }  # fmt: skip
     fixed = {
@@ -136,9 +135,15 @@ def block_signature(face: Blocks, kernel: str, target: Target) -> tuple[dict[str
         "PRECISION": "tf32x3" if target.backend == "cuda" else "ieee",
     }
     return {
-        **{name: known[name] for name in BLOCK_KERNELS[kernel][1]},
+        **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
         **dict.fromkeys(fixed, "constexpr"),
     }, fixed
+
+
+def block_kernels(face: Blocks) -> list[str]:
+    """The names of the kernels of a stage."""
+    each = [f"differentiate{k}" for k, port in enumerate(face.inputs) if port.differentiable]
+    return ["sweep", "answer", "sweep_back", *each]
 
 
 # The programs that a kernel of `kernels/chunk.py` has for each row and tile, and its arguments.
@@ -151,7 +156,7 @@ BLOCK_KERNELS = {
     ),
     "differentiate": (
         "batch * ceil(time / {block})",
-        ("inputs", "starts", "d_outputs", "flows", "d_inputs", "tokens", "time"),
+        ("inputs", "starts", "d_outputs", "flows", "d_input", "tokens", "time"),
     ),
 }
 
@@ -234,7 +239,8 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     for stage in rule.stages:
         blocks = stage.kernels.face
         name = f"{stem}_{stage.kernels.name}"
-        for kernel, (grid, _) in BLOCK_KERNELS.items():
+        for kernel in block_kernels(blocks):
+            grid, _ = BLOCK_KERNELS[kernel.rstrip("0123456789")]
             types, fixed = block_signature(blocks, kernel, target)
             grid = f"{grid} * {blocks.rows * blocks.tiles}".format(block=blocks.block)
             made = compiled_blocks(stage.kernels, kernel, target)

@@ -8,18 +8,43 @@ from itertools import combinations
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
 from seqc.ir.expr import At, Axes, Expr, Index, Reduce, Scan, Shift, Solve, rewrite
+from seqc.ir.plan import OTHER
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.rewrite import factors_of
 from ..torch.reading import distribute
-from .ends import entry
+from .ends import entry, place_of_one
 from .moves import compared
 from .primitives import MUL, Code
 from .printing import Body, Value
 
 
-def without_shifts(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Expr, ...]:
-    """The same values, moves written as sums: a shift of a matrix is a product with ones beside the diagonal."""
+def for_blocks(roots: Sequence[Expr], sizes: Mapping[str, int], rows: Axes) -> tuple[Expr, ...]:
+    """The same values, over what `BlockBody` prints."""
+    return _without_moves(rewrite(roots, lambda node: _as_product(node, rows)), sizes)
+
+
+def _as_product(node: Expr, rows: Axes) -> Expr | None:
+    """A scan of a matrix by one gate a token, as a product with the products of gates between two tokens."""
+    if not isinstance(node, Scan) or node.columns is not None or node.decay is ONE:
+        return None
+    axis, decay, back = node.axis, node.decay, node.reverse
+    if back:
+        if not (isinstance(decay, Shift) and (decay.axis, decay.by) == (axis, -1)):
+            return None
+        decay = decay.arg
+    inner = [a for a in node.source.axes if a not in rows and a != axis]
+    if not inner or {*decay.axes} - {*rows, axis} or place_of_one(node.source, axis):
+        return None
+    there = f"{axis}~from"
+    between = Scan(decay, where(apply("eq", Index(axis), Index(OTHER)), ONE, ZERO), axis)
+    kernel = build.rename(between, {axis: there, OTHER: axis} if back else {OTHER: there})
+    source = build.rename(node.source, {axis: there})
+    return Reduce("sum", (there,), build.mul(kernel, source)) if there in source.axes else None
+
+
+def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Expr, ...]:
+    """Moves written as sums: a shift of a matrix is a product with ones beside the diagonal."""
 
     def shifted(node: Expr) -> Expr | None:
         if isinstance(node, Reduce) and node.op == "sum":
@@ -46,6 +71,8 @@ class BlockBody(Body):
     def operands(self, node: Expr) -> Sequence[Expr]:
         if isinstance(node, Reduce) and node.op == "sum":
             return factors_of(node.arg)
+        if isinstance(node, Scan) and _start(node):
+            return (node.decay,)
         return super().operands(node)
 
     def compute(self, node: Expr) -> Value:
@@ -125,12 +152,21 @@ class BlockBody(Body):
             raise Unsupported("a scan over small matrices")
         axes = self.layout.inner(node.axes)
         self.check(axes)
-        decay, source = self.known[node.decay], self.full(self.known[node.source], axes)
         dimension = axes.index(node.axis)
+        if other := _start(node):
+            return self._between(node, other, axes, dimension)
+        decay, source = self.known[node.decay], self.full(self.known[node.source], axes)
         if node.decay is ONE:
             reverse = ", reverse=True" if node.reverse else ""
             return Value(Code(f"tl.cumsum({source}, {dimension}{reverse})"), axes)
         return Value(Code(f"running({self.full(decay, axes)}, {source}, {dimension}, {node.reverse})"), axes)
+
+    def _between(self, node: Scan, other: str, axes: Axes, dimension: int) -> Value:
+        """The products of what comes after one place up to another."""
+        place, start = (self.aligned(Value(Code(self.place(a)), (a,)), axes).text for a in (node.axis, other))
+        gates = self.aligned(self.known[node.decay], axes).number.text
+        text = f"tl.cumprod(tl.where({place} > {start}, {gates}, 1.0), {dimension})"
+        return Value(Code(f"tl.where({place} >= {start}, {text}, 0.0)"), axes)
 
     def _solved(self, node: Solve) -> Value:
         """By the inverse of the triangular matrix, which right sides share."""
@@ -147,6 +183,12 @@ class BlockBody(Body):
             side = Value(Code(self.full(side, (rows, *side.axes))), self.layout.inner((rows, *side.axes)))
         renamed = Value(side.code, tuple(columns if axis == rows else axis for axis in side.axes))
         return self._summed([self.arranged(self.inverses[key]), self.arranged(renamed)], (columns,))
+
+
+def _start(node: Scan) -> str:
+    """The axis of the place where a scan starts from 1, if it is a product of gates; else nothing."""
+    other = place_of_one(node.source, node.axis)
+    return other if other not in node.decay.axes and not node.reverse and node.columns is None else ""
 
 
 def _parts(axes: Sequence[str]) -> Iterator[Iterable[str]]:

@@ -45,7 +45,7 @@ def _end(scan: Scan, place: int) -> Expr:
     plain = not scan.reverse and scan.columns is None
     if plain and scan.decay is ONE:
         return build.sum_over([scan.axis], scan.source)
-    other = _place_of_one(scan.source, scan.axis)
+    other = place_of_one(scan.source, scan.axis)
     if plain and other and other not in scan.decay.axes:
         last = where(apply("eq", Index(scan.axis), Const(place)), ONE, ZERO)
         back = Scan(_later(scan.decay, scan.axis, place), last, scan.axis, reverse=True)
@@ -63,8 +63,8 @@ def _later(decay: Expr, axis: str, place: int) -> Expr:
     return Shift(axis, -1, decay)
 
 
-def _place_of_one(source: Expr, axis: str) -> str:
-    """The axis `j` of `where(i = j, 1, 0)`, or nothing."""
+def place_of_one(source: Expr, axis: str) -> str:
+    """The axis `j` of `where(i = j, 1, 0)` where `i` is the position along `axis`; else nothing."""
     match source:
         case Apply(op="where", args=(Apply(op="eq", args=(Index() as x, Index() as y)), yes, no)):
             if yes is ONE and no is ZERO and axis in (x.axis, y.axis) and x.axis != y.axis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir import build
@@ -14,14 +15,14 @@ from ..cpu.layout import mixed_axes
 from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
 from .accessors import Accessors, function_text, hint, packed
-from .blocks import BlockBody, without_shifts
+from .blocks import BlockBody, for_blocks
 from .layout import NARROWEST, Layout, power_of_two, worth
 from .runtime.chunk import Blocks
 from .runtime.kernel import Port
 from .unit import WORD, definitions, spliced
 
 RESIDENT = 8192  # numbers of the states that a program should hold at most
-WIDEST = 64  # entries of a tile
+WIDEST = 32  # entries of a tile
 WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
 
@@ -39,20 +40,20 @@ class _StageWriter:
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         known: dict[Expr, Expr] = dict(adjoint.pre)
         first: dict[Expr, Expr] = dict(stage.pre)
+        forward = [*stage.updates, *(read.value for read in stage.reads)]
+        self.layout = _layout(stage, substitute(forward, first))
 
         def whole(roots: Iterable[Expr]) -> tuple[Expr, ...]:
             """Without what is computed for all blocks beforehand."""
             inlined = substitute(substitute(tuple(roots), known), first)
-            return without_shifts(substitute(inlined, dict[Expr, Expr](named)), stage.sizes)
+            return for_blocks(substitute(inlined, dict[Expr, Expr](named)), stage.sizes, self.layout.rows)
 
-        forward = [*stage.updates, *(read.value for read in stage.reads)]
         self.updates = whole(stage.updates)
         self.reads = whole(read.value for read in stage.reads)
         self.steps = whole(build.add(x, y) for x, y in zip(adjoint.steps, adjoint.direct, strict=True))
         self.gradients = whole(adjoint.inputs)
         if any(node.dtype is DType.COMPLEX for node in walk((*self.updates, *self.reads))):
             raise Unsupported("blocks of complex numbers")
-        self.layout = _layout(stage, substitute(forward, first))
         self.names = Names(_taken())
         self.states = [state.leaf for state in stage.carried]
         self.inputs = list(named.values())
@@ -67,8 +68,17 @@ class _StageWriter:
         rule = ["\n".join(lines) for lines in (*self._accessors(), *self._functions())]
         used = "\n".join(rule)
         linear = spliced(used, "linear")
-        parts = [*spliced(used), *linear, *rule, *definitions("chunk").values()]
+        parts = [*spliced(used), *linear, *rule, *self._kernels()]
         return "\n\n\n".join([self._head(origin), *parts]) + "\n", self._blocks()
+
+    def _kernels(self) -> list[str]:
+        """The cotangents of each input have a kernel of their own: together they need more registers than there are."""
+        known = dict(definitions("chunk"))
+        text = known.pop("differentiate")
+        each = [
+            re.sub(r"\b(differentiate|gradients|store_gradients)\b", rf"\g<1>{k}", text) for k in self.wanted
+        ]
+        return [*known.values(), *each]
 
     def _head(self, origin: str) -> str:
         found = self.layout
@@ -102,8 +112,14 @@ class _StageWriter:
             ),
             prints.store("store_states", self.states, "States."),
             prints.store_blocks("store_outputs", self.results, "The results of a block."),
-            prints.store_blocks(
-                "store_gradients", [self.inputs[k] for k in self.wanted], "The cotangents of inputs.", True
+            *(
+                prints.store_blocks(
+                    f"store_gradients{k}",
+                    [self.inputs[k]],
+                    f"The cotangents of `{hint(self.inputs[k])}`.",
+                    True,
+                )
+                for k in self.wanted
             ),
         ]
 
@@ -114,19 +130,21 @@ class _StageWriter:
         flow = [Leaf(LeafKind.COTANGENT, leaf.name, leaf.axes) for leaf in self.states]
         given: dict[str, Sequence[Leaf]] = {"state": self.states, "given": self.inputs}
         back: dict[str, Sequence[Leaf]] = {**given, "known": known, "flow": flow}
-        wanted = [self.inputs[k] for k in self.wanted]
         return [
             self._function("update", given, self.updates, self.states, "The states after a block."),
             self._function("reads", given, self.reads, self.results, "The results of a block."),
             self._function(
                 "back", back, self.steps, self.states, "The cotangents of the states before a block."
             ),
-            self._function(
-                "gradients",
-                back,
-                [self.gradients[k] for k in self.wanted],
-                wanted,
-                "The cotangents of the inputs of a block.",
+            *(
+                self._function(
+                    f"gradients{k}",
+                    back,
+                    [self.gradients[k]],
+                    [self.inputs[k]],
+                    f"The cotangents of `{hint(self.inputs[k])}` in a block.",
+                )
+                for k in self.wanted
             ),
         ]
 

@@ -1,9 +1,9 @@
 """A stage of a rule in blocks of tokens: the states go from block to block, all else is done for all blocks at once.
 
 `sweep` and `sweep_back` are the sequential parts: a program has one sequence of the batch, one `row` and one `tile`,
-and goes through its blocks.  `answer` and `differentiate` have a program for every block as well.  What is imported
-from `.stage` belongs to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds its own stage's functions in their
-place.
+and goes through its blocks.  `answer` and `differentiate` have a program for every block; there is a `differentiate` for
+each input.  What is imported from `.stage` belongs to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds its own
+stage's functions in their place.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -15,16 +15,20 @@ import triton.language as tl
 
 from .stage import (
     back,
-    gradients,
     load_cotangents,
     load_inputs,
     load_states,
     locate,
     reads,
-    store_gradients,
     store_outputs,
     store_states,
     update,
+)
+from .stage import (
+    gradients0 as gradients,
+)
+from .stage import (
+    store_gradients0 as store_gradients,
 )
 
 
@@ -89,14 +93,14 @@ def differentiate(
     starts,
     d_outputs,
     flows,
-    d_inputs,
+    d_input,
     tokens,
     time,
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The cotangents of the inputs at all tokens; what programs share is written once by each of them."""
+    """The cotangents of an input at all tokens; where programs share it, each of them writes its part."""
     blocks = (time + BLOCK - 1) // BLOCK
     program = tl.program_id(0).to(tl.int64)
     block = program % blocks
@@ -106,4 +110,4 @@ def differentiate(
     known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
     flow = load_states(flows, batch * blocks + block, row, tile, TILE)
     found = gradients(state, given, known, flow, tile, TILE, PRECISION)
-    store_gradients(d_inputs, found, batch, block * BLOCK, tokens, time, row, tile, TILE)
+    store_gradients(d_input, found, batch, block * BLOCK, tokens, time, row, tile, TILE)

@@ -98,25 +98,44 @@ def store_outputs(pointers, values, batch, first, time, row, tile, TILE: tl.cons
 
 
 @triton.jit
-def store_gradients(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
-    """The cotangents of inputs."""
+def store_gradients0(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+    """The cotangents of `alpha_in`."""
     at_i = tl.arange(0, 64)
     tl.store(pointers[0] + (tile * tokens + batch * time + first + at_i), values[0], mask=first + at_i < time)
+
+
+@triton.jit
+def store_gradients1(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+    """The cotangents of `k`."""
+    at_i = tl.arange(0, 64)
     at_n = tl.arange(0, 64)
     tl.store(
-        pointers[1] + (tile * tokens + batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
-        values[1],
+        pointers[0] + (tile * tokens + batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
+        values[0],
         mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
     )
+
+
+@triton.jit
+def store_gradients2(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+    """The cotangents of `v`."""
+    at_i = tl.arange(0, 64)
     at_m = tile * TILE + tl.arange(0, TILE)
     tl.store(
-        pointers[2] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
-        values[2],
+        pointers[0] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
+        values[0],
         mask=(first + at_i[:, None] < time) & (at_m[None, :] < 100),
     )
+
+
+@triton.jit
+def store_gradients3(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+    """The cotangents of `q`."""
+    at_i = tl.arange(0, 64)
+    at_n = tl.arange(0, 64)
     tl.store(
-        pointers[3] + (tile * tokens + batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
-        values[3],
+        pointers[0] + (tile * tokens + batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
+        values[0],
         mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
     )
 
@@ -167,8 +186,11 @@ def reads(state, given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
         input_precision=PRECISION,
     )
     at_j = tl.arange(0, 64)
-    masked = tl.where(at_i.to(tl.float32)[:, None] == at_j.to(tl.float32)[None, :], 1.0, 0.0)
-    scanned_2 = running(alpha_in[:, None] + tl.full((64, 64), 0.0, tl.float32), masked, 0, False)
+    scanned_2 = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
     total_2 = tl.dot(
         tl.where(at_n[None, :] < 40, q, 0.0),
         tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
@@ -200,8 +222,8 @@ def back(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.cons
 
 
 @triton.jit
-def gradients(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
-    """The cotangents of the inputs of a block."""
+def gradients0(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """The cotangents of `alpha_in` in a block."""
     S = state[0]
     alpha_in = given[0]
     k = given[1]
@@ -209,70 +231,155 @@ def gradients(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl
     q = given[3]
     d_read0 = known[0]
     d_S = flow[0]
-    at_i_source = tl.arange(0, 64)
     at_i = tl.arange(0, 64)
-    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - -1.0)[:, None]
-    total = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    at_j = tl.arange(0, 64)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
     at_m = tile * TILE + tl.arange(0, TILE)
-    total_2 = tl.dot(
+    total = tl.dot(
         tl.where(at_m[None, :] < 100, d_read0, 0.0),
         tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
     at_n = tl.arange(0, 64)
-    total_3 = tl.dot(
+    total_2 = tl.dot(
         tl.where(at_n[None, :] < 40, q, 0.0),
         tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    eq_2 = at_i.to(tl.float32) == 63.0
-    total_4 = tl.dot(
+    eq = at_i.to(tl.float32) == 63.0
+    total_3 = tl.dot(
         tl.where(at_m[None, :] < 100, v, 0.0),
         tl.permute(tl.where(at_m[None, :] < 100, d_S, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    total_5 = tl.sum(tl.where(at_n[None, :] < 40, total_4 * k, 0.0), 1)
-    total_6 = total_2 * total_3 + tl.where(eq_2[:, None], total_5[None, :], 0.0)
-    scanned = running(total[:, None] + tl.full((64, 64), 0.0, tl.float32), total_6, 0, True)
-    eq_3 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
-    at_j = tl.arange(0, 64)
-    masked = tl.where(at_i.to(tl.float32)[:, None] == at_j.to(tl.float32)[None, :], 1.0, 0.0)
-    scanned_2 = running(alpha_in[:, None] + tl.full((64, 64), 0.0, tl.float32), masked, 0, False)
-    total_7 = tl.dot(tl.where(eq_3, 1.0, 0.0), scanned_2, input_precision=PRECISION)
-    total_8 = tl.sum(scanned * total_7, 1)
+    total_4 = tl.sum(tl.where(at_n[None, :] < 40, total_3 * k, 0.0), 1)
+    total_5 = total * total_2 + tl.where(eq[:, None], total_4[None, :], 0.0)
+    total_6 = tl.dot(tl.permute(scanned, (1, 0)), total_5, input_precision=PRECISION)
+    at_i_source = tl.arange(0, 64)
+    eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
+    total_7 = tl.dot(tl.where(eq_2, 1.0, 0.0), scanned, input_precision=PRECISION)
+    total_8 = tl.sum(total_6 * total_7, 1)
+    eq_3 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - -1.0)[:, None]
+    total_9 = tl.sum(tl.where(eq_3, alpha_in[None, :], 0.0), 1)
     eq_4 = at_i.to(tl.float32) == 0.0
-    masked_2 = tl.where(eq_2, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False), 0.0)
-    total_9 = tl.sum(masked_2, 0)
-    gt = total_9 > 0.5
-    total_10 = tl.sum(tl.sum(tl.where((at_n[:, None] < 40) & (at_m[None, :] < 100), d_S * S, 0.0), 1), 0)
-    scanned_3 = running(total, tl.where(eq_2, -tl.where(gt, total_10, 0.0), 0.0), 0, True)
-    masked_3 = tl.where(eq_3, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
-    total_11 = tl.sum(masked_3, 1)
-    total_12 = tl.dot(
+    masked = tl.where(eq, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False), 0.0)
+    total_10 = tl.sum(masked, 0)
+    gt = total_10 > 0.5
+    total_11 = tl.sum(tl.sum(tl.where((at_n[:, None] < 40) & (at_m[None, :] < 100), d_S * S, 0.0), 1), 0)
+    scanned_2 = running(total_9, tl.where(eq, -tl.where(gt, total_11, 0.0), 0.0), 0, True)
+    masked_2 = tl.where(eq_2, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
+    total_12 = tl.sum(masked_2, 1)
+    total_13 = tl.dot(
         tl.where(at_m[None, :] < 100, d_read0, 0.0),
         tl.permute(tl.where(at_m[None, :] < 100, S, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    total_13 = tl.sum(tl.where(at_n[None, :] < 40, total_12 * q, 0.0), 1)
-    scanned_4 = running(total, total_13 + tl.where(eq_2, tl.where(gt, 0.0, total_10), 0.0), 0, True)
-    masked_4 = tl.where(eq_3, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[None, :], 0.0)
-    total_14 = tl.sum(masked_4, 1)
-    total_15 = total_8 + scanned_3 * total_11 - scanned_3 + scanned_4 * total_14
-    total_16 = tl.dot(tl.permute(total_2 * scanned_2, (1, 0)), q, input_precision=PRECISION)
-    eq_5 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
-    total_17 = tl.sum(tl.where(eq_5, alpha_in[None, :], 0.0), 1)
-    scanned_5 = running(total_17, tl.where(eq_2, 1.0, 0.0), 0, True)
-    total_18 = tl.dot(tl.permute(scanned_2 * total_3, (1, 0)), d_read0, input_precision=PRECISION)
-    total_19 = tl.dot(
-        tl.where(at_n[None, :] < 40, scanned_5[:, None] * k, 0.0),
+    total_14 = tl.sum(tl.where(at_n[None, :] < 40, total_13 * q, 0.0), 1)
+    scanned_3 = running(total_9, total_14 + tl.where(eq, tl.where(gt, 0.0, total_11), 0.0), 0, True)
+    masked_3 = tl.where(eq_2, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[None, :], 0.0)
+    total_15 = tl.sum(masked_3, 1)
+    total_16 = total_8 + scanned_2 * total_12 - scanned_2 + scanned_3 * total_15
+    return (total_16 + tl.where(eq_4, scanned_3, 0.0),)
+
+
+@triton.jit
+def gradients1(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """The cotangents of `k` in a block."""
+    alpha_in = given[0]
+    v = given[2]
+    q = given[3]
+    d_read0 = known[0]
+    d_S = flow[0]
+    at_m = tile * TILE + tl.arange(0, TILE)
+    total = tl.dot(
+        tl.where(at_m[None, :] < 100, d_read0, 0.0),
+        tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    at_i = tl.arange(0, 64)
+    at_j = tl.arange(0, 64)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
+    total_2 = tl.dot(tl.permute(total * scanned, (1, 0)), q, input_precision=PRECISION)
+    total_3 = tl.dot(
+        tl.where(at_m[None, :] < 100, v, 0.0),
+        tl.permute(tl.where(at_m[None, :] < 100, d_S, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    at_i_source = tl.arange(0, 64)
+    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
+    total_4 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    scanned_2 = running(total_4, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
+    return (total_2 + total_3 * scanned_2[:, None],)
+
+
+@triton.jit
+def gradients2(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """The cotangents of `v` in a block."""
+    alpha_in = given[0]
+    k = given[1]
+    q = given[3]
+    d_read0 = known[0]
+    d_S = flow[0]
+    at_i = tl.arange(0, 64)
+    at_j = tl.arange(0, 64)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
+    at_n = tl.arange(0, 64)
+    total = tl.dot(
+        tl.where(at_n[None, :] < 40, q, 0.0),
+        tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    total_2 = tl.dot(tl.permute(scanned * total, (1, 0)), d_read0, input_precision=PRECISION)
+    at_i_source = tl.arange(0, 64)
+    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
+    total_3 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    scanned_2 = running(total_3, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
+    total_4 = tl.dot(
+        tl.where(at_n[None, :] < 40, scanned_2[:, None] * k, 0.0),
         tl.where(at_n[:, None] < 40, d_S, 0.0),
         input_precision=PRECISION,
     )
-    total_20 = tl.dot(total_2 * scanned_2, k, input_precision=PRECISION)
-    product = total_12 * running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[:, None]
-    return (
-        total_15 + tl.where(eq_4, scanned_4, 0.0),
-        total_16 + total_4 * scanned_5[:, None],
-        total_18 + total_19,
-        total_20 + product,
+    return (total_2 + total_4,)
+
+
+@triton.jit
+def gradients3(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """The cotangents of `q` in a block."""
+    S = state[0]
+    alpha_in = given[0]
+    k = given[1]
+    v = given[2]
+    d_read0 = known[0]
+    at_m = tile * TILE + tl.arange(0, TILE)
+    total = tl.dot(
+        tl.where(at_m[None, :] < 100, d_read0, 0.0),
+        tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
+        input_precision=PRECISION,
     )
+    at_i = tl.arange(0, 64)
+    at_j = tl.arange(0, 64)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
+    total_2 = tl.dot(total * scanned, k, input_precision=PRECISION)
+    total_3 = tl.dot(
+        tl.where(at_m[None, :] < 100, d_read0, 0.0),
+        tl.permute(tl.where(at_m[None, :] < 100, S, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
+    return (total_2 + total_3 * scanned_2[:, None],)

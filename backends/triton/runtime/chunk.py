@@ -46,7 +46,7 @@ class BlockKernels:
 
     def launch(self, kernel: Any, programs: int, device: torch.device, *args: Any) -> None:
         face = self.face
-        exact = "tf32x3" if device.type == "cuda" and torch.version.hip is None else "ieee"
+        exact = precision() if device.type == "cuda" else "ieee"
         if programs:
             grid = (programs * face.rows * face.tiles,)
             constants = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": exact}
@@ -78,36 +78,29 @@ class BlockKernels:
         after = _plain(cotangents[len(face.outputs) :])
         flows = tuple(torch.empty_like(x) for x in begins)
         before = [torch.empty_like(x) for x in after]
-        found = [
-            like.new_empty(
-                (batch * blocks, face.sharing(port), *port.shape)
-                if port.constant
-                else (face.sharing(port), batch, time, *port.shape)
-            )
-            for port in face.inputs
-            if port.differentiable
-        ]
-        device, sizes = like.device, (batch * time, time)
+        device = like.device
         self.launch(
             self.module.sweep_back, batch, device, given, begins, known, after, flows, tuple(before), time
         )
-        self.launch(
-            self.module.differentiate,
-            batch * blocks,
-            device,
-            given,
-            begins,
-            known,
-            flows,
-            tuple(found),
-            *sizes,
-        )
-        left = iter(found)
-        grads = [
-            _summed(next(left), port) if port.differentiable else torch.zeros_like(x)
-            for x, port in zip(inputs, face.inputs, strict=True)
-        ]
+        grads: list[Tensor] = []
+        for k, (x, port) in enumerate(zip(inputs, face.inputs, strict=True)):
+            if not port.differentiable:
+                grads.append(torch.zeros_like(x))
+                continue
+            shares = face.sharing(port)
+            lead = (batch * blocks, shares) if port.constant else (shares, batch, time)
+            parts = like.new_empty((*lead, *port.shape))
+            kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
+            self.launch(kernel, batch * blocks, device, given, begins, known, flows, (parts,), *sizes)
+            grads.append(_summed(parts, port))
         return [*grads, *before]
+
+
+def precision() -> str:
+    """How products of matrices are rounded: as `torch.set_float32_matmul_precision` asks for."""
+    if torch.get_float32_matmul_precision() != "highest":
+        return "tf32"
+    return "tf32x3" if torch.version.hip is None else "ieee"
 
 
 def _plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
