@@ -1,9 +1,9 @@
 """A stage of a rule in blocks of tokens: the states go from block to block, all else is done for all blocks at once.
 
 `sweep` and `sweep_back` are the sequential parts: a program has one sequence of the batch, one `row` and one `tile`,
-and goes through its blocks.  `answer` and `differentiate` have a program for every block; there is a `differentiate` for
-each input.  What is imported from `.stage` belongs to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds its own
-stage's functions in their place.
+and goes through its blocks.  `answer` and `differentiate` have a program for every block; each input has a kernel
+`differentiate`.  What is imported from `.stage` belongs to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds
+its own stage's functions in their place.
 """
 
 # Functions of a kernel have no types that a checker knows.
