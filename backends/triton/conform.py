@@ -30,8 +30,8 @@ def subjects(request: Request) -> Iterator[Form]:
         return
     if os.environ.get("TRITON_INTERPRET", "0") != "1":
         raise UserError(
-            "the backend `triton` is examined in Triton's interpreter",
-            "set the environment variable TRITON_INTERPRET=1",
+            "the backend `triton` is examined in Triton's interpreter: set TRITON_INTERPRET=1",
+            "`TRITON_INTERPRET=1 seqc conform … --target triton`",
         )
     made: Any = BACKEND.module(request.scheduled())
     made.load_state_dict({key: x.float() for key, x in request.weights.items()})

@@ -44,13 +44,14 @@ class BlockKernels:
     def module(self) -> Any:
         return loaded(self.text, self.name)
 
-    def launch(self, kernel: Any, programs: int, device: torch.device, *args: Any) -> None:
-        face = self.face
-        exact = precision() if device.type == "cuda" else "ieee"
+    def launch(self, kernel: Any, programs: int, like: Tensor, *args: Any) -> None:
+        """`programs` for each row and tile, on the device of `like`."""
+        face, grid = self.face, (programs * self.face.rows * self.face.tiles,)
+        exact = precision() if like.is_cuda else "ieee"
         if programs:
-            grid = (programs * face.rows * face.tiles,)
             constants = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": exact}
-            kernel[grid](*args, **constants, num_warps=face.warps)
+            with torch.cuda.device_of(like):
+                kernel[grid](*args, **constants, num_warps=face.warps)
 
     def forward(
         self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int
@@ -62,9 +63,8 @@ class BlockKernels:
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
         outputs = [like.new_empty((batch, time, *port.shape)) for port in face.outputs]
-        device = like.device
-        self.launch(self.module.sweep, batch, device, given, before, tuple(starts), tuple(finals), time)
-        self.launch(self.module.answer, batch * blocks, device, given, tuple(starts), tuple(outputs), time)
+        self.launch(self.module.sweep, batch, like, given, before, tuple(starts), tuple(finals), time)
+        self.launch(self.module.answer, batch * blocks, like, given, tuple(starts), tuple(outputs), time)
         return outputs, finals, starts
 
     def backward(
@@ -78,9 +78,8 @@ class BlockKernels:
         after = _plain(cotangents[len(face.outputs) :])
         flows = tuple(torch.empty_like(x) for x in begins)
         before = [torch.empty_like(x) for x in after]
-        device = like.device
         self.launch(
-            self.module.sweep_back, batch, device, given, begins, known, after, flows, tuple(before), time
+            self.module.sweep_back, batch, like, given, begins, known, after, flows, tuple(before), time
         )
         grads: list[Tensor] = []
         for k, (x, port) in enumerate(zip(inputs, face.inputs, strict=True)):
@@ -91,7 +90,7 @@ class BlockKernels:
             lead = (batch * blocks, shares) if port.constant else (shares, batch, time)
             parts = like.new_empty((*lead, *port.shape))
             kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
-            self.launch(kernel, batch * blocks, device, given, begins, known, flows, (parts,), *sizes)
+            self.launch(kernel, batch * blocks, like, given, begins, known, flows, (parts,), *sizes)
             grads.append(_summed(parts, port))
         return [*grads, *before]
 

@@ -65,11 +65,13 @@ class Kernel:
         """The emitted functions; Triton is imported with them."""
         return loaded(self.text, self.title)
 
-    def launch(self, kernel: Any, batch: int, *args: Any, **constants: Any) -> None:
+    def launch(self, kernel: Any, like: Tensor, *args: Any, **constants: Any) -> None:
+        """A program for each sequence of `like`, row and tile."""
         face = self.interface
-        grid = (batch * face.rows * face.tiles,)
-        if batch:
-            kernel[grid](*args, **constants, SEGMENT=face.segment, TILE=face.tile, num_warps=face.warps)
+        grid = (like.shape[0] * face.rows * face.tiles,)
+        if grid[0]:
+            with torch.cuda.device_of(like):
+                kernel[grid](*args, **constants, SEGMENT=face.segment, TILE=face.tile, num_warps=face.warps)
 
     def run(
         self,
@@ -86,9 +88,9 @@ class Kernel:
         outputs, states = len(self.interface.outputs), len(before)
         self.launch(
             self.module.forward,
-            before[0].shape[0],
-            tuple(inputs),
-            tuple(constants),
+            before[0],
+            tuple(inputs or before),  # a kernel does not look into a tuple that would be empty
+            tuple(constants or before),
             tuple(initial),
             tuple(before),
             reset,
@@ -144,17 +146,17 @@ class Kernel:
         scratch = [x.new_empty((batch, face.segment, *x.shape[1:])) for x in after]
         self.launch(
             self.module.backward,
-            batch,
-            tuple(inputs),
-            tuple(constants),
+            kept[0],
+            tuple(inputs or kept),
+            tuple(constants or kept),
             tuple(initial),
             tuple(kept),
             reset,
             outputs,
             tuple(after),
             tuple(scratch),
-            tuple(parts),
-            tuple(shared),
+            tuple(parts or first),
+            tuple(shared or first),
             tuple(begin),
             tuple(first),
             batch * time,
