@@ -58,6 +58,7 @@ class Scope:
     hints: dict[Expr, str] = field(default_factory=dict[Expr, str])
     special: Callable[[Scope, Expr], Value | None] | None = None
     autograd: bool = True
+    mixed: bool = False  # whether values differ in precision
     width: int = LINE - 8
     uses: Counter[Expr] = field(default_factory=Counter[Expr])  # of each node, what is still to come
     counts: Mapping[Expr, int] = field(default_factory=dict[Expr, int])  # of each node in all
