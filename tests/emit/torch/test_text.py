@@ -29,7 +29,6 @@ from tests.emit.torch.parts import (
 from tests.emit.torch.test_cells import CELLS
 from tests.emit.torch.test_models import HYBRID, PAIR, program
 
-
 DIRECT = """
 rule ema(x[d], a[d]) {
     state h[d] = 0
