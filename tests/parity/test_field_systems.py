@@ -74,7 +74,7 @@ def test_conv_s5(u: int, w: int) -> None:
 
 
 def test_chimera() -> None:
-    ours = rule("complex/chimera.seq", "chimera", v=5, n=3)
+    ours = rule("gated/chimera.seq", "chimera", v=5, n=3)
     given = {
         leaf.name: random(BATCH, TIME, *(ours.sizes[axis] for axis in leaf.axes), seed=i)
         for i, leaf in enumerate(ours.inputs)
