@@ -80,20 +80,17 @@ class Loops:
             "    [[maybe_unused]] const real* const* constants, const real* initial, const real* before,",
             "    const std::uint8_t* reset, real* const* outputs, real* after, real* kept) {",
             "    const std::int64_t segments = (time + SEGMENT - 1) / SEGMENT;",
-            "    #pragma omp parallel for num_threads(threads) schedule(static)",
-            "    for (std::int64_t unit = 0; unit < batch * (ROWS / GROUP); ++unit) {",
-            "        const std::int64_t b = unit / (ROWS / GROUP);",
-            "        const std::int64_t first = unit % (ROWS / GROUP) * GROUP;",
-            f"        const std::unique_ptr<real[]> memory(new real[{'2 * ' * body.unsafe}GROUP * STATE + SCRATCH]);",
+            *_UNITS,
+            f"        const std::unique_ptr<real[]> memory(new real[{'2 * ' * body.unsafe}rows * STATE + SCRATCH]);",
             "        real* now = memory.get();",
-            f"        real* {'later = now + GROUP * STATE' if body.unsafe else 'const later = now'};",
-            f"        real* const scratch = memory.get() + {'2 * ' * body.unsafe}GROUP * STATE;",
-            "        std::copy_n(before + (b * ROWS + first) * STATE, GROUP * STATE, now);",
+            f"        real* {'later = now + rows * STATE' if body.unsafe else 'const later = now'};",
+            f"        real* const scratch = memory.get() + {'2 * ' * body.unsafe}rows * STATE;",
+            "        std::copy_n(before + (b * ROWS + first) * STATE, rows * STATE, now);",
             "        for (std::int64_t t = 0; t < time; ++t) {",
             "            const std::int64_t at = b * time + t;",
-            "            if (reset && reset[at]) std::copy_n(initial + first * STATE, GROUP * STATE, now);",
-            "            for (std::int64_t r = 0; r < GROUP; ++r) {",
-            "                [[maybe_unused]] const std::int64_t row = first + r;",
+            "            if (reset && reset[at]) std::copy_n(initial + first * STATE, rows * STATE, now);",
+            "            for (std::int64_t r = 0; r < rows; ++r) {",
+            "                const std::int64_t row = first + r;",
             *(f"                {line}" for line in self._rows()),
             "                if (kept && t % SEGMENT == 0) {",
             "                    real* const here = kept + ((b * ROWS + row) * segments + t / SEGMENT) * STATE;",
@@ -103,7 +100,7 @@ class Loops:
             "            }",
             *swap,
             "        }",
-            "        std::copy_n(now, GROUP * STATE, after + (b * ROWS + first) * STATE);",
+            "        std::copy_n(now, rows * STATE, after + (b * ROWS + first) * STATE);",
             "    }",
             "}",
         ]
@@ -120,21 +117,25 @@ class Loops:
 
     def backward(self, body: Body) -> list[str]:
         made, layout = self.program, self.layout
-        again = [*self._inputs(made.advance), "fresh ? begin : history + i * STATE",
-                 "history + (i + 1) * STATE", "scratch"]  # fmt: skip
+        around = [
+            "fresh ? initial + row * STATE : history + (i * rows + r) * STATE",
+            "history + ((i + 1) * rows + r) * STATE",
+        ]
+        again = [*self._inputs(made.advance), *around, "scratch"]
         arguments = self._inputs(made.reverse)
         arguments += [
             f"d_outputs[{k}] + {_times('at', layout.volume(leaf.axes))}{self._offset(leaf)}"
             for k, leaf in enumerate(made.outputs)
             if cotangent(leaf) in made.reverse.reads
         ]
-        arguments += ["fresh ? begin : history + i * STATE", "history + (i + 1) * STATE", "now", "later"]
+        arguments += [*around, "now + r * STATE", "later + r * STATE"]
         arguments += [
             f"d_inputs[{k}] + {_times(self._partial(leaf) + 'at', layout.volume(leaf.axes))}{self._offset(leaf)}"
             for k, leaf in enumerate(differentiable(made.inputs))
         ]
-        arguments += ["d_shared", "scratch"]
+        arguments += ["d_constants + (b * ROWS + row) * SHARED", "scratch"]
         copies = 2 if body.unsafe else 1
+        swap = ["                std::swap(now, later);"] if body.unsafe else []
         return [
             "// The way back: states are computed again, a segment at a time. An input that rows share has a cotangent",
             "// for each of them, `d_inputs` [rows that share it ..., batch, time, ...]; `d_constants` [batch, ROWS,",
@@ -145,45 +146,63 @@ class Loops:
             "    const std::uint8_t* reset, const real* const* d_outputs, const real* d_after, real* const* d_inputs,",
             "    real* d_constants, real* d_initial, real* d_before) {",
             "    const std::int64_t segments = (time + SEGMENT - 1) / SEGMENT;",
-            "    #pragma omp parallel for num_threads(threads) schedule(static)",
-            "    for (std::int64_t unit = 0; unit < batch * ROWS; ++unit) {",
-            "        const std::int64_t b = unit / ROWS;",
-            "        [[maybe_unused]] const std::int64_t row = unit % ROWS;",
-            *(f"        {line}" for line in self._rows()),
-            f"        const std::unique_ptr<real[]> memory(new real[(SEGMENT + {1 + copies}) * STATE + SCRATCH]);",
+            "    std::fill_n(d_constants, batch * ROWS * SHARED, real(0));",
+            "    std::fill_n(d_initial, batch * ROWS * STATE, real(0));",
+            *_UNITS,
+            f"        const std::int64_t size = (SEGMENT + {1 + copies}) * rows * STATE;",
+            "        const std::unique_ptr<real[]> memory(new real[size + SCRATCH]);",
             "        real* const history = memory.get();",
-            "        real* now = history + (SEGMENT + 1) * STATE;",
-            f"        real* {'later = now + STATE' if body.unsafe else 'const later = now'};",
-            f"        real* const scratch = history + (SEGMENT + {1 + copies}) * STATE;",
-            "        const real* const begin = initial + row * STATE;",
-            "        [[maybe_unused]] real* const d_shared = d_constants + unit * SHARED;",
-            "        real* const d_begin = d_initial + unit * STATE;",
-            "        std::fill_n(d_shared, SHARED, real(0));",
-            "        std::fill_n(d_begin, STATE, real(0));",
-            "        std::copy_n(d_after + unit * STATE, STATE, now);",
+            "        real* now = history + (SEGMENT + 1) * rows * STATE;",
+            f"        real* {'later = now + rows * STATE' if body.unsafe else 'const later = now'};",
+            "        real* const scratch = history + size;",
+            "        std::copy_n(d_after + (b * ROWS + first) * STATE, rows * STATE, now);",
             "        for (std::int64_t s = segments - 1; s >= 0; --s) {",
             "            const std::int64_t count = std::min(SEGMENT, time - s * SEGMENT);",
-            "            std::copy_n(kept + (unit * segments + s) * STATE, STATE, history);",
+            "            for (std::int64_t r = 0; r < rows; ++r) {",
+            "                const real* const here = kept + ((b * ROWS + first + r) * segments + s) * STATE;",
+            "                std::copy_n(here, STATE, history + r * STATE);",
+            "            }",
             "            for (std::int64_t i = 0; i < count; ++i) {",
             "                const std::int64_t at = b * time + s * SEGMENT + i;",
             "                const bool fresh = reset && reset[at];",
-            *_call("advance", again, 16),
+            "                for (std::int64_t r = 0; r < rows; ++r) {",
+            "                    const std::int64_t row = first + r;",
+            *(f"                    {line}" for line in self._rows()),
+            *_call("advance", again, 20),
+            "                }",
             "            }",
             "            for (std::int64_t i = count - 1; i >= 0; --i) {",
             "                const std::int64_t at = b * time + s * SEGMENT + i;",
             "                const bool fresh = reset && reset[at];",
-            *_call("reverse", arguments, 16),
-            *(["                std::swap(now, later);"] if body.unsafe else []),
+            "                for (std::int64_t r = 0; r < rows; ++r) {",
+            "                    const std::int64_t row = first + r;",
+            *(f"                    {line}" for line in self._rows()),
+            *_call("reverse", arguments, 20),
+            "                }",
+            *swap,
             "                if (fresh) {",
-            "                    for (std::int64_t k = 0; k < STATE; ++k) d_begin[k] += now[k];",
-            "                    std::fill_n(now, STATE, real(0));",
+            "                    real* const begin = d_initial + (b * ROWS + first) * STATE;",
+            "                    for (std::int64_t k = 0; k < rows * STATE; ++k) begin[k] += now[k];",
+            "                    std::fill_n(now, rows * STATE, real(0));",
             "                }",
             "            }",
             "        }",
-            "        std::copy_n(now, STATE, d_before + unit * STATE);",
+            "        std::copy_n(now, rows * STATE, d_before + (b * ROWS + first) * STATE);",
             "    }",
             "}",
         ]
+
+
+# Which rows of which sequence a thread takes: rows are independent, so that how they are cut changes no result.
+_UNITS = (
+    "    const std::int64_t group = std::min(GROUP, std::max<std::int64_t>(1, batch * ROWS / threads));",
+    "    const std::int64_t groups = (ROWS + group - 1) / group;",
+    "    #pragma omp parallel for num_threads(threads) schedule(static)",
+    "    for (std::int64_t unit = 0; unit < batch * groups; ++unit) {",
+    "        const std::int64_t b = unit / groups;",
+    "        const std::int64_t first = unit % groups * group;",
+    "        const std::int64_t rows = std::min(group, ROWS - first);",
+)
 
 
 def _times(place: str, size: int) -> str:

@@ -11,14 +11,13 @@ from pathlib import Path
 from seqc.ir.expr import Expr, Leaf, LeafKind
 from seqc.ir.recurrence import Recurrence
 
-from .layout import Layout, View, choose, dense, external, segment
+from .layout import Layout, View, choose, dense, external, grouped, segment
 from .names import Names
 from .program import Program, Task, cotangent, differentiable, gradient, program
 from .runtime.kernel import Interface, Port
 from .time_loops import Loops
 from .write_loops import Body, Printer
 
-GROUPED = 4096  # numbers of the states that are advanced side by side at most
 FOLDER = Path(__file__).parent / "runtime"
 
 
@@ -118,7 +117,7 @@ class _Writer:
             "using real = REAL;",
             "",
             f"constexpr std::int64_t ROWS = {layout.count};  // independent sequences in each row of the batch",
-            f"constexpr std::int64_t GROUP = {self._group()};  // of which so many are advanced side by side",
+            f"constexpr std::int64_t GROUP = {grouped(made, layout)};  // of which at most so many go side by side",
             f"constexpr std::int64_t STATE = {self.state};  // numbers that a token hands to the next",
             f"constexpr std::int64_t SHARED = {self._shared()};  // numbers of the constants that a sequence sees",
             f"constexpr std::int64_t SEGMENT = {segment(made, layout)};  // tokens between two states that are kept",
@@ -144,11 +143,6 @@ class _Writer:
             "    prepare_reverse(parameters, d_parameters);",
             "}",
         ]
-
-    def _group(self) -> int:
-        """How many rows share a loop over time: as many as stay near the processor."""
-        count, most = self.layout.count, max(1, GROUPED // max(self.state, 1))
-        return max(size for size in range(1, min(count, most) + 1) if count % size == 0)
 
     def _shared(self) -> int:
         return sum(self.layout.local(leaf.axes) for leaf in differentiable(self.program.constants))
