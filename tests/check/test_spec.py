@@ -67,6 +67,22 @@ def test_an_unknown_item_lists_the_known_ones() -> None:
     assert "there is `one`" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "help"),
+    [
+        ("block keep(x[d]) { return x }", "this spec has no rule", None),
+        (TEXT.replace("model one", "rule em2(x[d]) { return x } model one"), "several rules", "`--name ema`"),
+    ],
+)
+def test_without_a_name_there_must_be_one(text: str, message: str, help: str | None) -> None:
+    with pytest.raises(seqc.SpecError) as caught:
+        _ = seqc.loads(text).rule(d=2).recurrence
+    (found,) = caught.value.diagnostics
+    assert found.code == "E0707"
+    assert message in found.message
+    assert found.help is None if help is None else help in (found.help or "")
+
+
 def test_a_setting_is_a_number() -> None:
     with pytest.raises(UserError, match="must be a number"):
         seqc.loads(TEXT).model(d="big")  # type: ignore[arg-type]
