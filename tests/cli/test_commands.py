@@ -398,6 +398,13 @@ def test_conform_examines_a_schedule(seqc: Seqc) -> None:
     assert examined == {("cell", "torch", "newton")}
 
 
+def test_conform_wants_something_to_examine(seqc: Seqc) -> None:
+    Path("part.seq").write_text("block keep(x[d]) {\n    return x\n}\n")
+    done = seqc("conform", "part.seq")
+    assert done.code == 1
+    assert "this spec has no rule" in done.err
+
+
 def test_conform_fails_loudly(seqc: Seqc, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from seqc import oracle
 
