@@ -247,7 +247,7 @@ class _RulePrinter:
             fill = "" if value.code.text == "0.0" else f" + {value.code.text}"
             zeros = f"self.zeros(batch{sizes}{more})"
             return zeros if not fill else f"{zeros}{fill}".replace("+ -", "- ")
-        text = scope.aligned(value, scope.sorted(state.axes), False, every=True).text
+        text = scope.aligned(value, state.axes, False, every=True).text
         return f"self.zeros(batch{sizes}{more}) + {text}"
 
     def token(self) -> list[str]:
@@ -384,7 +384,10 @@ class _RulePrinter:
             for v, expr in zip(values[len(rec.stores) :], printed.queries, strict=True)
         ]
         outs = [scope.names.fresh("out" if count == 1 else f"out{k}") for k in range(count)]
-        text = f"{targets_text(outs)} = {printed.operator}([{', '.join(texts)}], [{', '.join(names)}], start)"
+        given = f"[{', '.join(texts)}], [{', '.join(names)}], start"
+        text = f"{targets_text(outs)} = {printed.operator}({given})"
+        if printed.kind is not None:
+            text = f"{targets_text(outs)} = read_softmax({printed.kind}, {printed.operator}, {given}, reset)"
         lines += split_statement(text, WIDTH - 8)
         return outs, results
 
