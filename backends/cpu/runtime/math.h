@@ -1,6 +1,6 @@
 // Elementary functions without branches, so that loops over them become vector code.  In single precision, against the
-// correctly rounded result: exp, expm1, log and sigmoid within 2 units in the last place, tanh and log1p within 3,
-// softplus and log_sigmoid within 4.  In double precision they are those of the C library.
+// exact result: exp, expm1 and log within 2 units in the last place, tanh, log1p and sigmoid within 3, softplus and
+// log_sigmoid within 4.  In double precision they are those of the C library.
 
 template <class to, class from>
 inline to bits_of(from x) {
