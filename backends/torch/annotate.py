@@ -13,7 +13,7 @@ TYPED = ("torch", "F")
 
 def is_untyped(result: str, body: Sequence[str], declared: Sequence[str]) -> bool:
     """Whether `result`, after the lines of `body`, has no known type; `declared` are variables that always have one."""
-    loose = set(UNTYPED)
+    loose: set[str] = set(UNTYPED)
     nodes = ast.walk(ast.parse("\n".join(body)))
     for node in sorted((n for n in nodes if isinstance(n, ast.Assign)), key=lambda n: n.lineno):
         names = {part.id for part in ast.walk(node.targets[0]) if isinstance(part, ast.Name)}
