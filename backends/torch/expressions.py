@@ -302,6 +302,12 @@ class Scope:
         text = self.expanded(value, order, self.like, lead)
         return self.arranged(Value(Code(text), order, True, value.dtype), axes).code
 
+    def still(self, value: Value, axes: Axes, like: str) -> str:
+        """Text of a value without leading dimensions with all of `axes`, in that order."""
+        if value.code.number or set(value.axes) != set(axes):
+            return self.expanded(value, axes, like, "")
+        return self.arranged(value, axes).code.text
+
     def expanded(self, value: Value, axes: Axes, like: str, lead: str) -> str:
         """Text of `value` with all of `axes`, and the leading dimensions `lead` (text), where it lacks some."""
         if value.code.number:
