@@ -124,6 +124,7 @@ def test_fmt_rewrites_in_place(seqc: Seqc, keep: Path) -> None:
     assert seqc("fmt", "--check", keep).code == 1
     assert keep.read_text() != KEEP
     assert seqc("fmt", keep) == Done(0, "formatted keep.seq\n", "")
+    assert seqc("fmt", "griffin").code == 1  # never the spec that comes with seqc
     assert keep.read_text() == KEEP
 
 
