@@ -101,3 +101,13 @@ def test_a_mode_that_no_rule_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(seqc.SpecError, match="`loop`, `step` and `reference`"):
         spec.rule(d=2).torch(mode="scan")
     assert spec.rule(d=2).program("loop").whole is not None
+
+
+def test_a_mode_is_that_of_the_rules_that_have_it() -> None:
+    text = """
+    rule ema(x[d]) { state h[d] = 0  h' = 0.5 * h + x  return h' }
+    model m(x[f]; f = 4, d = 4) { let y[d] = linear(x)  return linear(attention(ema(y), 2)) -> [f] }
+    """
+    assert type(seqc.compile(seqc.loads(text), mode="loop")).__name__ == "M"
+    with pytest.raises(seqc.SpecError, match="its modes are `scan`, `loop` and `attention`"):
+        seqc.compile(seqc.loads(text), mode="newton")
