@@ -182,7 +182,7 @@ def test_omeganet() -> None:
 
 
 def test_atlas() -> None:
-    layer = block("deep/atlas.seq", "atlas_layer", d=WIDTH, h=HEADS, window=3, c=4)
+    layer = block("deep/atlas.seq", "atlas_layer", d=WIDTH, h=HEADS, window=3, c=4, steps=5)
     fixed = matrix(2 * KEY, period=4, window=3, steps=5)
     same(layer, {**OMEGA, "theta": torch.sigmoid}, loops.atlas, fixed, seen=features)
 
