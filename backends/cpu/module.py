@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.expr import DType, Leaf
+from seqc.ir.expr import Apply, DType, Leaf, Reduce, Softmax, walk
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 
@@ -20,6 +20,10 @@ from .diagnose import Unsupported
 from .mapped import mapped
 from .runtime.rule import Flags, Fused, Signature, Value, attach
 from .unit import emit
+
+
+# A unit's call costs what so many of PyTorch's operations on small tensors do.
+STEP_OPERATIONS = 80
 
 
 def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
@@ -62,8 +66,15 @@ def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fus
         states=[_value(recurrence, state.name, state.leaf) for state in recurrence.states],
         parameters=[parameter.name for parameter in recurrence.parameters],
         given=list(given),
+        steps=_operations(recurrence) >= STEP_OPERATIONS,
     )
     return Fused(identifier(recurrence.name), made.text, made.interface, signature, over)
+
+
+def _operations(recurrence: Recurrence) -> int:
+    """How many operations PyTorch calls for a token, at most."""
+    nodes = walk([*recurrence.updates, *recurrence.outputs])
+    return sum(isinstance(node, Apply | Reduce | Softmax) for node in nodes)
 
 
 def _value(recurrence: Recurrence, name: str, expr: Leaf) -> Value:

@@ -15,6 +15,11 @@ from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 
 States = dict[str, Tensor]
 Results = tuple[tuple[Tensor, ...], States]
+# Where constants leave the cache, sequences that train side by side share them as matrix products do and a loop over
+# each does not: from here on PyTorch's schedule is the faster one.
+RESIDENT = 2**17  # numbers of the constants
+TOGETHER = 4  # sequences
+
 Flags = tuple[tuple[bool, ...], ...]  # of each input, which of further axes it has
 
 
@@ -27,13 +32,17 @@ class Value(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs."""
+    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs.
+
+    `steps` says whether a single token is worth the call of a unit; if not, PyTorch's operations compute it.
+    """
 
     inputs: list[Value]
     outputs: list[Value]
     states: list[Value]
     parameters: list[str]
     given: list[str]
+    steps: bool
 
 
 class Fused:
@@ -66,6 +75,12 @@ class Fused:
             warnings.warn(f"the rule `{self.name}` runs in PyTorch alone: {error}", stacklevel=4)
             return False
         return True
+
+    def pays(self, batch: int) -> bool:
+        """Whether a loop over each sequence is faster than PyTorch's schedule over all of them."""
+        if self.kernel.shared < RESIDENT or not torch.is_grad_enabled():
+            return True
+        return batch <= TOGETHER
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
@@ -146,7 +161,7 @@ class FusedRule:
         return self.plain.whole(self, inputs, state, reset) if found is None else found
 
     def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
-        found = self.mapped(inputs, state, None, 1)
+        found = self.mapped(inputs, state, None, 1) if self.fused.signature.steps else None
         return self.plain.single(self, inputs, state) if found is None else found
 
     def mapped(
@@ -177,7 +192,7 @@ class FusedRule:
 
     def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
         fused, me = self.fused, cast(Any, self)
-        if not fused.ready(args[0]):
+        if not (fused.pays(args[0].shape[0]) and fused.ready(args[0])):
             return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
         sign = fused.signature
         count = len(me.ranks)  # a rule without inputs is handed a clock
@@ -186,7 +201,7 @@ class FusedRule:
         return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
 
     def token(self, state: States, *args: Tensor) -> Results:
-        if not self.fused.ready(args[0]):
+        if not (self.fused.signature.steps and self.fused.ready(args[0])):
             return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
         count = len(cast(Any, self).ranks)
         outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])
