@@ -10,6 +10,7 @@ from seqc.backend import Scheduled
 from seqc.ir.expr import Apply, DType, Leaf, Reduce, Softmax, walk
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
+from seqc.passes.schedule import LOOP, schedule
 
 from ..torch import PlanOf, module_text
 from ..torch.cells import find_cell
@@ -20,7 +21,6 @@ from .diagnose import Unsupported
 from .mapped import mapped
 from .runtime.rule import Flags, Fused, Signature, Value, attach
 from .unit import emit
-
 
 # A unit's call costs what so many of PyTorch's operations on small tensors do.
 STEP_OPERATIONS = 80
@@ -38,12 +38,12 @@ def units(program: Scheduled, origin: str) -> dict[str, Fused]:
     """The unit of every rule that has one, by the name of its class.  Raises `Unsupported` for a rule on its own."""
     found: dict[str, Fused] = {}
     for name, recurrence, given in _rules(program):
+        plan = program.plan(recurrence)
+        if plan.mode not in (LOOP, schedule(recurrence).mode):
+            continue  # another schedule was asked for
+        if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
+            continue  # PyTorch has an operator for it, whose matrix products serve the whole batch
         try:
-            if (
-                isinstance(program.whole, Model)
-                and find_cell(recurrence, program.plan(recurrence)) is not None
-            ):
-                continue  # PyTorch has an operator for it, whose matrix products serve the whole batch
             found[name] = fused(recurrence, origin, given)
         except Unsupported:
             if not isinstance(program.whole, Model):

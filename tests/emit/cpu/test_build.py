@@ -63,6 +63,16 @@ def test_a_unit_compiles_alone_without_a_warning(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr
 
 
+ARM = shutil.which("aarch64-linux-gnu-g++")
+
+
+@pytest.mark.skipif(ARM is None, reason="there is no compiler for aarch64")
+def test_a_unit_compiles_for_another_processor(tmp_path: Path) -> None:
+    (tmp_path / "unit.cpp").write_text(BACKEND.unit(scheduled(rules.gated_delta())))
+    flags = ("-std=c++17", "-O3", "-fopenmp-simd", "-shared", "-fPIC", "-o", "unit.so")
+    subprocess.run([ARM or "", *flags, "unit.cpp"], cwd=tmp_path, check=True)
+
+
 @needs_compiler
 def test_a_unit_is_built_once_and_nothing_else_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +143,18 @@ def test_what_is_written_runs_without_seqc(tmp_path: Path) -> None:
     assert run.stdout.strip() == "True", run.stderr
     found = torch.load(tmp_path / "built" / "out.pt")
     assert error(found, spec.torch()(tokens)[0]) < 1e-5
+
+
+@needs_compiler
+def test_conformance_examines_a_rule_where_it_is_asked_to() -> None:
+    spec = seqc.load("specs/delta/gated_delta.seq").rule(n=4, m=3)
+    report = seqc.conform(spec, backends=["cpu"], fast=True, only=["values", "gradients", "resets"])
+    assert report.passed
+    assert {outcome.backend for outcome in report.outcomes} == {"cpu"}
+    assert {outcome.backend for outcome in seqc.conform(spec, fast=True, only=["zeros"]).outcomes} == {
+        "torch",
+        "onnx",
+    }
 
 
 MEASURE = """

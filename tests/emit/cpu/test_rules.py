@@ -258,6 +258,14 @@ def test_large_matrices_and_many_sequences_are_left_to_matrix_products() -> None
     assert fused(written(MIXED, d=11)()).fused.pays(10**6)
 
 
+def test_another_schedule_is_the_one_that_was_asked_for() -> None:
+    handle = seqc.load("specs/delta/gated_delta.seq").rule(n=4, m=3)
+    assert hasattr(BACKEND.module(handle.program()), "fused")
+    assert hasattr(BACKEND.module(handle.program("loop")), "fused")
+    retention = seqc.load("specs/linear/retnet.seq").rule(n=4, m=3)
+    assert not hasattr(BACKEND.module(retention.program("scan")), "fused")
+
+
 def test_attention_is_refused_with_a_reason() -> None:
     with pytest.raises(SpecError, match="the backend `cpu` cannot do a store that grows"):
         fused(rules.attention())
