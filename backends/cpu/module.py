@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from ..torch.cells import find_cell
 from ..torch.functions import Classes
 from ..torch.load import load_module
 from ..torch.names import identifier
+from ..torch.opened import Opened, open_axes
 from .diagnose import Unsupported
 from .mapped import mapped
 from .runtime.rule import Flags, Fused, Signature, Value, attach
@@ -32,6 +34,14 @@ def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     text, name = module_text(program.whole, program.plan, origin)
     made: nn.Module = getattr(load_module(text, name), name)(seed)
     return attach(made, rules)
+
+
+def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+    """The same for a rule whose mapped axes take the lengths of its inputs: a unit for every combination met."""
+    whole = program.whole
+    if isinstance(whole, Model) or not open_axes(whole):
+        return build(program, origin, seed)
+    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed))
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:

@@ -152,6 +152,16 @@ def test_inputs_with_more_axes_are_mapped() -> None:
     assert error(state["S"], other["S"]) < 1e-12
 
 
+def test_keys_may_be_shared_by_groups_of_open_length() -> None:
+    handle = seqc.load("specs/delta/gated_delta.seq").rule(n=4, m=3)
+    axes = {"q": "kv g n", "k": "kv n", "v": "kv m", "alpha": "kv", "beta": "kv"}
+    loop, chunks = BACKEND.module(handle.program(None, axes)).double(), handle.torch(axes=axes).double()
+    shapes = {"q": (2, 3, 4), "k": (2, 4), "v": (2, 3), "alpha": (2,), "beta": (2,)}
+    inputs = {name: torch.rand(2, 9, *shape).double().requires_grad_() for name, shape in shapes.items()}
+    found, wanted = everything(loop, inputs), everything(chunks, inputs)
+    assert all(error(x, y) < 1e-12 for x, y in zip(found, wanted, strict=True))
+
+
 WIDE = """
 rule wide(x[d], a[d], b[n], c[n], w) {
     param  A[d, n] = uniform(0.1, 1)
