@@ -185,6 +185,13 @@ class Handle:
             return module(self.program(None, axes), mode=mode, **options)
         return module(self.program(mode, axes, LOOPS), **options)
 
+    def cpu(self, mode: str | None = None, axes: AxesOf | None = None, **options: Any) -> Any:
+        """The same module with every rule as a fused C++ loop (docs/cpu.md)."""
+        from seqc.backend import backend
+
+        module = getattr(backend("cpu"), "module")  # noqa: B009  # no part of the protocol
+        return module(self.program(mode, axes), **options)
+
     def onnx(self, folder: str | Path, weights: Any = None, seed: int = 0, **options: str) -> None:
         """Write `prefill.onnx`, `step.onnx` and `manifest.json` into a folder."""
         self.write("onnx", folder, weights=weights, seed=seed, **options)

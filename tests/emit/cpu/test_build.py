@@ -97,6 +97,26 @@ def test_a_build_that_was_killed_is_done_again(tmp_path: Path, monkeypatch: pyte
 
 
 @needs_compiler
+def test_a_library_that_is_damaged_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQC_CACHE", str(tmp_path))
+    text = f"// another\n{TEXT}"
+    build.library(text, "float")
+    (made,) = tmp_path.iterdir()
+    made.unlink()
+    made.write_bytes(b"half a library")
+    build.library.__globals__["_loaded"].cache_clear()
+    assert build.library(text, "float").twice is not None
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("SEQC_CACHE", str(tmp_path / "taken"))
+    monkeypatch.setenv("CXX", sys.executable)
+    with pytest.raises(build.NoCompiler, match="name a folder in SEQC_CACHE"):
+        build.library(TEXT, "float")
+
+
+@needs_compiler
 def test_builds_at_the_same_time_do_not_disturb_one_another(tmp_path: Path) -> None:
     code = f"from tests.emit.cpu.parts import build\nprint(bool(build.library({TEXT!r}, 'float').twice))"
     environment = {"SEQC_CACHE": str(tmp_path), "PATH": str(Path(COMPILER or "").parent), "PYTHONPATH": "."}

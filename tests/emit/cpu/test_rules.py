@@ -62,6 +62,18 @@ rule counted(x, g) {
 """
 
 
+NAMED = """
+rule double(real[int], after[n], std[int], d_after, exp) {
+    state  before[int, n] = 0
+    state  from[n] = 0
+    let    scratch = exp * from
+    before' = d_after * before + real * after
+    from'  = sigmoid(scratch) + sum[int](before * std)
+    return sum[n](before' * from')
+}
+"""
+
+
 def written(text: str, **sizes: float) -> Callable[[], Recurrence]:
     return lambda: seqc.loads(text).rule(**sizes).recurrence
 
@@ -76,6 +88,7 @@ MAKERS: list[Callable[[], Recurrence]] = [
     written(MIXED, d=11),
     written(TURNED, d=3, e=3),
     written(COUNTED),
+    written(NAMED, int=3, n=5),
 ]
 
 
