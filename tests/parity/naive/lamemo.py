@@ -1,4 +1,8 @@
-"""LaMemo (2204.07341) segment by segment: one sequence, memory in front of the new tokens, every pair by itself."""
+"""LaMemo (2204.07341) segment by segment: one sequence, memory in front of the new tokens, every pair by itself.
+
+The authors' layer (thu-coai/LaMemo on GitHub) gives the same to 1e-15 without the 1e-6 that it adds to a denominator,
+where the last segment is as long as the others.
+"""
 
 from __future__ import annotations
 
