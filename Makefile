@@ -37,7 +37,7 @@ test-all: $(VENV)/.all  ## every test: all specs, long fuzzing, wheel and editab
 
 lint: $(VENV)/.all  ## ruff, mypy --strict and pyright
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check seqc backends tests examples tools cli.py
+	$(BIN)/ruff format --check seqc backends tests benchmarks examples tools cli.py
 	$(BIN)/mypy
 	$(BIN)/pyright
 

@@ -15,8 +15,7 @@ from seqc.backend import Scheduled, backend
 from seqc.check import Checked
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
-from seqc.passes.schedule import schedule
-from seqc.spec import Spec, load
+from seqc.spec import Spec, load, plans
 
 
 def compile(
@@ -42,5 +41,8 @@ def elaborate(program: Checked, name: str | None, settings: Mapping[str, float])
 
 
 def plan(whole: Recurrence | Model, spec: Spec, mode: str | None = None) -> Scheduled:
-    """What a backend is handed; each recurrence is classified and planned when it is asked for."""
-    return Scheduled(whole, lambda recurrence: schedule(recurrence, mode), spec.source)
+    """What a backend is handed; each recurrence is classified and planned when it is asked for.
+
+    A rule whose class does not allow `mode` takes the scheduler's choice; some rule has to allow it.
+    """
+    return Scheduled(whole, plans(whole, mode, spec.place(whole.name)), spec.source)

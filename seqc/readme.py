@@ -18,6 +18,7 @@ _ABOUT = {
     "step.onnx": "the graph for one token",
     "init.safetensors": "the states before the first token, where they are not a number",
     "weights.safetensors": "the parameters, by name",
+    "kernels": "the rules as C++ units, and `attached`, which makes the module run them",
     "manifest.json": "inputs, outputs, states and their initial values, for programs",
     ".py": "the module: `forward`, `step`, `init_state`; it imports only torch",
     ".data": "weights that a graph refers to",

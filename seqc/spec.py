@@ -95,6 +95,12 @@ class Spec:
         _ = handle.whole  # unknown settings and sizes that do not fit are said here, not later
         return handle
 
+    def place(self, name: str) -> Span:
+        """Where a rule, a block or a model begins."""
+        found = self.checked.module.lookup(name)
+        assert found is not None
+        return found.node.name.span
+
     def explain(self) -> str:
         """What every model, or every rule of a spec without models, was understood to mean."""
         from seqc.explain import text
@@ -129,9 +135,7 @@ class Handle:
 
     @property
     def place(self) -> Span:
-        found = self.spec.checked.module.lookup(self.name)
-        assert found is not None
-        return found.node.name.span
+        return self.spec.place(self.name)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -153,39 +157,7 @@ class Handle:
         from seqc.backend import Scheduled
 
         whole = self._mapped(axes)
-        return Scheduled(whole, self._plans(whole, mode, besides), self.spec.source)
-
-    def _plans(
-        self,
-        whole: Recurrence | Model,
-        mode: str | None,
-        besides: tuple[str, ...] = (),
-        meter: Meter | None = None,
-    ) -> Callable[[Recurrence], Plan]:
-        """The plan of each rule: in `mode` where its class allows that; some rule has to."""
-        from seqc.ir.paths import instances
-        from seqc.passes.schedule import MAX_WORK, schedule
-
-        meter = meter or Meter(MAX_WORK)
-        plans: dict[Recurrence, Plan] = {}
-        for instance in instances(whole) if mode is not None else ():
-            if isinstance(instance.owner, Recurrence):
-                with limited(meter):
-                    plans.setdefault(instance.owner, schedule(instance.owner))
-        allowed = tuple(dict.fromkeys(m for plan in plans.values() for m in plan.modes))
-        if mode is not None and mode not in allowed:
-            reason = "; ".join(
-                dict.fromkeys(plan.classes[0].reason for plan in plans.values() if plan.classes)
-            )
-            raise SpecError([ModeNotAllowed(self.place, mode, (*allowed, *besides), reason)])
-
-        @cache
-        def plan_of(rec: Recurrence) -> Plan:
-            fits = rec in plans and mode in plans[rec].modes
-            with limited(meter):
-                return schedule(rec, mode if fits else None)
-
-        return plan_of
+        return Scheduled(whole, plans(whole, mode, self.place, besides), self.spec.source)
 
     def _mapped(self, axes: AxesOf | None) -> Recurrence | Model:
         if axes is not None:
@@ -196,7 +168,7 @@ class Handle:
         """What `seqc explain --json` prints; `meter` is what is left of a limit on work."""
         from seqc.explain import report
 
-        return report(self.whole, self._plans(self.whole, None, meter=meter), self.place)
+        return report(self.whole, plans(self.whole, None, self.place, meter=meter), self.place)
 
     def explain(self) -> str:
         """The derived recurrence, its class and why, its schedule, parameters, states and costs."""
@@ -212,6 +184,13 @@ class Handle:
         if mode in LOOPS:
             return module(self.program(None, axes), mode=mode, **options)
         return module(self.program(mode, axes, LOOPS), **options)
+
+    def cpu(self, mode: str | None = None, axes: AxesOf | None = None, **options: Any) -> Any:
+        """The same module with every rule as a fused C++ loop (docs/cpu.md)."""
+        from seqc.backend import backend
+
+        module = getattr(backend("cpu"), "module")  # noqa: B009  # no part of the protocol
+        return module(self.program(mode, axes), **options)
 
     def onnx(self, folder: str | Path, weights: Any = None, seed: int = 0, **options: str) -> None:
         """Write `prefill.onnx`, `step.onnx` and `manifest.json` into a folder."""
@@ -241,6 +220,40 @@ class Handle:
             writer.write(program, staging, weights=weights, seed=seed, options=options)
             keep_weights(weights, self.whole, seed, staging)
             write_readme(program, target, staging, self.settings)
+
+
+def plans(
+    whole: Recurrence | Model,
+    mode: str | None,
+    place: Span,
+    besides: tuple[str, ...] = (),
+    meter: Meter | None = None,
+) -> Callable[[Recurrence], Plan]:
+    """The plan of each rule: in `mode` where its class allows that; some rule has to.
+
+    `besides` is what else is possible, and said where it is not so.
+    """
+    from seqc.ir.paths import instances
+    from seqc.passes.schedule import MAX_WORK, schedule
+
+    meter = meter or Meter(MAX_WORK)
+    known: dict[Recurrence, Plan] = {}
+    for instance in instances(whole) if mode is not None else ():
+        if isinstance(instance.owner, Recurrence):
+            with limited(meter):
+                known.setdefault(instance.owner, schedule(instance.owner))
+    allowed = tuple(dict.fromkeys(m for plan in known.values() for m in plan.modes))
+    if mode is not None and mode not in allowed:
+        reason = "; ".join(dict.fromkeys(plan.classes[0].reason for plan in known.values() if plan.classes))
+        raise SpecError([ModeNotAllowed(place, mode, (*allowed, *besides), reason)])
+
+    @cache
+    def plan_of(rec: Recurrence) -> Plan:
+        fits = rec in known and mode in known[rec].modes
+        with limited(meter):
+            return schedule(rec, mode if fits else None)
+
+    return plan_of
 
 
 def reports(handles: Sequence[Handle]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from .rewrite import MOVES
 RESIDENT = 4096  # numbers of a state that a slice should have at most
 NARROWEST = 32  # entries of a slice along the vector axis at least
 WIDEST = 256  # and at most: further slices are work for further threads
-HISTORY = 65536  # numbers of the states within a segment at most
+HISTORY = 81920  # numbers of the states, inputs and outputs of a segment at most
 SHORTEST, LONGEST = 8, 64  # tokens of a segment
 
 
@@ -107,10 +107,17 @@ def choose(program: Program) -> Layout:
     return Layout(sizes, order, vector, rows, width)
 
 
+def grouped(program: Program, layout: Layout) -> int:
+    """How many rows may share a loop over time: as many as stay near the processor together."""
+    entries = sum(layout.local(state.axes) for state in program.states)
+    return max(1, min(layout.count, RESIDENT // entries))
+
+
 def segment(program: Program, layout: Layout) -> int:
     """How many tokens lie between two states that are kept for the way back."""
     entries = sum(layout.local(state.axes) for state in program.states)
-    return max(SHORTEST, min(LONGEST, HISTORY // entries))
+    entries += sum(layout.local(leaf.axes) for leaf in (*program.inputs, *program.outputs))
+    return max(SHORTEST, min(LONGEST, HISTORY // (entries * grouped(program, layout))))
 
 
 def _all_axes(program: Program) -> Iterator[Axes]:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.expr import DType, Leaf
+from seqc.ir.expr import Apply, DType, Leaf, Reduce, Softmax, walk
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
+from seqc.passes.schedule import LOOP, schedule
 
 from ..torch import PlanOf, module_text
 from ..torch.cells import find_cell
 from ..torch.functions import Classes
 from ..torch.load import load_module
 from ..torch.names import identifier
+from ..torch.opened import Opened, open_axes
 from .diagnose import Unsupported
 from .mapped import mapped
 from .runtime.attach import Flags, Signature, Value, attach
 from .runtime.rule import Fused
 from .unit import emit
+
+# A unit's call costs what so many of PyTorch's operations on small tensors do.
+STEP_OPERATIONS = 80
 
 
 def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
@@ -31,16 +37,24 @@ def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     return attach(made, rules)
 
 
+def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+    """The same for a rule whose mapped axes take the lengths of its inputs: a unit for every combination met."""
+    whole = program.whole
+    if isinstance(whole, Model) or not open_axes(whole):
+        return build(program, origin, seed)
+    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed))
+
+
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:
     """The unit of every rule that has one, by the name of its class.  Raises `Unsupported` for a rule on its own."""
     found: dict[str, Fused] = {}
     for name, recurrence, given in rules_of(program):
+        plan = program.plan(recurrence)
+        if plan.mode not in (LOOP, schedule(recurrence).mode):
+            continue  # another schedule was asked for
+        if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
+            continue  # PyTorch has an operator for it, whose matrix products serve the whole batch
         try:
-            if (
-                isinstance(program.whole, Model)
-                and find_cell(recurrence, program.plan(recurrence)) is not None
-            ):
-                continue  # PyTorch has an operator for it, whose matrix products serve the whole batch
             found[name] = fused(recurrence, origin, given)
         except Unsupported:
             if not isinstance(program.whole, Model):
@@ -70,7 +84,14 @@ def signature_of(recurrence: Recurrence, given: Sequence[str]) -> Signature:
         states=[_value(recurrence, state.name, state.leaf) for state in recurrence.states],
         parameters=[parameter.name for parameter in recurrence.parameters],
         given=list(given),
+        steps=_operations(recurrence) >= STEP_OPERATIONS,
     )
+
+
+def _operations(recurrence: Recurrence) -> int:
+    """How many operations PyTorch calls for a token, at most."""
+    nodes = walk([*recurrence.updates, *recurrence.outputs])
+    return sum(isinstance(node, Apply | Reduce | Softmax) for node in nodes)
 
 
 def _value(recurrence: Recurrence, name: str, expr: Leaf) -> Value:

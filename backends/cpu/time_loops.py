@@ -1,16 +1,23 @@
-"""The loops over time that call a unit's tasks: forwards, and backwards from states that were kept."""
+"""What a unit exports, forwards and backwards: its tasks, called by the loops over time of `runtime/loops.h`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from seqc.ir.expr import Leaf
 
 from .layout import Layout, dense
+from .lines import call, filled
 from .names import Names
 from .program import Program, Task, cotangent, differentiable
-from .write_loops import Body
+
+STATES = ("const real* before", "real* after", "real* scratch")
+COTANGENTS = (
+    "const real* before", "const real* after", "const real* d_after", "real* d_before", "real* d_shared",
+    "real* scratch",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -61,51 +68,37 @@ class Loops:
             if leaf in task.reads
         ]
 
-    def forward(self, body: Body) -> list[str]:
+    def forward(self) -> list[str]:
         made, layout = self.program, self.layout
-        arguments = self._inputs(made.token)
-        arguments += ["now + r * STATE", "later + r * STATE"]
-        arguments += [
+        outputs = [
             f"outputs[{k}] + {_times('at', layout.volume(leaf.axes))}{self._offset(leaf)}"
             for k, leaf in enumerate(made.outputs)
         ]
-        arguments.append("scratch")
-        swap = ["            std::swap(now, later);"] if body.unsafe else []
         return [
             "// A whole sequence. Tensors are dense: inputs and outputs [batch, time, ...], `before` and `after`",
             "// [batch, ROWS, STATE], `initial` [ROWS, STATE]; `reset` [batch, time], where the states begin anew, and",
             "// `kept` [batch, ROWS, ceil(time / SEGMENT), STATE], the states before every segment, may be null.",
             'extern "C" void forward(',
-            "    int threads, std::int64_t batch, std::int64_t time, const real* const* inputs,",
+            "    int threads, std::int64_t batch, std::int64_t time, [[maybe_unused]] const real* const* inputs,",
             "    [[maybe_unused]] const real* const* constants, const real* initial, const real* before,",
             "    const std::uint8_t* reset, real* const* outputs, real* after, real* kept) {",
-            "    const std::int64_t segments = (time + SEGMENT - 1) / SEGMENT;",
-            "    #pragma omp parallel for num_threads(threads) schedule(static)",
-            "    for (std::int64_t unit = 0; unit < batch * (ROWS / GROUP); ++unit) {",
-            "        const std::int64_t b = unit / (ROWS / GROUP);",
-            "        const std::int64_t first = unit % (ROWS / GROUP) * GROUP;",
-            f"        const std::unique_ptr<real[]> memory(new real[{'2 * ' * body.unsafe}GROUP * STATE + SCRATCH]);",
-            "        real* now = memory.get();",
-            f"        real* {'later = now + GROUP * STATE' if body.unsafe else 'const later = now'};",
-            f"        real* const scratch = memory.get() + {'2 * ' * body.unsafe}GROUP * STATE;",
-            "        std::copy_n(before + (b * ROWS + first) * STATE, GROUP * STATE, now);",
-            "        for (std::int64_t t = 0; t < time; ++t) {",
-            "            const std::int64_t at = b * time + t;",
-            "            if (reset && reset[at]) std::copy_n(initial + first * STATE, GROUP * STATE, now);",
-            "            for (std::int64_t r = 0; r < GROUP; ++r) {",
-            "                [[maybe_unused]] const std::int64_t row = first + r;",
-            *(f"                {line}" for line in self._rows()),
-            "                if (kept && t % SEGMENT == 0) {",
-            "                    real* const here = kept + ((b * ROWS + row) * segments + t / SEGMENT) * STATE;",
-            "                    std::copy_n(now + r * STATE, STATE, here);",
-            "                }",
-            *_call("token", arguments, 16),
-            "            }",
-            *swap,
-            "        }",
-            "        std::copy_n(now, GROUP * STATE, after + (b * ROWS + first) * STATE);",
-            "    }",
+            *self._task(made.token, STATES, [*self._inputs(made.token), "before", "after", *outputs, "scratch"]),
+            "    forwards(threads, batch, time, initial, before, reset, after, kept, token_at);",
             "}",
+        ]  # fmt: skip
+
+    def _task(self, task: Task, more: Sequence[str], arguments: Sequence[str]) -> list[str]:
+        """A task as a function of the token `at` and the row `row`."""
+        rows, called = self._rows(), call(task.name, arguments, 8)
+        used = re.findall(r"\w+", "\n".join([*rows, *called]))
+        places = [
+            f"{'' if name in used else '[[maybe_unused]] '}std::int64_t {name}" for name in ("at", "row")
+        ]
+        return [
+            *filled(f"    const auto {task.name}_at = [=](", [*places, *more], ") {", 8),
+            *(f"        {line}" for line in rows),
+            *called,
+            "    };",
         ]
 
     def _partial(self, leaf: Leaf) -> str:
@@ -118,80 +111,38 @@ class Loops:
             text = f"({text} * {size} + {name})" if text else name
         return f"{text} * batch * time + " if text else ""
 
-    def backward(self, body: Body) -> list[str]:
+    def backward(self) -> list[str]:
         made, layout = self.program, self.layout
-        again = [*self._inputs(made.advance), "fresh ? begin : history + i * STATE",
-                 "history + (i + 1) * STATE", "scratch"]  # fmt: skip
-        arguments = self._inputs(made.reverse)
-        arguments += [
+        cotangents = [
             f"d_outputs[{k}] + {_times('at', layout.volume(leaf.axes))}{self._offset(leaf)}"
             for k, leaf in enumerate(made.outputs)
             if cotangent(leaf) in made.reverse.reads
         ]
-        arguments += ["fresh ? begin : history + i * STATE", "history + (i + 1) * STATE", "now", "later"]
-        arguments += [
+        found = [
             f"d_inputs[{k}] + {_times(self._partial(leaf) + 'at', layout.volume(leaf.axes))}{self._offset(leaf)}"
             for k, leaf in enumerate(differentiable(made.inputs))
         ]
-        arguments += ["d_shared", "scratch"]
-        copies = 2 if body.unsafe else 1
+        arguments = [*self._inputs(made.reverse), *cotangents, "before", "after", "d_after", "d_before", *found,
+                     "d_shared", "scratch"]  # fmt: skip
         return [
             "// The way back: states are computed again, a segment at a time. An input that rows share has a cotangent",
             "// for each of them, `d_inputs` [rows that share it ..., batch, time, ...]; `d_constants` [batch, ROWS,",
             "// SHARED], `d_initial` and `d_before` [batch, ROWS, STATE] are those of each row.",
             'extern "C" void backward(',
-            "    int threads, std::int64_t batch, std::int64_t time, const real* const* inputs,",
+            "    int threads, std::int64_t batch, std::int64_t time, [[maybe_unused]] const real* const* inputs,",
             "    [[maybe_unused]] const real* const* constants, const real* initial, const real* kept,",
-            "    const std::uint8_t* reset, const real* const* d_outputs, const real* d_after, real* const* d_inputs,",
-            "    real* d_constants, real* d_initial, real* d_before) {",
-            "    const std::int64_t segments = (time + SEGMENT - 1) / SEGMENT;",
-            "    #pragma omp parallel for num_threads(threads) schedule(static)",
-            "    for (std::int64_t unit = 0; unit < batch * ROWS; ++unit) {",
-            "        const std::int64_t b = unit / ROWS;",
-            "        [[maybe_unused]] const std::int64_t row = unit % ROWS;",
-            *(f"        {line}" for line in self._rows()),
-            f"        const std::unique_ptr<real[]> memory(new real[(SEGMENT + {1 + copies}) * STATE + SCRATCH]);",
-            "        real* const history = memory.get();",
-            "        real* now = history + (SEGMENT + 1) * STATE;",
-            f"        real* {'later = now + STATE' if body.unsafe else 'const later = now'};",
-            f"        real* const scratch = history + (SEGMENT + {1 + copies}) * STATE;",
-            "        const real* const begin = initial + row * STATE;",
-            "        [[maybe_unused]] real* const d_shared = d_constants + unit * SHARED;",
-            "        real* const d_begin = d_initial + unit * STATE;",
-            "        std::fill_n(d_shared, SHARED, real(0));",
-            "        std::fill_n(d_begin, STATE, real(0));",
-            "        std::copy_n(d_after + unit * STATE, STATE, now);",
-            "        for (std::int64_t s = segments - 1; s >= 0; --s) {",
-            "            const std::int64_t count = std::min(SEGMENT, time - s * SEGMENT);",
-            "            std::copy_n(kept + (unit * segments + s) * STATE, STATE, history);",
-            "            for (std::int64_t i = 0; i < count; ++i) {",
-            "                const std::int64_t at = b * time + s * SEGMENT + i;",
-            "                const bool fresh = reset && reset[at];",
-            *_call("advance", again, 16),
-            "            }",
-            "            for (std::int64_t i = count - 1; i >= 0; --i) {",
-            "                const std::int64_t at = b * time + s * SEGMENT + i;",
-            "                const bool fresh = reset && reset[at];",
-            *_call("reverse", arguments, 16),
-            *(["                std::swap(now, later);"] if body.unsafe else []),
-            "                if (fresh) {",
-            "                    for (std::int64_t k = 0; k < STATE; ++k) d_begin[k] += now[k];",
-            "                    std::fill_n(now, STATE, real(0));",
-            "                }",
-            "            }",
-            "        }",
-            "        std::copy_n(now, STATE, d_before + unit * STATE);",
-            "    }",
+            "    const std::uint8_t* reset, [[maybe_unused]] const real* const* d_outputs, const real* d_after,",
+            "    [[maybe_unused]] real* const* d_inputs, real* d_constants, real* d_initial, real* d_before) {",
+            *self._task(made.advance, STATES, [*self._inputs(made.advance), "before", "after", "scratch"]),
+            *self._task(made.reverse, COTANGENTS, arguments),
+            "    backwards(",
+            "        threads, batch, time, initial, kept, reset, d_after, d_constants, d_initial, d_before,",
+            "        advance_at, reverse_at);",
             "}",
-        ]
+        ]  # fmt: skip
 
 
 def _times(place: str, size: int) -> str:
     if size == 1:
         return place
     return f"({place}) * {size}" if " + " in place else f"{place} * {size}"
-
-
-def _call(function: str, arguments: Sequence[str], indent: int) -> list[str]:
-    pad = " " * indent
-    return [f"{pad}{function}(", *(f"{pad}    {a}," for a in arguments[:-1]), f"{pad}    {arguments[-1]});"]

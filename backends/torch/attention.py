@@ -32,15 +32,14 @@ from .diagnose import Unsupported
 from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names
-from .primitives import ATOM
+from .primitives import ATOM, number
 from .reading import operands
+from .softmax import GROWING, SoftmaxRead, find_softmax
 from .splice import pieces
 from .values import Value
 
 TIME = "%t"
 WIDTH = 110
-STORES = (LeafKind.STORE, LeafKind.STORED)
-GROWING = (*STORES, LeafKind.AGE)
 LOWEST = Const(float("-inf"))
 
 
@@ -142,6 +141,7 @@ class PrintedAttention:
     operator: str
     queries: tuple[Expr, ...]
     outputs: tuple[Leaf, ...]
+    kind: str | None = None  # the class, if it is a `SoftmaxAttention`
 
 
 def print_attention(
@@ -149,8 +149,12 @@ def print_attention(
 ) -> PrintedAttention:
     """The class that reads the stores for a stretch of queries."""
     axis = store_axis(rec)
+    softmax = find_softmax(rec, outputs)
+    outputs = outputs if softmax is None else [softmax.expr]
     growing = [leaf for leaf in leaves(outputs) if leaf.kind in GROWING]
     queries = _queries(outputs, growing)
+    if softmax is not None and queries != [softmax.query]:
+        softmax = None
     names = Names({*RESERVED, *pieces(), "visible", "age"})
     wide: dict[Expr, Expr] = {}
     known: dict[Leaf, str] = {}
@@ -180,7 +184,8 @@ def print_attention(
     targets = list(known)
     back = pullback(flowing, targets)
     printer = _Printer(rec, _order(rec, exprs, back, axis, queries), axis, known)
-    lines = [f"class {class_name}(Attention):", f'    """{_about(rec)}"""', ""]
+    base = "Attention" if softmax is None else "SoftmaxAttention"
+    lines = [f"class {class_name}({base}):", f'    """{_about(rec)}"""', ""]
     store = rec.stores[0]
     if store.window is not None:
         lines.append(f"    window = {store.window}")
@@ -193,7 +198,10 @@ def print_attention(
         "outputs", [(n, (TIME, *leaf.axes)) for n, leaf in zip(names_out, results, strict=True)]
     )
     wanted = [(n, e, (TIME, *leaf.axes)) for n, e, leaf in zip(names_out, exprs, results, strict=True)]
-    lines += printer.function("attend", wanted, {})
+    if softmax is None:
+        lines += printer.function("attend", wanted, {})
+    else:
+        lines += _print_softmax(softmax, known, known[next(iter(known))], names_out[0])
     grads = [
         (known[leaf], g, leaf.axes) for leaf, g in zip(targets, back, strict=True) if g is not build.ZERO
     ]
@@ -208,7 +216,21 @@ def print_attention(
         "",
         "",
     ]
-    return PrintedAttention(lines, operator, tuple(queries), tuple(results))
+    kind = None if softmax is None else class_name
+    return PrintedAttention(lines, operator, tuple(queries), tuple(results), kind)
+
+
+def _print_softmax(softmax: SoftmaxRead, known: Mapping[Leaf, str], query: str, out: str) -> list[str]:
+    """`attend` by PyTorch's own attention; without `visible` every query sees all entries up to its own."""
+    key, value = known[softmax.key], known[softmax.value]
+    head = f"def attend({query}: Tensor, {key}: Tensor, {value}: Tensor, visible: Tensor | None) -> Values:"
+    text = f"softmax_read({query}, {key}, {value}, visible, {number(softmax.scale).text})"
+    return [
+        "",
+        "    @staticmethod",
+        *split_statement(head, WIDTH, 4),
+        *split_statement(f'return {{"{out}": {text}}}', WIDTH, 8),
+    ]
 
 
 def _about(rec: Recurrence) -> str:

@@ -16,7 +16,7 @@ from .expressions import Scope
 from .layout import split_statement
 from .names import path_text
 from .primitives import Code
-from .rules import static_text, targets_text
+from .rules import targets_text
 from .values import Value
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ class Calls:
     def beginnings(self, scope: Scope) -> Iterable[str]:
         """Lines that make the states before the first token; `scope` knows the values of `given`."""
         for call, target, path in self.begin:
-            more = "".join(
-                f", {static_text(scope, scope.value(v), v.axes, 'self.like')}" for _, v in call.given
-            )
+            more = "".join(f", {scope.still(scope.value(v), v.axes, 'self.like')}" for _, v in call.given)
             yield from _beginning(call, target, path, more)
 
     def invoke(self, scope: Scope, node: Invoke) -> Value:
@@ -71,8 +69,7 @@ class Calls:
                 for v, leaf, flag in zip(values, callee.inputs, static, strict=True)
             ]
             texts += [
-                static_text(scope, v, e.axes, "self.like")
-                for v, (_, e) in zip(given, node.given, strict=True)
+                scope.still(v, e.axes, "self.like") for v, (_, e) in zip(given, node.given, strict=True)
             ]
             if isinstance(callee, Repeat):
                 results = self._repeat(scope, node, callee, texts, names, static)
@@ -108,9 +105,7 @@ class Calls:
         self._place(node, callee, target)
         texts = [scope.full(v, leaf.axes).text for v, leaf in zip(values, callee.inputs, strict=True)]
         texts = texts or ["run.clock"]
-        texts += [
-            static_text(scope, v, e.axes, "self.like") for v, (_, e) in zip(given, node.given, strict=True)
-        ]
+        texts += [scope.still(v, e.axes, "self.like") for v, (_, e) in zip(given, node.given, strict=True)]
         names = self._results(scope, node, len(callee.outputs))
         text = f'{targets_text(names)} = {target}.along(run.at("{node.name}"), {", ".join(texts)})'
         scope.lines += split_statement(text, scope.width)
@@ -125,7 +120,7 @@ class Calls:
             scope.arranged(v, axes) for v, axes in zip(values[1 : count + 1], callee.maps, strict=True)
         ]
         biases = [
-            static_text(scope, v, axes[:1], matrix.atom)
+            scope.still(v, axes[:1], matrix.atom)
             for v, axes, matrix in zip(values[count + 1 :], callee.maps, matrices, strict=True)
         ]
         weights = ", ".join(matrix.code.text for matrix in matrices)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Axes, Expr, Invoke, Leaf, LeafKind, Reduce, Rename, leaves, rewrite, walk
+from seqc.ir.expr import Axes, Expr, Invoke, LeafKind, Reduce, Rename, leaves, rewrite, walk
 from seqc.ir.plan import Plan
 from seqc.ir.recurrence import Recurrence
 from seqc.passes import cells
 from seqc.passes.cells import Gate, is_constant, terms
 
+from .expressions import LINE, Scope
+from .layout import split_statement
 from .splice import pieces
 
 # The operator of a cell, and its gates in the order in which the operator has them.
@@ -72,6 +74,26 @@ def _source(gate: Gate) -> tuple[Expr, Expr]:
     parts = terms("add", gate.given)
     moving = [part for part in parts if not is_constant(part)]
     return build.total(moving), build.total(part for part in parts if part not in moving)
+
+
+def print_recurrent(cell: Cell, scope: Scope) -> list[str]:
+    """The method `recurrent`; `scope` knows the parameters, and what there is to be like as `like`."""
+    count, axis = len(cell.weights), cell.weights[0][1][:1]
+    values = scope.emit([*(weight for weight, _ in cell.weights), *cell.biases])
+    pairs = zip(values[:count], cell.weights, strict=True)
+    weights = [scope.arranged(value, axes).code.text for value, (_, axes) in pairs]
+    biases = [scope.still(value, axis, "like") for value in values[count:]]
+    bias = f"torch.cat([{', '.join(biases)}])"
+    if all(entry is ZERO for entry in cell.biases):
+        bias = f"like.new_zeros({count * scope.sizes[axis[0]]})"
+    name = scope.names.fresh("weights")
+    return [
+        "",
+        "    def recurrent(self, like: Tensor) -> tuple[Tensor, Tensor]:",
+        *(f"        {line}" for line in scope.lines),
+        *split_statement(f"{name} = torch.cat([{', '.join(weights)}])", LINE, 8),
+        *split_statement(f"return {name}, {bias}", LINE, 8),
+    ]
 
 
 # --- behind linear maps ---------------------------------------------------------------------------------------------
@@ -150,4 +172,4 @@ def _linear_map(expr: Expr) -> _Map | None:
 def _is_weight(expr: Expr) -> bool:
     """Whether a value of a block is made of its parameters and numbers only."""
     calls = any(isinstance(node, Invoke) for node in walk([expr]))
-    return not calls and all(leaf.kind is LeafKind.PARAM for leaf in leaves([expr]) if isinstance(leaf, Leaf))
+    return not calls and all(leaf.kind is LeafKind.PARAM for leaf in leaves([expr]))

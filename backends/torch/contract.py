@@ -122,21 +122,23 @@ def _matmul(
     matrix = scope.arranged(a, (*stack, *left, key))
     if right:
         other = scope.arranged(b, (*stack, key, *right))
-        return Value(_at(matrix, other), out, lead, dtype)
+        return Value(_at(scope, matrix, other), out, lead, dtype)
     if not stack and not matrix.lead:  # a weight, applied to vectors
         vectors = scope.arranged(b, (key,))
         if a.axes == (*left, key):
             return Value(Code(f"linear({vectors.code.text}, {a.code.text})"), out, lead, dtype)
         weight = scope.arranged(a, (key, *left))
-        return Value(_at(vectors, weight), out, lead, dtype)
+        return Value(_at(scope, vectors, weight), out, lead, dtype)
     vector = scope.arranged(b, (*stack, key))
     if len(matrix.code.text) + len(vector.code.text) > 70:
         matrix = scope.assign(matrix, "matrix")
-    text = f"({matrix.code.at(MUL)} @ {vector.atom}[..., None])[..., 0]"
-    return Value(Code(text), out, lead, dtype)
+    columns = replace(vector, code=Code(f"{vector.atom}[..., None]"))
+    return Value(Code(f"{_at(scope, matrix, columns).at(ATOM)}[..., 0]"), out, lead, dtype)
 
 
-def _at(a: Value, b: Value) -> Code:
+def _at(scope: Scope, a: Value, b: Value) -> Code:
+    if scope.mixed:
+        return Code(f"mixed_matmul({a.code.text}, {b.code.text})")
     return Code(f"{a.code.at(MUL)} @ {b.code.at(MUL + 1)}", MUL)
 
 
@@ -148,7 +150,7 @@ def _einsum(scope: Scope, a: Value, b: Value, over: set[str], out: Axes, lead: b
 
     formula = f"{spell(a.axes, a.lead)},{spell(b.axes, b.lead)}->{spell(out, lead)}"
     dtype = max(a.dtype, b.dtype, key=lambda d: d.value == "complex")
-    function = "mixed_einsum" if mixed else "torch.einsum"
+    function = "mixed_einsum" if mixed or scope.mixed else "torch.einsum"
     text = f'{function}("{formula}", {a.code.text}, {b.code.text})'
     return Value(Code(text, ATOM), out, lead, dtype)
 

@@ -58,6 +58,7 @@ class Scope:
     hints: dict[Expr, str] = field(default_factory=dict[Expr, str])
     special: Callable[[Scope, Expr], Value | None] | None = None
     autograd: bool = True
+    mixed: bool = False  # whether values differ in precision
     width: int = LINE - 8
     uses: Counter[Expr] = field(default_factory=Counter[Expr])  # of each node, what is still to come
     counts: Mapping[Expr, int] = field(default_factory=dict[Expr, int])  # of each node in all
@@ -300,6 +301,12 @@ class Scope:
         order = self.sorted(axes)
         text = self.expanded(value, order, self.like, lead)
         return self.arranged(Value(Code(text), order, True, value.dtype), axes).code
+
+    def still(self, value: Value, axes: Axes, like: str) -> str:
+        """Text of a value without leading dimensions with all of `axes`, in that order."""
+        if value.code.number or set(value.axes) != set(axes):
+            return self.expanded(value, axes, like, "")
+        return self.arranged(value, axes).code.text
 
     def expanded(self, value: Value, axes: Axes, like: str, lead: str) -> str:
         """Text of `value` with all of `axes`, and the leading dimensions `lead` (text), where it lacks some."""

@@ -13,6 +13,7 @@ from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import reads_future, varying_outputs
 
+from .annotate import is_untyped
 from .calls import WIDTH, Calls
 from .cells import find_cell, with_projections
 from .expressions import Scope
@@ -177,7 +178,7 @@ class _FunctionPrinter:
             if isinstance(node, Invoke):
                 callee = node.callee.bodies[0] if isinstance(node.callee, Repeat) else node.callee
                 sizes.update(callee.sizes)
-        scope = Scope(names, order, {**sizes, **function.sizes}, self._like(), width=WIDTH - 8)
+        scope = Scope(names, order, {**sizes, **function.sizes}, self._like(), mixed=True, width=WIDTH - 8)
         scope.special = self._special
         return scope
 
@@ -226,7 +227,7 @@ class _FunctionPrinter:
         body = list(scope.lines)
         if len(texts) == 1 and body and body[-1].startswith(f"{texts[0]} = "):
             texts[0] = body.pop()[len(texts[0]) + 3 :].split("  # ")[0]
-        if len(texts) == 1 and "self." in texts[0] and not texts[0].startswith(("linear(", "torch.", "F.")):
+        if len(texts) == 1 and is_untyped(texts[0], body, [*self.locals, *self.given_locals]):
             out = scope.names.fresh("out")
             body += split_statement(f"{out}: Tensor = {texts[0]}", WIDTH - 8)
             texts[0] = out

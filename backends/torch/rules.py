@@ -12,7 +12,7 @@ from seqc.ir.recurrence import Parameter, Recurrence, State
 from seqc.passes.cells import WIDEST
 
 from .attention import PrintedAttention, print_attention, print_store_token, store_axis
-from .cells import Cell, find_cell
+from .cells import Cell, find_cell, print_recurrent
 from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names, identifier
@@ -88,13 +88,6 @@ def print_rule(
     if public:
         lines += printer.interface()
     return PrintedRule(name, "\n".join(lines))
-
-
-def static_text(scope: Scope, value: Value, axes: Axes, like: str) -> str:
-    """A value without leading dimensions, with all of `axes`."""
-    if set(value.axes) != set(axes) or value.code.number:
-        return scope.expanded(value, axes, like, "")
-    return scope.arranged(value, axes).code.text
 
 
 def targets_text(names: Sequence[str]) -> str:
@@ -247,7 +240,7 @@ class _RulePrinter:
             fill = "" if value.code.text == "0.0" else f" + {value.code.text}"
             zeros = f"self.zeros(batch{sizes}{more})"
             return zeros if not fill else f"{zeros}{fill}".replace("+ -", "- ")
-        text = scope.aligned(value, scope.sorted(state.axes), False, every=True).text
+        text = scope.aligned(value, state.axes, False, every=True).text
         return f"self.zeros(batch{sizes}{more}) + {text}"
 
     def token(self) -> list[str]:
@@ -335,32 +328,14 @@ class _RulePrinter:
         return self._method(name, ", reset: Tensor | None", scope, outputs, results)
 
     def recurrent(self) -> list[str]:
-        """The weights and biases of a cell's state, gate under gate."""
+        """The weights and biases of a cell's state."""
         if self.cell is None:
             return []
         roots = [*(weight for weight, _ in self.cell.weights), *self.cell.biases]
         scope = self.scope(roots, [], Names({*BASE}))
         scope.like = "like"
         self.bind_parameters(scope, roots)
-        values = scope.emit(roots)
-        count = len(self.cell.weights)
-        weights = [
-            scope.arranged(value, axes).code.text
-            for value, (_, axes) in zip(values, self.cell.weights, strict=False)
-        ]
-        biases = [
-            static_text(scope, value, axes[:1], "like")
-            for value, (_, axes) in zip(values[count:], self.cell.weights, strict=True)
-        ]
-        name = scope.names.fresh("weights")
-        head = "def recurrent(self, like: Tensor) -> tuple[Tensor, Tensor]:"
-        return [
-            "",
-            f"    {head}",
-            *(f"        {line}" for line in scope.lines),
-            *split_statement(f"{name} = torch.cat([{', '.join(weights)}])", WIDTH, 8),
-            *split_statement(f"return {name}, torch.cat([{', '.join(biases)}])", WIDTH, 8),
-        ]
+        return print_recurrent(self.cell, scope)
 
     def _attention_call(self, plan: Plan, scope: Scope) -> tuple[list[str], list[str]]:
         """Append to the stores and read them; texts of the outputs and of the stores' states."""
@@ -384,7 +359,10 @@ class _RulePrinter:
             for v, expr in zip(values[len(rec.stores) :], printed.queries, strict=True)
         ]
         outs = [scope.names.fresh("out" if count == 1 else f"out{k}") for k in range(count)]
-        text = f"{targets_text(outs)} = {printed.operator}([{', '.join(texts)}], [{', '.join(names)}], start)"
+        given = f"[{', '.join(texts)}], [{', '.join(names)}], start"
+        text = f"{targets_text(outs)} = {printed.operator}({given})"
+        if printed.kind is not None:
+            text = f"{targets_text(outs)} = read_softmax({printed.kind}, {printed.operator}, {given}, reset)"
         lines += split_statement(text, WIDTH - 8)
         return outs, results
 

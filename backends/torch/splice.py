@@ -78,7 +78,7 @@ def used(text: str) -> list[Piece]:
 
 IMPORTS = (
     ("import math", r'(?<![\w."])(?<!# )math\.'),  # no attribute, state or file of that name
-    ("from collections.abc import {}", ("Callable", "Iterator", "Mapping", "Sequence")),
+    ("from collections.abc import {}", ("Callable", "Generator", "Iterator", "Mapping", "Sequence")),
     ("from contextlib import {}", ("contextmanager",)),
     ("from typing import {}", ("TYPE_CHECKING", "Any", "ClassVar", "NamedTuple", "cast")),
     ("", ""),

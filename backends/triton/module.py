@@ -11,12 +11,14 @@ from seqc.backend import Scheduled
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
+from seqc.passes.schedule import LOOP, schedule
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.mapped import mapped
 from ..cpu.module import rules_of, signature_of
 from ..cpu.runtime.attach import Flags, attach
 from ..torch import module_text
+from ..torch.cells import find_cell
 from ..torch.names import identifier
 from .runtime.chunk import BlockKernels, BlockStage, place
 from .runtime.load import loaded
@@ -47,8 +49,13 @@ def units(program: Scheduled, origin: str) -> dict[str, Looped]:
     found: dict[str, Looped] = {}
     names = stage_names(module_text(program.whole, program.plan, origin)[0])
     for name, recurrence, given in rules_of(program):
+        plan = program.plan(recurrence)
+        if plan.mode not in (LOOP, schedule(recurrence).mode):
+            continue  # another schedule was asked for
+        if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
+            continue  # PyTorch has an operator for it
         try:
-            stages = blocks(program.plan(recurrence), names.get(name, []), origin)
+            stages = blocks(plan, names.get(name, []), origin)
             found[name] = looped(recurrence, origin, given, stages)
         except Unsupported:
             if not isinstance(program.whole, Model):
@@ -91,5 +98,5 @@ def looped(
     def over(lengths: tuple[int, ...], has: Flags) -> Looped:
         return looped(mapped(recurrence, lengths, has), origin)
 
-    signature = signature_of(recurrence, given)
+    signature = signature_of(recurrence, given)._replace(steps=True)
     return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages)

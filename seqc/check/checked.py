@@ -58,7 +58,7 @@ class Checked:
         if found is None or not isinstance(found.node, kind):
             own = self._names(kind)
             word = kind.__name__.lower()
-            self._raise(Bag([NoSuchItem(self.source.span(0, 0), word, name or "?", own)]))
+            self._raise(Bag([NoSuchItem(self.source.span(0, 0), word, name or "", own)]))
         return found
 
     def _raise(self, bag: Bag) -> NoReturn:

@@ -150,7 +150,7 @@ class Memories:
 
     def _mlp(self, node: tree.Memory, call: tree.Call, inputs: Axes, outputs: Axes) -> Memory:
         self.elaborator.arguments(
-            call, 0, ("hidden", "activation", "depth", "residual", "norm", "bias", "per", "mirror")
+            call, 0, ("hidden", "activation", "depth", "residual", "norm", "bias", "per", "mirror", "spread")
         )
         name = node.name.text
         layers = self._layers(call, name, inputs, outputs)
@@ -203,7 +203,9 @@ class Memories:
 
     def _weight(self, name: str, out: Axes, into: Axes, per: Axes, call: tree.Call) -> State:
         fan_in = math.prod(self.context.sizes[axis] for axis in into)
-        initial = build.apply("normal", ZERO, Const(1 / math.sqrt(fan_in)))
+        keyword = call.keyword("spread")
+        spread = 1.0 if keyword is None else self.elaborator.number(keyword.value)
+        initial = build.apply("normal", ZERO, Const(spread / math.sqrt(fan_in)))
         leaf = self.context.parameter(Parameter(name, (*per, *out, *into), initial), call.span)
         return State(name, (*out, *into), leaf)
 

@@ -47,8 +47,9 @@ def recursive(step: Step) -> Sequence[Expr]:
     turned = build.sum_over(partner.values(), build.mul(gain.leaf, build.rename(key, partner)))
     weight = build.mul(rate, found.curvature)
     depth = build.add(decay, build.mul(weight, build.sum_over(memory.inputs, build.mul(key, turned))))
-    outer = build.mul(turned, build.rename(turned, partner))
-    left = build.sub(gain.leaf, build.mul(build.div(weight, depth), outer))
+    # The product of the two before anything else: rounding then leaves `P` symmetric, and what is not grows as 1 / g.
+    outer = build.div(build.mul(turned, build.rename(turned, partner)), depth)
+    left = build.sub(gain.leaf, build.mul(weight, outer))
     step.update.remember(gain, build.div(left, decay))
     answer = memory.read(memory.before, key)
     slope = found.slope_at(answer)

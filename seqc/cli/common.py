@@ -55,18 +55,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for another progr
 
 def find_spec(text: str) -> Path:
     """The file that `text` names: a path, or a spec that comes with seqc."""
-    path = Path(text)
-    # Unlike those of `Path`, these say no to a name that no file can have.
-    if os.path.isfile(path):
-        return path
-    if os.path.isdir(path):
-        raise UserError(f"`{text}` is a folder, not a .seq file")
     known = {spec.stem: spec for spec in bundled.specs()}
-    if text in known:
+    if text in known and not os.path.isfile(text):
         return known[text]
-    near = ", ".join(f"`{name}`" for name in by_nearness(path.stem, known)[:5])
+    near = ", ".join(f"`{name}`" for name in by_nearness(Path(text).stem, known)[:5])
+    return find_file(text, f"specs that come with seqc: {near}, … (`seqc list`)")
+
+
+def find_file(text: str, help: str | None = None) -> Path:
+    """The file at a path; `help` is for one that is not there."""
+    # Unlike those of `Path`, these say no to a name that no file can have.
+    if os.path.isfile(text):
+        return Path(text)
+    if os.path.isdir(text):
+        raise UserError(f"`{text}` is a folder, not a .seq file")
     shown = text if len(text) <= 200 else f"{text[:200]}…"
-    raise UserError(f"there is no file `{shown}`", f"specs that come with seqc: {near}, … (`seqc list`)")
+    raise UserError(f"there is no file `{shown}`", help)
 
 
 def parse_settings(given: Iterable[str] | None) -> dict[str, float]:

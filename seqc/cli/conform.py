@@ -84,6 +84,8 @@ def _examined(
 
     spec = load(path)
     print_diagnostics(spec.warnings)
+    if not (names or spec.rules or spec.models):
+        spec.rule()  # says that there is none
     tensors = None
     if weights is not None:
         tensors = read_weights(weights, chosen(path, names[0] if names else None, settings).whole)

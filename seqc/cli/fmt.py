@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from seqc.cli.common import find_spec
+from seqc.cli.common import find_file
 from seqc.errors import UserError
 from seqc.output import write_file
 
 
 def command(
     specs: Annotated[
-        list[str], typer.Argument(metavar="SPEC", help="Files to format; - reads standard input.")
+        list[str], typer.Argument(metavar="FILE", help="Files to format; - reads standard input.")
     ],
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if a file would change.")
@@ -31,7 +31,7 @@ def command(
     if specs == ["-"]:
         sys.stdout.write(_formatted(sys.stdin.read(), "<stdin>"))
         return
-    paths = [find_spec(text) for text in specs]
+    paths = [find_file(text) for text in specs]
     changed = [(path, new) for path in paths if (new := _formatted(_read(path), str(path))) != _read(path)]
     for path, new in changed:
         if not check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -53,31 +54,59 @@ def command(
     words = Bytes() if tokenizer is None else Pieces(tokenizer)
     runner, given = load_runner(folder, threads), words.encode(prompt)
     words.check(given, vocabulary_of(runner))
-    choose, decode = Sampling(temperature, top_k, top_p).chooser(seed), words.decoder()
-    start = first = time.perf_counter()
-    tokens: list[int] = []
-    text = b""
-    for token in continued(runner, given, length, choose):
-        if not tokens:
-            first = time.perf_counter()
-            if not json:
-                _write(prompt.encode(errors="surrogateescape"))
-        tokens.append(token)
-        piece = decode(token)
-        text += piece
-        if not json:
-            _write(piece)
-    end = time.perf_counter()
-    rate = (length - 1) / (end - first) if length > 1 else 0.0
+    made = Generated(words.decoder(), silent=json)
+    for token in continued(runner, given, length, Sampling(temperature, top_k, top_p).chooser(seed)):
+        if not made.tokens:
+            made.show(prompt.encode(errors="surrogateescape"))
+        made.add(token)
     if json:
-        made = text.decode(errors="replace")
-        data = {"prompt": prompt, "text": made, "tokens": tokens, "bytes": list(text)}
-        print_json({**data, "seconds": round(end - start, 3), "tokens_per_second": round(rate, 1)})
+        print_json({"prompt": prompt, **made.report()})
         return
-    _write(b"\n")
+    made.show(b"\n")
     dim, off = ("\x1b[2m", "\x1b[0m") if is_colourful(sys.stderr) else ("", "")
-    speed = f", {rate:,.0f} a second after the first" if rate else ""
-    print(f"{dim}{length} tokens in {end - start:.2f} s{speed}{off}", file=sys.stderr)
+    speed = f", {made.rate:,.0f} a second after the first" if made.rate else ""
+    print(f"{dim}{length} tokens in {made.seconds:.2f} s{speed}{off}", file=sys.stderr)
+
+
+class Generated:
+    """The tokens so far, shown as they come unless `silent`, and the times since the start at which they came."""
+
+    def __init__(self, decode: Callable[[int], bytes], silent: bool) -> None:
+        self.decode, self.silent = decode, silent
+        self.tokens: list[int] = []
+        self.times: list[float] = []
+        self.text = b""
+        self.start = time.perf_counter()
+
+    def add(self, token: int) -> None:
+        piece = self.decode(token)
+        self.tokens.append(token)
+        self.times.append(time.perf_counter() - self.start)
+        self.text += piece
+        self.show(piece)
+
+    def show(self, data: bytes) -> None:
+        if not self.silent:
+            _write(data)
+
+    @property
+    def seconds(self) -> float:
+        return self.times[-1]
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second after the first, which has the whole prompt before it."""
+        spent = self.times[-1] - self.times[0]
+        return (len(self.times) - 1) / spent if spent else 0.0
+
+    def report(self) -> dict[str, object]:
+        return {
+            "text": self.text.decode(errors="replace"),
+            "tokens": self.tokens,
+            "bytes": list(self.text),
+            "seconds": round(self.seconds, 3),
+            "tokens_per_second": round(self.rate, 1),
+        }
 
 
 def _write(data: bytes) -> None:

@@ -139,25 +139,29 @@ class UnknownLibrary(Diagnostic):
 
 @dataclass(frozen=True)
 class NoSuchItem(Diagnostic):
-    """A rule, a block or a model that this spec does not have."""
+    """A rule, a block or a model that this spec does not have; or none was named, and there is not just one."""
 
     code = "E0707"
     title = "no such item"
 
     kind: str
-    name: str
+    name: str  # "" where none was named
     known: tuple[str, ...]
 
     @property
     def message(self) -> str:
-        return f"there is no {self.kind} `{self.name}`"
+        if self.name:
+            return f"there is no {self.kind} `{self.name}`"
+        return f"this spec has several {self.kind}s" if self.known else f"this spec has no {self.kind}"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if not self.known:
-            return (f"this spec has no {self.kind}",)
-        return (f"there is {listing(by_nearness(self.name, self.known))}",)
+        if self.known:
+            return (f"there is {listing(by_nearness(self.name, self.known))}",)
+        return (f"this spec has no {self.kind}",) if self.name else ()
 
     @property
     def help(self) -> str | None:
-        return did_you_mean(self.name, self.known)
+        if self.name:
+            return did_you_mean(self.name, self.known)
+        return f"name one, as in `--name {self.known[0]}`" if self.known else None

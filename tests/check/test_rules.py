@@ -6,6 +6,7 @@ import pytest
 
 from seqc.ir.expr import LeafKind
 from seqc.ir.recurrence import Recurrence
+from seqc.oracle import initial_parameters
 from tests.check.programs import checked, codes
 
 
@@ -257,3 +258,14 @@ def test_a_rule_may_call_a_block_that_repeats() -> None:
     """
     assert str(checked(text).elaborate_rule("r", {"n": 2}).outputs[0]) == "q * q * q"
     assert codes(text.replace("2)", "80)")) == ["E0613"]
+
+
+@pytest.mark.parametrize(
+    ("words", "deviation"), [("", 0.5), (", spread = 3", 1.5), (", spread = n^0.5", 1.0)]
+)
+def test_a_network_starts_from_weights_as_far_from_0_as_it_says(words: str, deviation: float) -> None:
+    recurrence = rule(
+        f"memory M: n -> m = mlp(depth = 1{words})\nretention 0.5 * M\nreturn M(q) + v", "q[n], v[m]", m=5000
+    )
+    weight = initial_parameters(recurrence)["M.0.weight"]
+    assert float(weight.std()) == pytest.approx(deviation, rel=0.05)

@@ -67,6 +67,22 @@ def test_an_unknown_item_lists_the_known_ones() -> None:
     assert "there is `one`" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "help"),
+    [
+        ("block keep(x[d]) { return x }", "this spec has no rule", None),
+        (TEXT.replace("model one", "rule em2(x[d]) { return x } model one"), "several rules", "`--name ema`"),
+    ],
+)
+def test_without_a_name_there_must_be_one(text: str, message: str, help: str | None) -> None:
+    with pytest.raises(seqc.SpecError) as caught:
+        _ = seqc.loads(text).rule(d=2).recurrence
+    (found,) = caught.value.diagnostics
+    assert found.code == "E0707"
+    assert message in found.message
+    assert found.help is None if help is None else help in (found.help or "")
+
+
 def test_a_setting_is_a_number() -> None:
     with pytest.raises(UserError, match="must be a number"):
         seqc.loads(TEXT).model(d="big")  # type: ignore[arg-type]
@@ -85,3 +101,13 @@ def test_a_mode_that_no_rule_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(seqc.SpecError, match="`loop`, `step` and `reference`"):
         spec.rule(d=2).torch(mode="scan")
     assert spec.rule(d=2).program("loop").whole is not None
+
+
+def test_a_mode_is_that_of_the_rules_that_have_it() -> None:
+    text = """
+    rule ema(x[d]) { state h[d] = 0  h' = 0.5 * h + x  return h' }
+    model m(x[f]; f = 4, d = 4) { let y[d] = linear(x)  return linear(attention(ema(y), 2)) -> [f] }
+    """
+    assert type(seqc.compile(seqc.loads(text), mode="loop")).__name__ == "M"
+    with pytest.raises(seqc.SpecError, match="its modes are `scan`, `loop` and `attention`"):
+        seqc.compile(seqc.loads(text), mode="newton")

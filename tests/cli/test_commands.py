@@ -124,6 +124,7 @@ def test_fmt_rewrites_in_place(seqc: Seqc, keep: Path) -> None:
     assert seqc("fmt", "--check", keep).code == 1
     assert keep.read_text() != KEEP
     assert seqc("fmt", keep) == Done(0, "formatted keep.seq\n", "")
+    assert seqc("fmt", "griffin").code == 1  # never the spec that comes with seqc
     assert keep.read_text() == KEEP
 
 
@@ -396,6 +397,13 @@ def test_conform_examines_a_schedule(seqc: Seqc) -> None:
         if one["status"] == "passed"
     }
     assert examined == {("cell", "torch", "newton")}
+
+
+def test_conform_wants_something_to_examine(seqc: Seqc) -> None:
+    Path("part.seq").write_text("block keep(x[d]) {\n    return x\n}\n")
+    done = seqc("conform", "part.seq")
+    assert done.code == 1
+    assert "this spec has no rule" in done.err
 
 
 def test_conform_fails_loudly(seqc: Seqc, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

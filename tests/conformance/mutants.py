@@ -15,11 +15,11 @@ from dataclasses import dataclass
 # Methods that hold what was emitted for one spec; the rest of the classes is the same in every file.
 EMITTED = frozenset(
     [
-        *("initial", "token", "sequence", "forward", "body", "attend"),
+        *("initial", "token", "sequence", "loop", "recurrent", "forward", "body", "attend"),
         *("pre", "update", "reads", "back_pre", "direct", "back", "cotangents"),
     ]
 )
-BASES = frozenset({"Rule", "Stage", "Block", "Network", "Attention"})
+BASES = frozenset({"Rule", "CellRule", "Stage", "Block", "Network", "Attention", "SoftmaxAttention"})
 # Functions of the runtime that compute, rather than carry things about.
 COMPUTING = frozenset(
     ["shift", "scan", "running_sum", "running_max", "solve_unit", "at_reset", "restarted", "causal_conv"]
@@ -178,7 +178,12 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     )
     if name in ("scan", "running_sum", "running_max"):
         yield from _scans(name, node)
-    elif name in ("where", "choose", "at_reset", "einsum", "causal_conv", "cat"):
+    elif name == "mixed_matmul":
+        x, y = node.args
+        yield "matmul: axes exchanged", ast.Call(node.func, [ast.Attribute(x, "mT"), y], [])
+    elif name == "softmax_read":
+        yield "softmax_read: scale dropped", ast.Call(node.func, [*node.args[:-1], ast.Constant(1.0)], [])
+    elif name in ("where", "choose", "at_reset", "einsum", "mixed_einsum", "causal_conv", "cat"):
         yield from _rearranged(name, node)
     elif name == "shift":
         x, by, *more = node.args
@@ -196,7 +201,7 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
 
 def _rearranged(name: str, node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     match name, node.args:
-        case "einsum", [equation, x, y]:
+        case "einsum" | "mixed_einsum", [equation, x, y]:
             yield "einsum: operands exchanged", ast.Call(node.func, [equation, y, x], node.keywords)
         case "causal_conv", [*before, weight]:
             turned = ast.Call(ast.Attribute(weight, "flip"), [ast.Constant(-1)], [])

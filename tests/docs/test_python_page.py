@@ -24,6 +24,7 @@ PAGES = [
     "docs/python.md",
     "docs/new-rule.md",
     "docs/zoo.md",
+    "docs/cpu.md",
     "docs/command-line.md",
 ]
 

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from seqc.backend import backends
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-USES_ALL_FOLDERS = """
-import importlib, pathlib, seqc
+USES_ALL_FOLDERS = f"""
+import pathlib, seqc
+from seqc.backend import backends
 from seqc.bundled import folder, specs
 assert (folder("grammar") / "seq.lark").is_file()
 assert any(path.stem == "griffin" for path in specs())
-for name in ("torch", "onnx"):
-    importlib.import_module(f"seqc.backends.{name}")
+assert set(backends()) >= {set(backends())}
 print(pathlib.Path(seqc.__file__).resolve().parent)
 """
 

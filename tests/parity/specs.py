@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,11 +16,8 @@ from seqc.spec import AxesOf, Spec, load, loads
 Values = Mapping[str, Tensor]
 
 
-PENDING = Path(__file__).parent  # pending/: equal to independent loops, but not yet conformant
-
-
 def spec(path: str) -> Spec:
-    return load((PENDING if path.startswith("pending/") else folder("specs")) / path)
+    return load(folder("specs") / path)
 
 
 def rule(path: str, name: str | None = None, axes: AxesOf | None = None, **sizes: float) -> Recurrence:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqc.ir.program import Model
 from seqc.oracle import parameter_table, run_recurrence
+from tests.parity.naive import heads
 from tests.parity.naive import systems as loops
 from tests.parity.specs import apply, apply_model, block, close, random, rule
 
@@ -73,7 +74,7 @@ def test_conv_s5(u: int, w: int) -> None:
 
 
 def test_chimera() -> None:
-    ours = rule("complex/chimera.seq", "chimera", v=5, n=3)
+    ours = rule("gated/chimera.seq", "chimera", v=5, n=3)
     given = {
         leaf.name: random(BATCH, TIME, *(ours.sizes[axis] for axis in leaf.axes), seed=i)
         for i, leaf in enumerate(ours.inputs)
@@ -101,3 +102,23 @@ def test_a_kalman_filter_is_regression_on_all_that_was_observed() -> None:
         want = loops.matern(y, noise, dt, rate, scale)
         close(means[row], torch.from_numpy(want[0]), TOLERANCE)
         close(variances[row], torch.from_numpy(want[1]), TOLERANCE)
+
+
+def test_neural_attention() -> None:
+    same_layer(block("attention/neural.seq", "neural_layer", d=6, h=2, r=4, m=2), heads.neural, 6)
+
+
+def test_dual_attention() -> None:
+    sizes = {"d": 8, "h": 1, "ra": 2, "n": 4, "m": 3, "l": 2, "p": 5, "library": 5, "bank": 3}
+    same_layer(block("attention/dual.seq", "dual_attention", **sizes), heads.dual, 8)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_switch_head(k: int) -> None:
+    layer = block("attention/switch_head.seq", "switch_head", d=5, h=2, n=4, m=3, experts=3, k=k)
+    same_layer(layer, heads.switch_head, 5, k=k)
+
+
+def test_shortformer() -> None:
+    layer = block("attention/shortformer.seq", "position_infused", d=6, h=2, window=4)
+    same_layer(layer, heads.shortformer, 6, window=4)

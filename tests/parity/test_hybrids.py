@@ -278,6 +278,7 @@ def biased(name: str, layer: Any, *shape: int) -> Weights:
     }
 
 
+@pytest.mark.against("Transformers")
 def test_recurrent_gemma() -> None:
     h, w, window = HEADS * GROUPS, 8, 5
     theirs = causal_model(
@@ -318,6 +319,7 @@ def test_recurrent_gemma() -> None:
     matches(model("hybrid/recurrent_gemma.seq", None, vocab=VOCAB, d=WIDTH, **sizes), theirs, weights)
 
 
+@pytest.mark.against("Transformers")
 def test_falcon_mamba_is_jambas_layer_with_norms_of_weight_one() -> None:
     pytest.importorskip("transformers")
     from transformers.models.falcon_mamba import FalconMambaConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,7 +27,6 @@ Fixed = Callable[[Weights, int], Mapping[str, object]]  # what else the loop of 
 BATCH, TIME, HEADS, KEY = 2, 9, 2, 4
 WIDTH = HEADS * KEY
 TOLERANCE = 1e-9
-MAX_RATE = 0.1
 
 pytestmark = pytest.mark.against("the equations, in NumPy")
 
@@ -80,13 +80,13 @@ def numbers(x: Tensor, weights: Weights, gates: Gates) -> dict[str, Tensor]:
     return {name: gate(mapped(x, weights, f"W_{name}")) for name, gate in gates.items()}
 
 
-def rate(x: Tensor) -> Tensor:
-    return MAX_RATE * torch.sigmoid(x)
+def rate(x: Tensor, most: float) -> Tensor:
+    return most * torch.sigmoid(x)
 
 
-def kept(x: Tensor) -> Tensor:
+def kept(x: Tensor, start: float) -> Tensor:
     """Begins near 1."""
-    return torch.sigmoid(x + 4)
+    return torch.sigmoid(x + start)
 
 
 def recalled(
@@ -136,8 +136,9 @@ def same(
     close(apply_model(layer, x, weights), want, TOLERANCE)
 
 
-TITANS: Gates = {"alpha": torch.sigmoid, "eta": torch.sigmoid, "theta": rate}
-MIRAS: Gates = {"eta": rate, "alpha": kept}
+TITANS: Gates = {"alpha": torch.sigmoid, "eta": torch.sigmoid, "theta": partial(rate, most=0.1)}
+MIRAS: Gates = {"eta": partial(rate, most=0.01), "alpha": partial(kept, start=6)}
+OMEGA: Gates = {"eta": partial(rate, most=0.1), "alpha": partial(kept, start=4), "g": torch.sigmoid}
 SILU = Network(silu, silu_slope)
 GELU = Network()
 
@@ -153,46 +154,46 @@ def test_titans(deep: int) -> None:
     ("published", "normaliser"), [(1, loops.published_normaliser), (0, loops.mirror_of_q_norm)]
 )
 def test_moneta(published: int, normaliser: Callable[[Array, float], Array]) -> None:
-    layer = block("pending/moneta.seq", "moneta_layer", d=WIDTH, h=HEADS, c=4, published=published)
+    layer = block("miras/moneta.seq", "moneta_layer", d=WIDTH, h=HEADS, c=4, published=published)
 
     def normalise(dual: Array) -> Array:
         return normaliser(dual, 4)
 
     fixed = network("memory_", GELU, period=4, p=3, normalise=normalise)
-    same(layer, MIRAS, loops.moneta, fixed)
+    same(layer, {**MIRAS, "eta": partial(rate, most=0.001)}, loops.moneta, fixed)
 
 
 @pytest.mark.parametrize("entries", [0, 1])
 def test_yaad(entries: int) -> None:
-    layer = block("pending/yaad.seq", "yaad_layer", d=WIDTH, h=HEADS, c=4, entries=entries)
+    layer = block("miras/yaad.seq", "yaad_layer", d=WIDTH, h=HEADS, c=4, entries=entries)
     fixed = network("memory_", GELU, period=4, entries=bool(entries))
     same(layer, {**MIRAS, "delta": F.softplus}, loops.yaad, fixed)
 
 
 def test_memora() -> None:
-    layer = block("pending/memora.seq", "memora_layer", d=WIDTH, h=HEADS, c=4, scale=2)
+    layer = block("miras/memora.seq", "memora_layer", d=WIDTH, h=HEADS, c=4, scale=2)
     same(layer, MIRAS, loops.memora, network("memory_", GELU, period=4, scale=2))
 
 
 def test_omeganet() -> None:
-    layer = block("pending/omeganet.seq", "omeganet_layer", d=WIDTH, h=HEADS, window=3)
+    layer = block("deep/omeganet.seq", "omeganet_layer", d=WIDTH, h=HEADS, window=3)
     fixed = matrix(2 * KEY, period=1, window=3)
-    same(layer, {**MIRAS, "g": torch.sigmoid}, loops.omega, fixed, seen=features)
+    same(layer, OMEGA, loops.omega, fixed, seen=features)
 
 
 def test_atlas() -> None:
-    layer = block("pending/atlas.seq", "atlas_layer", d=WIDTH, h=HEADS, window=3, c=4)
+    layer = block("deep/atlas.seq", "atlas_layer", d=WIDTH, h=HEADS, window=3, c=4, steps=5)
     fixed = matrix(2 * KEY, period=4, window=3, steps=5)
-    same(layer, {**MIRAS, "g": torch.sigmoid, "theta": torch.sigmoid}, loops.atlas, fixed, seen=features)
+    same(layer, {**OMEGA, "theta": torch.sigmoid}, loops.atlas, fixed, seen=features)
 
 
 def test_mesanet() -> None:
-    layer = block("pending/mesanet.seq", "mesa_layer", d=WIDTH, h=HEADS, steps=8)
+    layer = block("deep/mesanet.seq", "mesa_layer", d=WIDTH, h=HEADS, steps=8)
 
     def ridge(weights: Weights, head: int) -> dict[str, object]:
-        return {"ridge": 0.25 + F.softplus(weights["ridge"][head]).numpy()}
+        return {"ridge": 0.25 + F.softplus(weights["l"][head]).numpy()}
 
-    same(layer, {"beta": torch.sigmoid, "g": kept}, loops.mesa, ridge)
+    same(layer, {"beta": torch.sigmoid, "g": partial(kept, start=4)}, loops.mesa, ridge)
 
 
 # --- a memory beside attention ---

@@ -23,13 +23,17 @@ class Value(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs."""
+    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs.
+
+    `steps` says whether a single token is worth the call of a unit; if not, PyTorch's operations compute it.
+    """
 
     inputs: list[Value]
     outputs: list[Value]
     states: list[Value]
     parameters: list[str]
     given: list[str]
+    steps: bool
 
 
 class Attached:
@@ -48,8 +52,8 @@ class Attached:
     def __deepcopy__(self, memo: Any) -> Attached:
         return self
 
-    def ready(self, x: Tensor, time: int) -> bool:
-        """Whether the kernel takes so many tokens of such tensors and can be built; if not, why is said."""
+    def ready(self, x: Tensor) -> bool:
+        """Whether the kernel takes such tensors and can be built; if not, why is said."""
         raise NotImplementedError
 
     def sequence(
@@ -62,6 +66,10 @@ class Attached:
     ) -> Results:
         """Inputs [batch, time, *axes] for `shape`, states [batch, *axes] and parameters as the rule declares them."""
         raise NotImplementedError
+
+    def pays(self, batch: int, time: int) -> bool:
+        """Whether the kernel is the faster way for sequences of so many tokens, so many at a time."""
+        return True
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
@@ -106,7 +114,7 @@ class FusedRule:
         return self.plain.whole(self, inputs, state, reset) if found is None else found
 
     def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
-        found = self.mapped(inputs, state, None, 1)
+        found = self.mapped(inputs, state, None, 1) if self.fused.signature.steps else None
         return self.plain.single(self, inputs, state) if found is None else found
 
     def mapped(
@@ -118,8 +126,9 @@ class FusedRule:
             for x, value in zip(inputs, self.fused.signature.inputs, strict=True)
         ]
         lengths = tuple(torch.broadcast_shapes(*shapes))
-        time = inputs[0].shape[1] if lead == 2 else 1
-        if all(n == 1 for n in lengths) or not self.fused.ready(inputs[0], time):
+        first = inputs[0]
+        pays = self.fused.pays(first.shape[0], first.shape[1] if lead == 2 else 1)
+        if all(n == 1 for n in lengths) or not (pays and self.fused.ready(first)):
             return None
         found = self.fused.mapped(inputs, lengths, lead)
         if found is None:
@@ -138,7 +147,7 @@ class FusedRule:
 
     def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
         fused, me = self.fused, cast(Any, self)
-        if not fused.ready(args[0], args[0].shape[1]):
+        if not (fused.pays(*args[0].shape[:2]) and fused.ready(args[0])):
             return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
         sign = fused.signature
         count = len(me.ranks)  # a rule without inputs is handed a clock
@@ -147,7 +156,7 @@ class FusedRule:
         return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
 
     def token(self, state: States, *args: Tensor) -> Results:
-        if not self.fused.ready(args[0], 1):
+        if not (self.fused.signature.steps and self.fused.ready(args[0])):
             return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
         count = len(cast(Any, self).ranks)
         outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])

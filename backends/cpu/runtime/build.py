@@ -13,11 +13,16 @@ from functools import cache
 from pathlib import Path
 
 FLAGS = (
-    "-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-    "-shared", "-fPIC",
-)  # fmt: skip
-THREADED = "-fopenmp"
-ALONE = "-fopenmp-simd"  # without the library for threads
+    "-std=c++17",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-shared",
+    "-fPIC",
+)
+# For this very processor and with its threads, or with less where a compiler lacks that.
+WAYS = (("-march=native", "-fopenmp"), ("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",))
 COMPILERS = ("c++", "g++", "clang++")
 PATIENCE = 600  # seconds
 
@@ -33,26 +38,40 @@ def library(text: str, number: str) -> ctypes.CDLL:
 
 @cache
 def _loaded(text: str, number: str, compiler: str, folder: Path) -> ctypes.CDLL:
-    flags = (*FLAGS, *os.environ.get("SEQC_CXXFLAGS", "").split())
-    key = hashlib.sha256("\0".join((text, number, _version(compiler), *flags, _processor())).encode())
+    flags = (*FLAGS, *os.environ.get("SEQC_CXXFLAGS", "").split(), f"-DREAL={number}")
+    key = hashlib.sha256("\0".join((text, _version(compiler), *flags, _processor())).encode())
     path = folder / f"{key.hexdigest()[:32]}.so"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _build(text, number, (compiler, *flags), path)
-    return ctypes.CDLL(str(path))
+    try:
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _build(text, (compiler, *flags), path)
+        found = _opened(path)
+        return ctypes.CDLL(str(_build(text, (compiler, *flags), path))) if found is None else found
+    except OSError as error:
+        raise NoCompiler(
+            f"what is built cannot be kept in `{folder}`: {error}; name a folder in SEQC_CACHE"
+        ) from error
 
 
-def _build(text: str, number: str, command: tuple[str, ...], path: Path) -> None:
+def _opened(path: Path) -> ctypes.CDLL | None:
+    """The library in a file, if there is one in it."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
+
+
+def _build(text: str, command: tuple[str, ...], path: Path) -> Path:
     """Compile into a folder of our own, then move: whoever is killed, or builds the same, leaves nothing half made."""
     with tempfile.TemporaryDirectory(prefix=".build-", dir=path.parent) as place:
         source, made = Path(place) / "unit.cpp", Path(place) / "unit.so"
         source.write_text(text, encoding="utf-8")
         failed = ""
-        for threads in (THREADED, ALONE):
-            done = _run((*command, threads, f"-DREAL={number}", str(source), "-o", str(made)))
+        for way in WAYS:
+            done = _run((*command, *way, str(source), "-o", str(made)))
             if done.returncode == 0:
                 os.replace(made, path)
-                return
+                return path
             failed = failed or done.stderr
         raise NoCompiler(f"`{command[0]}` cannot build the unit: {failed.strip()[:2000]}")
 

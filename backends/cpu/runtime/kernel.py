@@ -51,11 +51,15 @@ class Kernel:
         self.sizes = [_entries(port, interface.rows) for port in interface.states]
         self.shared = sum(_entries(p, interface.rows) for p in interface.constants if p.differentiable)
         self.state = sum(self.sizes)
+        self.built: dict[torch.dtype, ctypes.CDLL] = {}
+        self.begun: dict[torch.dtype, list[Tensor]] = {}
         self.prepare, self.forward = operators(self)
 
     def library(self, dtype: torch.dtype) -> ctypes.CDLL:
         """Raises `NoCompiler`."""
-        return library(self.text, "double" if dtype == torch.float64 else "float")
+        if dtype not in self.built:
+            self.built[dtype] = library(self.text, "double" if dtype == torch.float64 else "float")
+        return self.built[dtype]
 
     # --- states -----------------------------------------------------------------------------------------------
 
@@ -321,16 +325,35 @@ def advanced(
     time: int,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The outputs and the states after the last token; every tensor in its port's order, real and of one dtype."""
-    face = kernel.interface
-    found = kernel.prepare([*parameters, before[0].new_empty(0)])
-    constants, begin = found[: len(face.constants)], found[len(face.constants) :]
+    count = len(kernel.interface.constants)
+    found = prepared(kernel, [*parameters, before[0].new_empty(0)])
+    constants, begin = found[:count], found[count:]
     initial = kernel.packed([x[None] for x in begin])[0].contiguous()
     blob = kernel.packed(before).contiguous()
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *constants, initial, blob])
     keep = wanted and not torch.compiler.is_exporting()
-    made = kernel.forward(inputs, constants, initial, blob, reset, time, keep)
-    count = len(face.outputs)
-    return made[:count], kernel.unpacked(made[count])
+    run = kernel.run if _is_direct(blob) else kernel.forward
+    made = run(inputs, constants, initial, blob, reset, time, keep)
+    outputs = len(kernel.interface.outputs)
+    return made[:outputs], kernel.unpacked(made[outputs])
+
+
+def prepared(kernel: Kernel, parameters: list[Tensor]) -> list[Tensor]:
+    """The constants and the states before the first token; kept where no parameter leads to them."""
+    like = parameters[-1]
+    if torch.compiler.is_compiling() or type(like) is not Tensor:
+        return kernel.prepare(parameters)
+    if len(parameters) > 1:
+        return kernel.run_prepare(parameters) if _is_direct(like) else kernel.prepare(parameters)
+    if like.dtype not in kernel.begun:
+        with torch.inference_mode(False):
+            kernel.begun[like.dtype] = kernel.run_prepare(parameters)
+    return kernel.begun[like.dtype]
+
+
+def _is_direct(x: Tensor) -> bool:
+    """Whether nothing has to see a call: no gradient is asked for, and nothing is traced."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and type(x) is Tensor
 
 
 def ordered(x: Tensor, port: Port, lead: int) -> Tensor:

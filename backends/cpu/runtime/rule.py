@@ -12,6 +12,11 @@ from .attach import Attached, Flags, Results, Signature, Value
 from .build import NoCompiler
 from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 
+# Where constants leave the cache, sequences that train side by side share them as matrix products do and a loop over
+# each does not: from here on PyTorch's schedule is the faster one.
+RESIDENT = 2**17  # numbers of the constants
+TOGETHER = 4  # sequences
+
 
 class Fused(Attached):
     """A rule with its unit."""
@@ -27,7 +32,7 @@ class Fused(Attached):
         super().__init__(name, text, signature, over)
         self.kernel = Kernel(text, interface, name)
 
-    def ready(self, x: Tensor, time: int) -> bool:
+    def ready(self, x: Tensor) -> bool:
         """Whether the unit takes such tensors and can be built; if not, why is said."""
         if x.device.type != "cpu":
             return False
@@ -39,6 +44,12 @@ class Fused(Attached):
             warnings.warn(f"the rule `{self.name}` runs in PyTorch alone: {error}", stacklevel=4)
             return False
         return True
+
+    def pays(self, batch: int, time: int) -> bool:
+        """Whether a loop over each sequence is faster than PyTorch's schedule over all of them."""
+        if self.kernel.shared < RESIDENT or not torch.is_grad_enabled():
+            return True
+        return batch <= TOGETHER
 
     def sequence(
         self,

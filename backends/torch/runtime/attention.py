@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -99,6 +100,42 @@ class Attention:
     @classmethod
     def fake(cls, queries: Sequence[Tensor], entries: Sequence[Tensor], start: Tensor) -> list[Tensor]:
         return [entries[0].new_empty((*start.shape, *slot.shape)) for slot in cls.outputs.values()]
+
+
+class SoftmaxAttention(Attention):
+    """Reads that are softmax attention and nothing else; of a sequence from its beginning `visible` may be None."""
+
+
+def read_softmax(
+    kind: type[SoftmaxAttention],
+    operator: Callable[..., list[Tensor]],
+    queries: list[Tensor],
+    entries: list[Tensor],
+    start: Tensor,
+    reset: Tensor | None,
+) -> list[Tensor]:
+    """`operator`; or, where the entries are the sequence's own, all of them at once, which keeps no masks."""
+    begun = kind.window is not None or reset is not None or torch.compiler.is_compiling()
+    if begun or start.shape[1] != entries[0].shape[1] or 0 in start.shape:
+        return operator(queries, entries, start)
+    ((name, slot),) = kind.outputs.items()
+    part: dict[str, Any] = {**kind.arranged(queries, entries), "visible": None}
+    return [ask(kind.attend, part)[name].permute(0, *before(slot, 1))]
+
+
+def softmax_read(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float) -> Tensor:
+    """Softmax attention of queries [batch, …heads, …groups, queries, n] to keys and values [batch, …heads, entries, …].
+
+    `visible` [batch, queries, entries]; without it every query sees all entries up to its own.
+    """
+    lead = q.shape[1:-2]
+    q, k, v = (x.flatten(1, -3) if x.dim() > 3 else x[:, None] for x in (q, k, v))
+    mask = None if visible is None else visible[:, None]
+    grouped = q.shape[1] != k.shape[1]
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped
+    )
+    return out.unflatten(1, lead) if lead else out[:, 0]
 
 
 def seen(

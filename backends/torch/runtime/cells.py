@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -150,9 +150,9 @@ def cell_operator(kind: str, name: str) -> Callable[..., list[Tensor]]:
 
 
 @contextmanager
-def recording() -> Iterator[None]:
+def recording() -> Generator[None]:
     """Gradients are recorded inside an operator, where PyTorch has turned that off."""
-    core: Any = torch._C
+    core: Any = torch._C  # pyright: ignore[reportPrivateUsage]  # there is no public way
     without = core._dispatch_tls_local_exclude_set()
     for key in ("AutogradCPU", "AutogradCUDA", "ADInplaceOrView"):
         without = without.remove(getattr(core.DispatchKey, key))

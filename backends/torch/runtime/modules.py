@@ -241,7 +241,7 @@ class Network(Block):
         raise NotImplementedError
 
     def run(self, batch: int, time: int, state: States | None, reset: Tensor | None, single: bool) -> Run:
-        if self.reads_future and (single or state):
+        if self.reads_future and (single or state is not None):
             raise RuntimeError(f"{type(self).__name__} reads the future: it has no step and takes no state")
         dtype = torch.float64 if self.like.dtype == torch.float64 else torch.float32
         clock = torch.zeros(batch, time, dtype=dtype, device=self.like.device)

@@ -66,9 +66,15 @@ def solve_unit(matrix: Tensor, side: Tensor, free: int, upper: bool = False) -> 
 
 
 def mixed_einsum(formula: str, x: Tensor, y: Tensor) -> Tensor:
-    """An einsum of a real and a complex tensor."""
+    """An einsum of tensors of different kinds, in the wider one."""
     dtype = torch.result_type(x, y)
     return torch.einsum(formula, x.to(dtype), y.to(dtype))
+
+
+def mixed_matmul(x: Tensor, y: Tensor) -> Tensor:
+    """A matrix product of tensors of different kinds, in the wider one."""
+    dtype = torch.result_type(x, y)
+    return x.to(dtype) @ y.to(dtype)
 
 
 def concatenate(parts: list[Tensor], dim: int) -> Tensor:

@@ -30,11 +30,15 @@ class Looped(Attached):
         super().__init__(name, text, signature, over)
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
 
-    def ready(self, x: Tensor, time: int) -> bool:
-        """Long sequences of a rule in blocks run stage by stage, and double precision in PyTorch."""
-        if x.dtype in (torch.float64, torch.complex128) or (self.stages and time >= LONG):
+    def ready(self, x: Tensor) -> bool:
+        """States are kept in single precision: double precision runs in PyTorch."""
+        if x.dtype in (torch.float64, torch.complex128):
             return False
         return x.device.type == "cuda" if torch.compiler.is_compiling() else runs_on(x.device)
+
+    def pays(self, batch: int, time: int) -> bool:
+        """Long sequences of a rule in blocks run stage by stage."""
+        return not self.stages or time < LONG
 
     def sequence(
         self,

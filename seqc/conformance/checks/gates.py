@@ -129,13 +129,12 @@ def patterns(case: Case) -> Patterns:
 
 
 def gated(case: Case, pattern: Tensor, gates: tuple[str, ...]) -> dict[str, Tensor]:
-    """Inputs whose gates follow a pattern over time; they keep the sign that the rule wants of them."""
+    """Inputs whose gates follow a pattern over time, from one end to the other of what the rule wants of them."""
     inputs = case.draw(len(pattern))
     for name in gates:
         x = inputs[name]
-        sign = 1.0 if case.roles[name].scale > 0 else -1.0
-        shaped = pattern.reshape(1, -1, *(1,) * (x.ndim - 2))
-        inputs[name] = (sign * shaped).expand(x.shape).contiguous()
+        shaped = case.roles[name].gate(pattern).reshape(1, -1, *(1,) * (x.ndim - 2))
+        inputs[name] = shaped.expand(x.shape).contiguous()
     return inputs
 
 

@@ -137,6 +137,11 @@ def first() -> Expr:
     return build.apply("eq", Index(TOKEN), ZERO)
 
 
+def scanned(decay: Expr, source: Expr) -> Expr:
+    """h with `h[i] = decay[i] · h[i - 1] + source[i]` over a block, from zero."""
+    return source if decay is ZERO or source is ZERO else Scan(decay, source, TOKEN)
+
+
 def earlier(x: Expr, initial: Expr) -> Expr:
     """The value at the token before, and `initial` at the block's first token."""
     if x is initial:
@@ -201,7 +206,7 @@ class Sequences:
 
     def _decay(self, decay: Expr) -> tuple[Expr, Expr | None]:
         """A state's own decay at block level, and its logarithm if it is known without taking one."""
-        if decay is ZERO or decay is ONE:
+        if decay is ONE or (decay is ZERO and not self.block):
             return decay, None
         log = log_of(decay)
         if log is None:
@@ -235,7 +240,7 @@ class Sequences:
         source = build.total(
             build.mul(self.coupling(state, s), self.factor_before(s, carried)) for s in self.feeders(state)
         )
-        return ZERO if source is ZERO else Scan(self.decays[state][0], source, TOKEN)
+        return scanned(self.decays[state][0], source)
 
     def factor_before(self, state: str, carried: str) -> Expr:
         """F of the token before."""
@@ -255,14 +260,13 @@ class Sequences:
             return build.where(_compare("ge"), build.apply("exp", total), ZERO)
         if decay is ONE:
             return build.where(_compare("ge"), ONE, ZERO)
-        same = build.where(_compare("eq"), ONE, ZERO)
-        return same if decay is ZERO else Scan(decay, same, TOKEN)
+        return scanned(decay, build.where(_compare("eq"), ONE, ZERO))
 
     def _fed_kernel(self, state: str, target: str) -> Expr:
         source = build.total(
             build.mul(self.coupling(state, s), self.kernel_before(s, target)) for s in self.feeders(state)
         )
-        return ZERO if source is ZERO else Scan(self.decays[state][0], source, TOKEN)
+        return scanned(self.decays[state][0], source)
 
     def kernel_before(self, state: str, target: str) -> Expr:
         """G of the token before: strictly earlier tokens only."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Axes, Expr, Scan
+from seqc.ir.expr import Axes, Expr
 from seqc.ir.plan import TOKEN
-from seqc.passes.forms.kernels import Lift, Sequences, earlier
+from seqc.passes.forms.kernels import Lift, Sequences, earlier, scanned
 from seqc.passes.forms.problem import Build, Problem, finish
 from seqc.passes.linear import Affine
 
@@ -38,7 +38,7 @@ class Written:
                 fed = build.mul(self.sequences.coupling(name, s), earlier(local[s], ZERO))
                 source = build.add(source, fed)
             decay = self.sequences.decays[name][0]
-            local[name] = source if decay is ZERO or source is ZERO else Scan(decay, source, TOKEN)
+            local[name] = scanned(decay, source)
             carried = [
                 build.mul(self.sequences.factor(name, c), self.sequences.carry(c))
                 for c in self.sequences.order

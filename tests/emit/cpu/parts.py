@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from backends.cpu import BACKEND  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.cpu.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
     from backends.cpu.runtime import build  # noqa: TID251
+    from backends.cpu.runtime.kernel import Interface  # noqa: TID251
     from backends.torch import rule as in_torch  # noqa: TID251
 else:
     from seqc.backends.cpu import BACKEND
     from seqc.backends.cpu.primitives import NOT_WRITTEN, SPELLINGS
     from seqc.backends.cpu.runtime import build
+    from seqc.backends.cpu.runtime.kernel import Interface
     from seqc.backends.torch import rule as in_torch
 
 
@@ -37,4 +39,27 @@ def plain(recurrence: Recurrence) -> Any:
     return in_torch(recurrence, mode="reference")
 
 
-__all__ = ["BACKEND", "NOT_WRITTEN", "SPELLINGS", "build", "fused", "plain", "scheduled"]
+def text_of(module: Any) -> str:
+    """The unit that a rule's module runs."""
+    text: str = module.fused.text
+    return text
+
+
+def interface_of(module: Any) -> Interface:
+    face: Interface = module.fused.kernel.interface
+    return face
+
+
+__all__ = [
+    "BACKEND",
+    "NOT_WRITTEN",
+    "SPELLINGS",
+    "Interface",
+    "build",
+    "fused",
+    "in_torch",
+    "interface_of",
+    "plain",
+    "scheduled",
+    "text_of",
+]

@@ -62,6 +62,18 @@ rule counted(x, g) {
 """
 
 
+NAMED = """
+rule double(real[int], after[n], std[int], d_after, exp) {
+    state  before[int, n] = 0
+    state  from[n] = 0
+    let    scratch = exp * from
+    before' = d_after * before + real * after
+    from'  = sigmoid(scratch) + sum[int](before * std)
+    return sum[n](before' * from')
+}
+"""
+
+
 def written(text: str, **sizes: float) -> Callable[[], Recurrence]:
     return lambda: seqc.loads(text).rule(**sizes).recurrence
 
@@ -76,6 +88,7 @@ MAKERS: list[Callable[[], Recurrence]] = [
     written(MIXED, d=11),
     written(TURNED, d=3, e=3),
     written(COUNTED),
+    written(NAMED, int=3, n=5),
 ]
 
 
@@ -121,7 +134,7 @@ def test_a_sequence_may_be_split_anywhere_and_stepped(make: Callable[[], Recurre
     for t in range(3):
         out, state = module.step(**{name: x[:, t] for name, x in inputs.items()}, state=state)
         again, end = module(**{name: x[:, t : t + 1] for name, x in inputs.items()}, state=end)
-        assert torch.equal(out, again[:, 0])
+        assert error(out, again[:, 0]) < 1e-12
 
 
 def test_no_tokens_leave_the_state_as_it_is() -> None:
@@ -150,6 +163,16 @@ def test_inputs_with_more_axes_are_mapped() -> None:
     again, other = tokens.step(**{name: x[:, 0] for name, x in inputs.items()})
     assert error(step, again) < 1e-12
     assert error(state["S"], other["S"]) < 1e-12
+
+
+def test_keys_may_be_shared_by_groups_of_open_length() -> None:
+    handle = seqc.load("specs/delta/gated_delta.seq").rule(n=4, m=3)
+    axes = {"q": "kv g n", "k": "kv n", "v": "kv m", "alpha": "kv", "beta": "kv"}
+    loop, chunks = BACKEND.module(handle.program(None, axes)).double(), handle.torch(axes=axes).double()
+    shapes = {"q": (2, 3, 4), "k": (2, 4), "v": (2, 3), "alpha": (2,), "beta": (2,)}
+    inputs = {name: torch.rand(2, 9, *shape).double().requires_grad_() for name, shape in shapes.items()}
+    found, wanted = everything(loop, inputs), everything(chunks, inputs)
+    assert all(error(x, y) < 1e-12 for x, y in zip(found, wanted, strict=True))
 
 
 WIDE = """
@@ -245,6 +268,25 @@ def test_compiled_gradients_are_those_of_the_module() -> None:
         for call in (compiled, module)
     )
     assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
+
+
+def test_large_matrices_and_many_sequences_are_left_to_matrix_products() -> None:
+    wide = written(MIXED, d=384)()
+    module = fused(wide)
+    batches = [n for n in range(1, 40) if module.fused.pays(n)]
+    assert batches == list(range(1, batches[-1] + 1))
+    assert 1 < batches[-1] < 39
+    with torch.no_grad():
+        assert module.fused.pays(40)
+    assert fused(written(MIXED, d=11)()).fused.pays(10**6)
+
+
+def test_another_schedule_is_the_one_that_was_asked_for() -> None:
+    handle = seqc.load("specs/delta/gated_delta.seq").rule(n=4, m=3)
+    assert hasattr(BACKEND.module(handle.program()), "fused")
+    assert hasattr(BACKEND.module(handle.program("loop")), "fused")
+    retention = seqc.load("specs/linear/retnet.seq").rule(n=4, m=3)
+    assert not hasattr(BACKEND.module(retention.program("scan")), "fused")
 
 
 def test_attention_is_refused_with_a_reason() -> None:

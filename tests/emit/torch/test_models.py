@@ -212,3 +212,32 @@ def test_a_model_that_reads_the_future_has_no_step() -> None:
     assert state == {}
     with pytest.raises((SpecError, RuntimeError)):
         net.step(torch.randn(2, 3, dtype=torch.float64), {})
+
+
+DISTANCES = """
+block far(x[d]; h = 2, n = 3, m = 2, waves = 4, reach = 400) {
+    param W[n, waves] = normal(0, 1)
+    let q[h, n] = linear(x)
+    let bend[reach, n] = sum[waves](W * cos(index[reach] * 10^(-index[waves])))
+    let slope[h] = 0.001 * (index[h] + 1) * sigmoid(sum[reach](0.01 * sum[n](q * bend)))
+    let y = attend_alibi(q, linear(x) -> [h, n], linear(x) -> [h, m], slope)
+    return linear(y) -> [d]
+}
+"""
+
+
+def test_places_and_ages_are_exact_in_half_precision() -> None:
+    """256 is the last whole number before bfloat16 leaves some out."""
+    block, x = seqc.loads(DISTANCES).block(d=5), torch.randn(1, 700, 5).bfloat16()
+    low, exact = block.torch().bfloat16(), block.torch().double()
+    exact.load_state_dict(low.state_dict())
+    with torch.no_grad():
+        found, wanted = low(x)[0].double(), exact(x.double())[0]
+        _, state = low(x)
+        token, _ = low.step(x[:, 0], state)
+        alone, _ = exact.step(
+            x[:, 0].double(), {n: v.double() if v.is_floating_point() else v for n, v in state.items()}
+        )
+    for part in (slice(0, 256), slice(300, 700)):
+        assert (found - wanted)[:, part].norm() < 1e-2 * wanted[:, part].norm()
+    assert (token.double() - alone).norm() < 1e-2 * alone.norm()

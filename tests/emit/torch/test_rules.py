@@ -176,3 +176,13 @@ def test_a_constant_takes_its_kind_from_a_number_and_not_from_the_reset() -> Non
         "past' = where(index[lag] == 0, h, older)\n h' = tanh(x + at[lag](past, -1))\n return h' }"
     )
     assert seqc.conform(spec, fast=True, only=["gradients", "resets"]).passed
+
+
+def test_states_whose_axes_stand_in_no_common_order_begin_as_they_are_declared() -> None:
+    """The values of the second network have `[m, hidden]`, where the order of all axes puts `hidden` first."""
+    spec = seqc.loads(
+        "rule pair(q[n], k[n], v[m], beta) {\n memory A: n -> m = mlp(hidden = 3)\n"
+        "memory B: n -> m = mlp(hidden = 5)\n objective 0.5 * sumsq(A(k) + B(k) - v)\n"
+        "learner gd(rate = 0.1 * beta)\n return A'(q) + B'(q) }"
+    )
+    assert seqc.conform(spec, fast=True, only=["values", "mapping"]).passed

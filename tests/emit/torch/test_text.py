@@ -29,6 +29,26 @@ from tests.emit.torch.parts import (
 from tests.emit.torch.test_cells import CELLS
 from tests.emit.torch.test_models import HYBRID, PAIR, program
 
+DIRECT = """
+rule ema(x[d], a[d]) {
+    state h[d] = 0
+    h' = a * h + (1 - a) * x
+    return h'
+}
+
+block direct(x[d]) { return ema(x, sigmoid(x)) }
+block added(x[d]) {
+    let y[d] = direct(x)
+    return y * y + x
+}
+
+model deep(x[f]; f = 3, d = 4) {
+    let y[d] = linear(x)
+    repeat 2 { y = direct(y) + added(y) }
+    return linear(y) -> [f]
+}
+"""
+
 
 def texts() -> dict[str, str]:
     return {
@@ -38,6 +58,7 @@ def texts() -> dict[str, str]:
         "attention": emit_rule(rules.attention(window=5, sinks=2, slope=True, grouped=True)),
         "hybrid": emit_model(program()),
         "pair": emit_model(program(PAIR)),
+        "direct": emit_model(program(DIRECT)),
         "cells": emit_model(seqc.loads(CELLS).block("lstm_layer", d=5).model),
     }
 
