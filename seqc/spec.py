@@ -192,6 +192,13 @@ class Handle:
         module = getattr(backend("cpu"), "module")  # noqa: B009  # no part of the protocol
         return module(self.program(mode, axes), **options)
 
+    def triton(self, mode: str | None = None, axes: AxesOf | None = None, **options: Any) -> Any:
+        """The same module with every rule as kernels for the GPU (docs/triton.md)."""
+        from seqc.backend import backend
+
+        module = getattr(backend("triton"), "module")  # noqa: B009  # no part of the protocol
+        return module(self.program(mode, axes), **options)
+
     def onnx(self, folder: str | Path, weights: Any = None, seed: int = 0, **options: str) -> None:
         """Write `prefill.onnx`, `step.onnx` and `manifest.json` into a folder."""
         self.write("onnx", folder, weights=weights, seed=seed, **options)

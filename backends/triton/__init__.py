@@ -62,10 +62,10 @@ class TritonBackend:
         """A module with the interface of the PyTorch backend's; rules without a unit run as they do there."""
         from ..torch.write import origin_of
         from .diagnose import diagnosed
-        from .module import build
+        from .module import opened
 
         with diagnosed(program):
-            return build(program, origin_of(program), seed)
+            return opened(program, origin_of(program), seed)
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """The module with its weights and kernels."""

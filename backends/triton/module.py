@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -20,6 +21,7 @@ from ..cpu.runtime.attach import Flags, attach
 from ..torch import module_text
 from ..torch.cells import find_cell
 from ..torch.names import identifier
+from ..torch.opened import Opened, open_axes
 from .runtime.chunk import BlockKernels, BlockStage, place
 from .runtime.load import loaded
 from .runtime.rule import Looped
@@ -39,6 +41,14 @@ def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
             place(namespace, stage)
     made: nn.Module = namespace[name](seed)
     return attach(made, rules)
+
+
+def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+    """The same for a rule whose mapped axes take the lengths of its inputs: kernels for every combination met."""
+    whole = program.whole
+    if isinstance(whole, Model) or not open_axes(whole):
+        return build(program, origin, seed)
+    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed))
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Looped]:

@@ -44,6 +44,9 @@ def command(
     seed: Annotated[int, typer.Option(help="Initialises the weights when there is no --weights.")] = 0,
     schedule: Schedule = None,
     profile: Annotated[str | None, typer.Option(help="For onnx: portable, ort or opset27.")] = None,
+    aot: Annotated[
+        str | None, typer.Option(help="For triton: GPUs whose machine code is written too, as sm_80,sm_90.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a PyTorch module or ONNX graphs, with weights, a manifest and a README.
@@ -59,7 +62,8 @@ def command(
     from seqc.weights import read_weights
 
     handle = chosen(find_spec(spec), name, parse_settings(settings))
-    options = {} if profile is None else {"profile": profile}
+    given = {"profile": profile, "aot": aot}
+    options = {name: value for name, value in given.items() if value is not None}
     tensors = None if weights is None else read_weights(weights, handle.whole)
     with progress(f"compiling {handle.name} for {target}"):
         handle.write(target, out, weights=tensors, seed=seed, mode=schedule, **options)
