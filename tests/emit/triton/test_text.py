@@ -65,32 +65,54 @@ def test_an_unknown_gpu_is_said() -> None:
 
 
 ALONE = """
-import torch
-from pathlib import Path
-from kernels import attached
-import average
-
-model = attached(average.Average(), Path("kernels"))
-a, b = (torch.full((1, 3, 5), x) for x in (0.5, 1.0))
-out, _ = model(a=a, b=b)
-assert torch.equal(out[0, :, 0], torch.tensor([1.0, 1.5, 1.75])), out
 import sys
+import torch
+from kernels import attached
+from kernels.chunk import BlockKernels
+import retain
+
+count = 0
+launch = BlockKernels.launch
+
+def counted(self, *args):
+    global count
+    count += 1
+    launch(self, *args)
+
+BlockKernels.launch = counted
+model = attached(retain.Retain())
+draw = torch.Generator().manual_seed(0)
+q, k, v = (torch.randn(1, 40, n, generator=draw) for n in (5, 5, 3))
+alpha = torch.full((1, 40), 0.9)
+whole, _ = model(q=q, k=k, v=v, alpha=alpha)
+assert count == 2, count
+state, outs = model.init_state(1), []
+for t in range(40):
+    out, state = model.step(q=q[:, t], k=k[:, t], v=v[:, t], alpha=alpha[:, t], state=state)
+    outs.append(out)
+assert count == 2, count
+assert torch.allclose(torch.stack(outs, 1), whole, atol=1e-4)
 assert "seqc" not in sys.modules
-assert "triton" in sys.modules
 """
 
 
 def test_a_written_folder_runs_without_the_compiler(tmp_path: Path) -> None:
-    program = seqc.loads(parts.AVERAGE).rule(d=5).program()
-    BACKEND.write(program, tmp_path, weights=None, seed=0, options={"aot": "sm_90"})
-    facts = json.loads((tmp_path / "kernels" / "average_sm_90.json").read_text())
-    assert [fact["function"] for fact in facts] == ["forward", "backward"]
-    assert all((tmp_path / "kernels" / fact["file"]).stat().st_size for fact in facts)
+    """A sequence in blocks, and the same a token at a time."""
+    program = seqc.loads(parts.RETENTION).rule(n=5, m=3).program()
+    BACKEND.write(program, tmp_path, weights=None, seed=0, options={})
     script = tmp_path / "alone.py"
     script.write_text(ALONE)
     env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_machine_code_is_written_with_how_to_launch_it(tmp_path: Path) -> None:
+    program = seqc.loads(parts.AVERAGE).rule(d=5).program()
+    BACKEND.write(program, tmp_path, weights=None, seed=0, options={"aot": "sm_90"})
+    facts = json.loads((tmp_path / "kernels" / "average_sm_90.json").read_text())
+    assert [fact["function"] for fact in facts] == ["forward", "backward"]
+    assert all((tmp_path / "kernels" / fact["file"]).stat().st_size for fact in facts)
 
 
 def test_on_the_cpu_the_module_runs_in_torch() -> None:
