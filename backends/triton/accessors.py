@@ -40,17 +40,40 @@ class Accessors:
         return function_text(function, arguments, doc, [*body.lines, f"return {packed(found)}"])
 
     def store(
-        self, function: str, leaves: Sequence[Leaf], doc: str, shared: str = "", more: str = ""
+        self,
+        function: str,
+        leaves: Sequence[Leaf],
+        doc: str,
+        shared: str = "",
+        more: str = "",
+        once: bool = False,
     ) -> list[str]:
-        """`shared` says at which place programs that share a tensor write theirs, in terms of `{share}`, `{shares}`."""
+        """`shared` says at which place programs that share a tensor write theirs, in terms of `{share}`, `{shares}`;
+        with `once`, where all would write the same block, one of them does.
+        """
         body = Body(self.layout, self.names.copy())
         for k, leaf in enumerate(leaves):
             share, shares = self._share(leaf)
             place = shared.format(share=share, shares=shares) if shared else "place"
             address, mask = self._address(body, f"pointers[{k}]", leaf, place)
+            if once and share != "0":
+                mask = self._first(body, leaf, share, mask)
             body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
         arguments = f"pointers, values, place, {more}row, tile"
         return function_text(function, arguments, doc, body.lines)
+
+    def _first(self, body: Body, leaf: Leaf, share: str, mask: str) -> str:
+        """Which entries of a block the first of the programs that share it writes: all; the others write none.
+
+        Scalars all of them write: they write the same.
+        """
+        inner = self.layout.inner(leaf.axes)
+        axis = next((axis for axis in inner if axis != self.layout.vector), "")
+        if not axis:
+            return mask
+        at, size = body.aligned(Value(Code(body.place(axis)), (axis,)), inner).text, self.layout.padded(axis)
+        own = f"{at} + {share} * {size} < {size}"
+        return f"({own}) & ({mask})" if mask else own
 
     # --- blocks of tokens -----------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ def block_signature(face: Blocks, kernel: str, target: Target) -> tuple[dict[str
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_input": ("*fp32",),
-        "tokens": "i32", "time": "i32",
+        "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
     }  # fmt: skip
     fixed = {
         "BLOCK": face.block,
@@ -143,20 +143,22 @@ def block_signature(face: Blocks, kernel: str, target: Target) -> tuple[dict[str
 def block_kernels(face: Blocks) -> list[str]:
     """The names of the kernels of a stage."""
     each = [f"differentiate{k}" for k, port in enumerate(face.inputs) if port.differentiable]
-    return ["sweep", "answer", "sweep_back", *each]
+    return [*(name for name in BLOCK_KERNELS if name != "differentiate"), *each]
 
 
 # The programs that a kernel of `kernels/chunk.py` has for each row and tile, and its arguments.
 BLOCK_KERNELS = {
-    "sweep": ("batch", ("inputs", "carried", "starts", "finals", "time")),
-    "answer": ("batch * ceil(time / {block})", ("inputs", "starts", "outputs", "time")),
-    "sweep_back": (
-        "batch",
-        ("inputs", "starts", "d_outputs", "d_finals", "flows", "d_carried", "time"),
+    "prepare": ("batch * ceil(time / {block})", ("inputs", "made", "time")),
+    "sweep": ("batch", ("inputs", "made", "carried", "starts", "finals", "time")),
+    "answer": ("batch * ceil(time / {block})", ("inputs", "made", "starts", "outputs", "time")),
+    "prepare_back": (
+        "batch * ceil(time / {block})",
+        ("inputs", "made", "starts", "d_outputs", "later", "time"),
     ),
+    "sweep_back": ("batch", ("inputs", "made", "later", "d_finals", "flows", "d_carried", "time")),
     "differentiate": (
         "batch * ceil(time / {block})",
-        ("inputs", "starts", "d_outputs", "flows", "d_input", "tokens", "time"),
+        ("inputs", "made", "starts", "d_outputs", "flows", "d_input", "tokens", "time"),
     ),
 }
 

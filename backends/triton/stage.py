@@ -38,21 +38,26 @@ class _StageWriter:
     def __init__(self, stage: Stage, adjoint: Adjoint) -> None:
         self.stage = stage
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
-        known: dict[Expr, Expr] = dict(adjoint.pre)
         first: dict[Expr, Expr] = dict(stage.pre)
         forward = [*stage.updates, *(read.value for read in stage.reads)]
         self.layout = _layout(stage, substitute(forward, first))
 
-        def whole(roots: Iterable[Expr]) -> tuple[Expr, ...]:
-            """Without what is computed for all blocks beforehand."""
-            inlined = substitute(substitute(tuple(roots), known), first)
-            return for_blocks(substitute(inlined, dict[Expr, Expr](named)), stage.sizes, self.layout.rows)
+        def ready(roots: Iterable[Expr]) -> tuple[Expr, ...]:
+            renamed = substitute(tuple(roots), dict[Expr, Expr](named))
+            return for_blocks(renamed, stage.sizes, self.layout.rows)
 
-        self.updates = whole(stage.updates)
-        self.reads = whole(read.value for read in stage.reads)
-        self.steps = whole(build.add(x, y) for x, y in zip(adjoint.steps, adjoint.direct, strict=True))
-        self.gradients = whole(adjoint.inputs)
-        if any(node.dtype is DType.COMPLEX for node in walk((*self.updates, *self.reads))):
+        self.made = [leaf for leaf, _ in stage.pre]
+        self.before = ready(expr for _, expr in stage.pre)
+        self.updates, self.reads = ready(stage.updates), ready(read.value for read in stage.reads)
+        direct = [Leaf(LeafKind.COTANGENT, f"{s.name}.direct", s.axes) for s in stage.carried]
+        pairs = [(leaf, expr) for leaf, expr in zip(direct, adjoint.direct, strict=True) if expr is not ZERO]
+        pairs = [*adjoint.pre, *pairs]
+        self.later = [leaf for leaf, _ in pairs]
+        self.before_back = ready(expr for _, expr in pairs)
+        kept = [leaf if leaf in self.later else ZERO for leaf in direct]
+        self.steps = ready(build.add(x, y) for x, y in zip(adjoint.steps, kept, strict=True))
+        self.gradients = ready(adjoint.inputs)
+        if any(node.dtype is DType.COMPLEX for node in walk((*self.before, *self.updates, *self.reads))):
             raise Unsupported("blocks of complex numbers")
         self.names = Names(_taken())
         self.states = [state.leaf for state in stage.carried]
@@ -111,6 +116,12 @@ class _StageWriter:
                 "load_cotangents", self.results, [0.0] * len(self.results), "The cotangents of results."
             ),
             prints.store("store_states", self.states, "States."),
+            prints.load("load_made", self.made, "What does not depend on the states."),
+            prints.store("store_made", self.made, "What does not depend on the states.", once=True),
+            prints.load("load_later", self.later, "What does not depend on the cotangents of states."),
+            prints.store(
+                "store_later", self.later, "What does not depend on the cotangents of states.", once=True
+            ),
             prints.store_blocks("store_outputs", self.results, "The results of a block."),
             *(
                 prints.store_blocks(
@@ -128,13 +139,21 @@ class _StageWriter:
     def _functions(self) -> list[list[str]]:
         known = [Leaf(LeafKind.COTANGENT, leaf.name, leaf.axes) for leaf in self.results]
         flow = [Leaf(LeafKind.COTANGENT, leaf.name, leaf.axes) for leaf in self.states]
-        given: dict[str, Sequence[Leaf]] = {"state": self.states, "given": self.inputs}
-        back: dict[str, Sequence[Leaf]] = {**given, "known": known, "flow": flow}
+        given: dict[str, Sequence[Leaf]] = {"given": self.inputs}
+        whole: dict[str, Sequence[Leaf]] = {"state": self.states, **given, "made": self.made}
+        first: dict[str, Sequence[Leaf]] = {**whole, "known": known}
+        steps: dict[str, Sequence[Leaf]] = {**given, "made": self.made, "later": self.later, "flow": flow}
+        back: dict[str, Sequence[Leaf]] = {**first, "flow": flow}
+        about = "What does not depend on the"
         return [
-            self._function("update", given, self.updates, self.states, "The states after a block."),
-            self._function("reads", given, self.reads, self.results, "The results of a block."),
+            self._function("before", given, self.before, self.made, f"{about} states."),
+            self._function("update", whole, self.updates, self.states, "The states after a block."),
+            self._function("reads", whole, self.reads, self.results, "The results of a block."),
             self._function(
-                "back", back, self.steps, self.states, "The cotangents of the states before a block."
+                "before_back", first, self.before_back, self.later, f"{about} cotangents of states."
+            ),
+            self._function(
+                "back", steps, self.steps, self.states, "The cotangents of the states before a block."
             ),
             *(
                 self._function(
@@ -196,7 +215,12 @@ class _StageWriter:
             ],
             outputs=[self._port(leaf) for leaf in self.results],
             states=[self._port(leaf) for leaf in self.states],
+            made=[self._between(leaf) for leaf in self.made],
+            later=[self._between(leaf) for leaf in self.later],
         )
+
+    def _between(self, leaf: Leaf) -> tuple[int, ...]:
+        return tuple(self.layout.size(axis) for axis in leaf.axes)
 
     def _port(self, leaf: Leaf, differentiable: bool = True, constant: bool = False) -> Port:
         found = self.layout

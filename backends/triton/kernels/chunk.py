@@ -1,9 +1,10 @@
 """A stage of a rule in blocks of tokens: the states go from block to block, all else is done for all blocks at once.
 
 `sweep` and `sweep_back` are the sequential parts: a program has one sequence of the batch, one `row` and one `tile`,
-and goes through its blocks.  `answer` and `differentiate` have a program for every block; each input has a kernel
-`differentiate`.  What is imported from `.stage` belongs to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds
-its own stage's functions in their place.
+and goes through its blocks.  The other kernels have a program for every block: `prepare` makes what does not depend on
+the states, `answer` the results, `prepare_back` what does not depend on the cotangents of states, and a `differentiate`
+for each input its cotangents.  What is imported from `.stage` belongs to a rule, here `S' = a·S + k ⊗ v` read by `q`; a
+unit holds its own stage's functions in their place.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -15,11 +16,17 @@ import triton.language as tl
 
 from .stage import (
     back,
+    before,
+    before_back,
     load_cotangents,
     load_inputs,
+    load_later,
+    load_made,
     load_states,
     locate,
     reads,
+    store_later,
+    store_made,
     store_outputs,
     store_states,
     update,
@@ -33,38 +40,86 @@ from .stage import (
 
 
 @triton.jit
+def prepare(inputs, made, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """What does not depend on the states, [batch, blocks, …]."""
+    blocks = (time + BLOCK - 1) // BLOCK
+    program = tl.program_id(0).to(tl.int64)
+    block = program % blocks
+    batch, row, tile = locate(program // blocks, TILE)
+    given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
+    store_made(made, before(given, tile, TILE, PRECISION), batch * blocks + block, row, tile, TILE)
+
+
+@triton.jit
 def sweep(
-    inputs, carried, starts, finals, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr
+    inputs,
+    made,
+    carried,
+    starts,
+    finals,
+    time,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """The states before each block, [batch, blocks, …], and those after the last."""
     batch, row, tile = locate(tl.program_id(0).to(tl.int64), TILE)
     blocks = (time + BLOCK - 1) // BLOCK
     state = load_states(carried, batch, row, tile, TILE)
     for block in range(blocks):
-        store_states(starts, state, batch * blocks + block, row, tile, TILE)
+        place = batch * blocks + block
+        store_states(starts, state, place, row, tile, TILE)
         given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
-        state = update(state, given, tile, TILE, PRECISION)
+        state = update(state, given, load_made(made, place, row, tile, TILE), tile, TILE, PRECISION)
     store_states(finals, state, batch, row, tile, TILE)
 
 
 @triton.jit
-def answer(inputs, starts, outputs, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def answer(
+    inputs, made, starts, outputs, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr
+):
     """The results at all tokens, given the states before each block."""
     blocks = (time + BLOCK - 1) // BLOCK
     program = tl.program_id(0).to(tl.int64)
     block = program % blocks
     batch, row, tile = locate(program // blocks, TILE)
-    state = load_states(starts, batch * blocks + block, row, tile, TILE)
+    place = batch * blocks + block
+    state = load_states(starts, place, row, tile, TILE)
     given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
-    results = reads(state, given, tile, TILE, PRECISION)
+    results = reads(state, given, load_made(made, place, row, tile, TILE), tile, TILE, PRECISION)
     store_outputs(outputs, results, batch, block * BLOCK, time, row, tile, TILE)
+
+
+@triton.jit
+def prepare_back(
+    inputs,
+    made,
+    starts,
+    d_outputs,
+    later,
+    time,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """What the cotangents of states need besides themselves, [batch, blocks, …]."""
+    blocks = (time + BLOCK - 1) // BLOCK
+    program = tl.program_id(0).to(tl.int64)
+    block = program % blocks
+    batch, row, tile = locate(program // blocks, TILE)
+    place = batch * blocks + block
+    state = load_states(starts, place, row, tile, TILE)
+    given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
+    known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
+    found = before_back(state, given, load_made(made, place, row, tile, TILE), known, tile, TILE, PRECISION)
+    store_later(later, found, place, row, tile, TILE)
 
 
 @triton.jit
 def sweep_back(
     inputs,
-    starts,
-    d_outputs,
+    made,
+    later,
     d_finals,
     flows,
     d_carried,
@@ -79,17 +134,18 @@ def sweep_back(
     flow = load_states(d_finals, batch, row, tile, TILE)
     for done in range(blocks):
         block = blocks - 1 - done
-        store_states(flows, flow, batch * blocks + block, row, tile, TILE)
-        state = load_states(starts, batch * blocks + block, row, tile, TILE)
+        place = batch * blocks + block
+        store_states(flows, flow, place, row, tile, TILE)
         given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
-        known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
-        flow = back(state, given, known, flow, tile, TILE, PRECISION)
+        prepared = load_made(made, place, row, tile, TILE)
+        flow = back(given, prepared, load_later(later, place, row, tile, TILE), flow, tile, TILE, PRECISION)
     store_states(d_carried, flow, batch, row, tile, TILE)
 
 
 @triton.jit
 def differentiate(
     inputs,
+    made,
     starts,
     d_outputs,
     flows,
@@ -105,9 +161,11 @@ def differentiate(
     program = tl.program_id(0).to(tl.int64)
     block = program % blocks
     batch, row, tile = locate(program // blocks, TILE)
-    state = load_states(starts, batch * blocks + block, row, tile, TILE)
+    place = batch * blocks + block
+    state = load_states(starts, place, row, tile, TILE)
     given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
     known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
-    flow = load_states(flows, batch * blocks + block, row, tile, TILE)
-    found = gradients(state, given, known, flow, tile, TILE, PRECISION)
+    flow = load_states(flows, place, row, tile, TILE)
+    prepared = load_made(made, place, row, tile, TILE)
+    found = gradients(state, given, prepared, known, flow, tile, TILE, PRECISION)
     store_gradients(d_input, found, batch, block * BLOCK, tokens, time, row, tile, TILE)

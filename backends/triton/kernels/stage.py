@@ -86,6 +86,60 @@ def store_states(pointers, values, place, row, tile, TILE: tl.constexpr):
 
 
 @triton.jit
+def load_made(pointers, place, row, tile, TILE: tl.constexpr):
+    """What does not depend on the states."""
+    pre0 = tl.load(pointers[0] + place)
+    pre1 = tl.load(pointers[1] + place)
+    at_n = tl.arange(0, 64)
+    at_m = tile * TILE + tl.arange(0, TILE)
+    pre2 = tl.load(
+        pointers[2] + place * 4000 + at_m[None, :] * 40 + at_n[:, None],
+        mask=(at_n[:, None] < 40) & (at_m[None, :] < 100),
+        other=0.0,
+    )
+    return (pre0.to(tl.float32), pre1.to(tl.float32), pre2.to(tl.float32))
+
+
+@triton.jit
+def store_made(pointers, values, place, row, tile, TILE: tl.constexpr):
+    """What does not depend on the states."""
+    tl.store(pointers[0] + place, values[0])
+    tl.store(pointers[1] + place, values[1])
+    at_n = tl.arange(0, 64)
+    at_m = tile * TILE + tl.arange(0, TILE)
+    tl.store(
+        pointers[2] + place * 4000 + at_m[None, :] * 40 + at_n[:, None],
+        values[2],
+        mask=(at_n[:, None] < 40) & (at_m[None, :] < 100),
+    )
+
+
+@triton.jit
+def load_later(pointers, place, row, tile, TILE: tl.constexpr):
+    """What does not depend on the cotangents of states."""
+    at_n = tl.arange(0, 64)
+    at_m = tile * TILE + tl.arange(0, TILE)
+    direct = tl.load(
+        pointers[0] + place * 4000 + at_m[None, :] * 40 + at_n[:, None],
+        mask=(at_n[:, None] < 40) & (at_m[None, :] < 100),
+        other=0.0,
+    )
+    return (direct.to(tl.float32),)
+
+
+@triton.jit
+def store_later(pointers, values, place, row, tile, TILE: tl.constexpr):
+    """What does not depend on the cotangents of states."""
+    at_n = tl.arange(0, 64)
+    at_m = tile * TILE + tl.arange(0, TILE)
+    tl.store(
+        pointers[0] + place * 4000 + at_m[None, :] * 40 + at_n[:, None],
+        values[0],
+        mask=(at_n[:, None] < 40) & (at_m[None, :] < 100),
+    )
+
+
+@triton.jit
 def store_outputs(pointers, values, batch, first, time, row, tile, TILE: tl.constexpr):
     """The results of a block."""
     at_i = tl.arange(0, 64)
@@ -141,9 +195,8 @@ def store_gradients3(pointers, values, batch, first, tokens, time, row, tile, TI
 
 
 @triton.jit
-def update(state, given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
-    """The states after a block."""
-    S = state[0]
+def before(given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """What does not depend on the states."""
     alpha_in = given[0]
     k = given[1]
     v = given[2]
@@ -154,23 +207,32 @@ def update(state, given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     gt = total > 0.5
     masked = tl.where(eq, running(alpha_in, 1.0 - alpha_in, 0, False), 0.0)
     total_2 = tl.sum(masked, 0)
-    total_3 = tl.where(gt, 1.0, 0.0) * S + tl.where(gt, -total_2, total) * S
     at_i_source = tl.arange(0, 64)
     eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
-    total_4 = tl.sum(tl.where(eq_2, alpha_in[None, :], 0.0), 1)
-    total_5 = tl.permute(
+    total_3 = tl.sum(tl.where(eq_2, alpha_in[None, :], 0.0), 1)
+    pre2_new = tl.permute(
         tl.dot(
-            tl.permute(v * running(total_4, tl.where(eq, 1.0, 0.0), 0, True)[:, None], (1, 0)),
+            tl.permute(v * running(total_3, tl.where(eq, 1.0, 0.0), 0, True)[:, None], (1, 0)),
             k,
             input_precision=PRECISION,
         ),
         (1, 0),
     )
-    return (total_3 + total_5,)
+    return (tl.where(gt, 1.0, 0.0), tl.where(gt, -total_2, total), pre2_new)
 
 
 @triton.jit
-def reads(state, given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def update(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """The states after a block."""
+    S = state[0]
+    pre0 = made[0]
+    pre1 = made[1]
+    pre2 = made[2]
+    return (pre0 * S + pre1 * S + pre2,)
+
+
+@triton.jit
+def reads(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     """The results of a block."""
     S = state[0]
     alpha_in = given[0]
@@ -201,28 +263,31 @@ def reads(state, given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def back(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
-    """The cotangents of the states before a block."""
+def before_back(state, given, made, known, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """What does not depend on the cotangents of states."""
     alpha_in = given[0]
     q = given[3]
     d_read0 = known[0]
-    d_S = flow[0]
     at_i = tl.arange(0, 64)
-    eq = at_i.to(tl.float32) == 63.0
     scanned = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
-    total = tl.sum(tl.where(eq, scanned, 0.0), 0)
-    gt = total > 0.5
-    masked = tl.where(eq, running(alpha_in, 1.0 - alpha_in, 0, False), 0.0)
-    total_2 = tl.sum(masked, 0)
-    total_3 = d_S * tl.where(gt, -total_2, total) + d_S * tl.where(gt, 1.0, 0.0)
-    total_4 = tl.permute(
+    direct_new = tl.permute(
         tl.dot(tl.permute(d_read0 * scanned[:, None], (1, 0)), q, input_precision=PRECISION), (1, 0)
     )
-    return (total_3 + total_4,)
+    return (direct_new,)
 
 
 @triton.jit
-def gradients0(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def back(given, made, later, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """The cotangents of the states before a block."""
+    pre0 = made[0]
+    pre1 = made[1]
+    d_direct = later[0]
+    d_S = flow[0]
+    return (d_S * pre1 + d_S * pre0 + d_direct,)
+
+
+@triton.jit
+def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     """The cotangents of `alpha_in` in a block."""
     S = state[0]
     alpha_in = given[0]
@@ -287,7 +352,7 @@ def gradients0(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: t
 
 
 @triton.jit
-def gradients1(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def gradients1(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     """The cotangents of `k` in a block."""
     alpha_in = given[0]
     v = given[2]
@@ -321,7 +386,7 @@ def gradients1(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: t
 
 
 @triton.jit
-def gradients2(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def gradients2(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     """The cotangents of `v` in a block."""
     alpha_in = given[0]
     k = given[1]
@@ -355,7 +420,7 @@ def gradients2(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: t
 
 
 @triton.jit
-def gradients3(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def gradients3(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     """The cotangents of `q` in a block."""
     S = state[0]
     alpha_in = given[0]
@@ -383,3 +448,14 @@ def gradients3(state, given, known, flow, tile, TILE: tl.constexpr, PRECISION: t
     )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     return (total_2 + total_3 * scanned_2[:, None],)
+
+
+@triton.jit
+def prepare(inputs, made, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr):
+    """What does not depend on the states, [batch, blocks, …]."""
+    blocks = (time + BLOCK - 1) // BLOCK
+    program = tl.program_id(0).to(tl.int64)
+    block = program % blocks
+    batch, row, tile = locate(program // blocks, TILE)
+    given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
+    store_made(made, before(given, tile, TILE, PRECISION), batch * blocks + block, row, tile, TILE)

@@ -53,6 +53,9 @@ def _ported(fact: Any) -> dict[str, Any]:
     for key in ("inputs", "outputs", "states", "constants"):
         if key in face:
             face[key] = [Port(name, tuple(shape), *facts) for name, shape, *facts in face[key]]
+    for key in ("made", "later"):
+        if key in face:
+            face[key] = [tuple(shape) for shape in face[key]]
     return face
 
 

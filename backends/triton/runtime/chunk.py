@@ -14,7 +14,10 @@ from .load import loaded, runs_on
 
 
 class Blocks(NamedTuple):
-    """How the unit of a stage is called: `block` tokens at a time, else as `Interface`."""
+    """How the unit of a stage is called: `block` tokens at a time, else as `Interface`.
+
+    `made` and `later` are the shapes of what is made for each block before the states and before their cotangents.
+    """
 
     rows: int
     vector: int
@@ -24,6 +27,8 @@ class Blocks(NamedTuple):
     inputs: list[Port]
     outputs: list[Port]
     states: list[Port]
+    made: list[tuple[int, ...]]
+    later: list[tuple[int, ...]]
 
     @property
     def tiles(self) -> int:
@@ -63,9 +68,21 @@ class BlockKernels:
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
         outputs = [like.new_empty((batch, time, *port.shape)) for port in face.outputs]
-        self.launch(self.module.sweep, batch, like, given, before, tuple(starts), tuple(finals), time)
-        self.launch(self.module.answer, batch * blocks, like, given, tuple(starts), tuple(outputs), time)
+        made = self.prepared(given, like, batch, blocks, time)
+        states = (before, tuple(starts), tuple(finals))
+        self.launch(self.module.sweep, batch, like, given, made or before, *states, time)
+        known = (tuple(starts), tuple(outputs))
+        self.launch(self.module.answer, batch * blocks, like, given, made or before, *known, time)
         return outputs, finals, starts
+
+    def prepared(
+        self, given: tuple[Tensor, ...], like: Tensor, batch: int, blocks: int, time: int
+    ) -> tuple[Tensor, ...]:
+        """What does not depend on the states, [batch, blocks, …]."""
+        made = tuple(like.new_empty((batch, blocks, *shape)) for shape in self.face.made)
+        if made:
+            self.launch(self.module.prepare, batch * blocks, like, given, made, time)
+        return made
 
     def backward(
         self, inputs: Sequence[Tensor], starts: Sequence[Tensor], cotangents: Sequence[Tensor], time: int
@@ -78,19 +95,23 @@ class BlockKernels:
         after = _plain(cotangents[len(face.outputs) :])
         flows = tuple(torch.empty_like(x) for x in begins)
         before = [torch.empty_like(x) for x in after]
-        self.launch(
-            self.module.sweep_back, batch, like, given, begins, known, after, flows, tuple(before), time
-        )
+        each = batch * blocks
+        made = self.prepared(given, like, batch, blocks, time) or begins
+        later = tuple(like.new_empty((batch, blocks, *shape)) for shape in face.later)
+        if later:
+            self.launch(self.module.prepare_back, each, like, given, made, begins, known, later, time)
+        states = (later or begins, after, flows, tuple(before))
+        self.launch(self.module.sweep_back, batch, like, given, made, *states, time)
         grads: list[Tensor] = []
         for k, (x, port) in enumerate(zip(inputs, face.inputs, strict=True)):
             if not port.differentiable:
                 grads.append(torch.zeros_like(x))
                 continue
             shares = face.sharing(port)
-            lead = (batch * blocks, shares) if port.constant else (shares, batch, time)
+            lead = (each, shares) if port.constant else (shares, batch, time)
             parts = like.new_empty((*lead, *port.shape))
             kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
-            self.launch(kernel, batch * blocks, like, given, begins, known, flows, (parts,), *sizes)
+            self.launch(kernel, each, like, given, made, begins, known, flows, (parts,), *sizes)
             grads.append(_summed(parts, port))
         return [*grads, *before]
 
