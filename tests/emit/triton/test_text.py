@@ -59,6 +59,16 @@ def test_kernels_compile_without_a_gpu_and_spill_nothing(target: str, kernel: st
     assert made.shared <= gpu.shared
 
 
+@pytest.mark.parametrize("target", ["sm_90", "gfx942"])
+@pytest.mark.parametrize("kernel", ["prepare", "sweep"])
+def test_kernels_of_blocks_compile_without_a_gpu(target: str, kernel: str) -> None:
+    (gpu,) = aot.targets(target)
+    (stage,) = parts.kernels_of(parts.written(parts.RETENTION, n=5, m=3)()).stages
+    made = aot.compiled_blocks(stage.kernels, kernel, gpu)
+    assert made.code
+    assert made.shared <= gpu.shared
+
+
 def test_an_unknown_gpu_is_said() -> None:
     with pytest.raises(UserError, match="`sm_91`"):
         aot.targets("sm_90,sm_91")
