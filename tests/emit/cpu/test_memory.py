@@ -21,7 +21,7 @@ from tests.emit.cpu.test_rules import MAKERS, WIDE, written
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 
 BATCH, TIME = 2, 19
-FLAGS = ("-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+FLAGS = ("-std=c++17", "-O0", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def vectors(name: str, sizes: Sequence[int], value: str) -> str:
