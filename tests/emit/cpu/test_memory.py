@@ -48,8 +48,8 @@ def driver(face: Interface) -> str:
 #include <cstdio>
 #include <vector>
 int main() {{
-{vectors("parameters", given, "real(0.3)")}{vectors("all", [prod(p.shape) for p in ports], "NOT_A_NUMBER")}
-{vectors("inputs", inputs, "real(0.5)")}{vectors("outputs", outputs, "NOT_A_NUMBER")}
+{vectors("parameters", given, "real(0.01)")}{vectors("all", [prod(p.shape) for p in ports], "NOT_A_NUMBER")}
+{vectors("inputs", inputs, "real(0.1)")}{vectors("outputs", outputs, "NOT_A_NUMBER")}
 {vectors("d_outputs", outputs, "real(1)")}{vectors("d_inputs", shared, "NOT_A_NUMBER")}
 {vectors("from", back, "real(0.1)")}{vectors("to", given, "NOT_A_NUMBER")}
     std::vector<real> initial(ROWS * STATE, real(0.1)), before({BATCH} * ROWS * STATE, real(0.1)), after(before);
