@@ -27,8 +27,9 @@ rule keep(q[n], k[n], v[m], alpha, beta) {
 }
 rule cell(x[d]) {
     param  w[d] = normal(0, 1)
+    param  c = 0.5
     state  h[d] = 0
-    h'     = tanh(w * h + x)
+    h'     = tanh(w * h + c * x)
     return h'
 }
 """
@@ -42,7 +43,7 @@ def spec() -> Spec:
 @pytest.fixture(scope="module")
 def report(spec: Spec) -> Report:
     return seqc.conform(
-        spec, backends=["torch"], names=["cell"], fast=True, only=["values", "mapping", "gates"]
+        spec, backends=["torch"], names=["cell"], fast=True, only=["values", "gradients", "mapping", "gates"]
     )
 
 
@@ -51,7 +52,7 @@ def test_it_passes_and_says_so(report: Report) -> None:
     assert report.failures == []
     assert 0 < report.worst_error < 1e-5
     assert "checks passed" in report.summary()
-    assert {outcome.check for outcome in report.outcomes} == {"values", "mapping", "gates"}
+    assert {outcome.check for outcome in report.outcomes} == {"values", "gradients", "mapping", "gates"}
     assert {outcome.status for outcome in report.outcomes if outcome.check == "gates"} == {"not applicable"}
 
 

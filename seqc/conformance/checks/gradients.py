@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 
 ORDER = 20
+
+# Some rows of a batch, or a tensor as it is, which may be a single number.
+Rows = slice | EllipsisType
 
 
 def applies(case: Case, subject: Subject) -> str:
@@ -92,9 +96,11 @@ def compare_gradients(
     if not is_moderate(wanted.values()):
         return
     got = gradients(case, subject, inputs, dtype, reset)
-    groups = rows or {what: slice(None)}
+    groups: Mapping[str, Rows] = {what: ...}
+    if rows is not None:
+        groups = rows
     for name, want in wanted.items():
-        for words, part in groups.items() if name in inputs else ((what, slice(None)),):
+        for words, part in groups.items() if name in inputs else ((what, ...),):
             floor = FLOOR * scale(x[part] if each in inputs else x for each, x in wanted.items())
             error = distance(got[name][part], want[part], floor)
             moves = partial(_moves, case, key, inputs, dtype, name, floor, reset, part)
@@ -109,7 +115,7 @@ def _moves(
     name: str,
     floor: float,
     reset: Tensor | None,
-    part: slice,
+    part: Rows,
 ) -> float:
     want = expected_gradients(case, key, inputs, dtype, reset)[name]
     shaken = expected_gradients(case, key, inputs, dtype, reset, shaken=True)[name]

@@ -118,8 +118,9 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
 
 @needs_compiler
 def test_builds_at_the_same_time_do_not_disturb_one_another(tmp_path: Path) -> None:
-    code = f"from tests.emit.cpu.parts import build\nprint(bool(build.library({TEXT!r}, 'float').twice))"
-    environment = {"SEQC_CACHE": str(tmp_path), "PATH": str(Path(COMPILER or "").parent), "PYTHONPATH": "."}
+    load = f"runpy.run_path({build.__file__!r})['library']({TEXT!r}, 'float')"
+    code = f"import runpy; print(bool({load}.twice))"
+    environment = {"SEQC_CACHE": str(tmp_path), "PATH": str(Path(COMPILER or "").parent)}
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(3)
