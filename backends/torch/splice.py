@@ -55,12 +55,30 @@ def pieces() -> dict[str, Piece]:
     return found
 
 
+@cache
+def members() -> frozenset[str]:
+    """The attributes of the runtime's modules."""
+    modules = {"Module"}
+    found: set[str] = set()
+    for piece in pieces().values():
+        (node,) = ast.parse(piece.text).body
+        if isinstance(node, ast.ClassDef) and any(_last(base) in modules for base in node.bases):
+            modules.add(node.name)
+            found.update(name for name in map(_defined, node.body) if name is not None)
+            stored = (each for each in ast.walk(node) if isinstance(each, ast.Attribute))
+            found.update(each.attr for each in stored if isinstance(each.ctx, ast.Store))
+    return frozenset(name for name in found if not name.startswith("_"))
+
+
+def _last(base: ast.expr) -> str:
+    return ast.unparse(base).rpartition(".")[2]
+
+
 def _defined(node: ast.stmt) -> str | None:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return node.name
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-        return node.targets[0].id
-    return None
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+    return target.id if isinstance(target, ast.Name) else None
 
 
 def used(text: str) -> list[Piece]:
