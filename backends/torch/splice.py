@@ -27,11 +27,12 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A top-level definition: its text and the words in it."""
+    """A top-level definition: its text, the words in it, and what it was parsed to."""
 
     name: str
     text: str
     words: frozenset[str]
+    node: ast.stmt
 
 
 @cache
@@ -51,7 +52,7 @@ def pieces() -> dict[str, Piece]:
             decorators: list[ast.expr] = getattr(node, "decorator_list", [])
             first = min([node.lineno, *(d.lineno for d in decorators)])
             text = "\n".join(lines[first - 1 : node.end_lineno])
-            found[name] = Piece(name, text, frozenset(WORD.findall(text)))
+            found[name] = Piece(name, text, frozenset(WORD.findall(text)), node)
     return found
 
 
@@ -61,7 +62,7 @@ def members() -> frozenset[str]:
     modules = {"Module"}
     found: set[str] = set()
     for piece in pieces().values():
-        (node,) = ast.parse(piece.text).body
+        node = piece.node
         if isinstance(node, ast.ClassDef) and any(_last(base) in modules for base in node.bases):
             modules.add(node.name)
             found.update(name for name in map(_defined, node.body) if name is not None)
