@@ -140,12 +140,9 @@ class Handle:
     @property
     def modes(self) -> tuple[str, ...]:
         """The parallel forms that its rules allow, each once."""
-        from seqc.ir.paths import instances
-        from seqc.passes.schedule import schedule
+        from seqc.passes.schedule import modes_of
 
-        owners = dict.fromkeys(instance.owner for instance in instances(self.whole))
-        plans = (schedule(owner) for owner in owners if isinstance(owner, Recurrence))
-        return tuple(dict.fromkeys(mode for plan in plans for mode in plan.modes))
+        return modes_of(self.whole)
 
     def program(
         self, mode: str | None = None, axes: AxesOf | None = None, besides: tuple[str, ...] = ()

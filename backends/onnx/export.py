@@ -16,6 +16,7 @@ from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import varying_outputs
 
 from .builder import DTYPES, Array, Builder, needed_nodes, used_by
+from .control import Unsupported
 from .fold import fold
 from .manifest import LoweringInfo, TensorInfo, WeightInfo
 from .pairs import PARTS, Number, Pair, both, pack, pair, unpack
@@ -116,6 +117,8 @@ class Emitter:
         return Tensor(value, (*self.lead, *leaf.axes), leaf.dtype)
 
     def _measure(self) -> None:
+        if not self.builder.inputs:
+            raise Unsupported("a rule without inputs, which would not know how long a sequence is")
         first = self.builder.inputs[0]
         for place, axis in enumerate(self.lead):
             self.space.dynamic[axis] = self.builder.op(

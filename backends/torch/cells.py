@@ -12,7 +12,8 @@ from seqc.ir.expr import Axes, Expr, Invoke, LeafKind, Reduce, Rename, leaves, r
 from seqc.ir.plan import Plan
 from seqc.ir.recurrence import Recurrence
 from seqc.passes import cells
-from seqc.passes.cells import Gate, is_constant, terms
+from seqc.passes.canonical import arguments
+from seqc.passes.cells import Gate, is_constant
 
 from .expressions import LINE, Scope
 from .layout import split_statement
@@ -71,7 +72,7 @@ def find_cell(rec: Recurrence, plan: Plan | None, given: Sequence[str] = ()) -> 
 
 def _source(gate: Gate) -> tuple[Expr, Expr]:
     """What a gate is given that varies, and the rest."""
-    parts = terms("add", gate.given)
+    parts = arguments("add", gate.given)
     moving = [part for part in parts if not is_constant(part)]
     return build.total(moving), build.total(part for part in parts if part not in moving)
 
@@ -152,13 +153,13 @@ class _Map:
 def _linear_map(expr: Expr) -> _Map | None:
     while isinstance(expr, Rename):
         expr = expr.arg
-    parts = terms("add", expr)
+    parts = arguments("add", expr)
     moving = [part for part in parts if not _is_weight(part)]
     if len(moving) != 1:
         return None
     match moving[0]:
         case Reduce(op="sum", over=(inner,), arg=arg):
-            factors = terms("mul", arg)
+            factors = arguments("mul", arg)
         case _:
             return None
     weight = build.product(factor for factor in factors if _is_weight(factor))

@@ -171,11 +171,16 @@ class Scope:
             return
         alike = len({frozenset(self.known[p].axes) for p in parts}) == 1
         room = self.width - len(parts) * (4 if alike else 12) - (4 if alike else 16)
-        while sum(len(self.known[p].code.text) for p in parts) > room:
-            longest = max(parts, key=lambda p: len(self.known[p].code.text))
-            if len(self.known[longest].code.text) < 16:
+        # What is a variable already cannot be made shorter.
+        longest = sorted(
+            (p for p in dict.fromkeys(parts) if not self.known[p].code.text.isidentifier()),
+            key=lambda p: -len(self.known[p].code.text),
+        )
+        for part in longest:
+            short = sum(len(self.known[p].code.text) for p in parts) <= room
+            if short or len(self.known[part].code.text) < 16:
                 return
-            self.known[longest] = self.assign(self.known[longest], hint_for(longest))
+            self.known[part] = self.assign(self.known[part], hint_for(part))
 
     def compute(self, node: Expr) -> Value:
         """The value of a node whose operands are known."""

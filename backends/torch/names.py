@@ -5,6 +5,9 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
+from functools import cache
+
+from .splice import members
 
 # What emitted modules import or define at their top, and the locals that the emitter itself uses.
 RESERVED = frozenset({
@@ -28,19 +31,24 @@ def class_name(name: str) -> str:
     return "".join(part[0].upper() + part[1:] for part in parts) or "Rule"
 
 
-# What a module of ours has as attributes already: parameters of these names are looked up as items.
-TAKEN = frozenset({
-    "T_destination", "add_module", "again", "along", "apply", "begin", "bfloat16", "body", "buffers", "call_super_init",
-    "checkpoint", "children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "exactly", "extra_repr",
-    "float", "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "init_state",
-    "initial", "ipu", "like", "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules",
-    "named_parameters", "parameter_groups", "parameters", "place", "pooled", "ranks", "register_backward_hook",
-    "register_buffer", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+# What any module of PyTorch has as attributes.
+MODULE = frozenset({
+    "T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu",
+    "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state",
+    "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules", "mtia", "named_buffers",
+    "named_children", "named_modules", "named_parameters", "parameters", "register_backward_hook", "register_buffer",
+    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
     "register_full_backward_pre_hook", "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook",
     "register_module", "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook",
-    "requires_grad_", "sequence", "set_extra_state", "set_submodule", "share_memory", "single", "state_dict", "states",
-    "step", "to", "to_empty", "token", "train", "training", "type", "exact", "whole", "xpu", "zero_grad", "zeros",
+    "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train",
+    "training", "type", "xpu", "zero_grad",
 })  # fmt: skip
+
+
+@cache
+def taken() -> frozenset[str]:
+    """What a module of ours has as attributes already: parameters of these names are looked up as items."""
+    return MODULE | members()
 
 
 def path_text(path: str) -> str:
@@ -48,7 +56,7 @@ def path_text(path: str) -> str:
     text = ""
     for part in path.split("."):
         plain = part.isidentifier() and part.isascii() and not keyword.iskeyword(part) and part[0] != "_"
-        free = part not in TAKEN
+        free = part not in taken()
         text += f".{part}" if plain and free else f'["{part}"]'
     return text
 

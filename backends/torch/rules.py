@@ -398,10 +398,11 @@ class _RulePrinter:
             scope.lines += ["(", *(f"    {name}," for name in (*reads, *ends)), f") = {head}", *rest]
 
     def interface(self) -> list[str]:
-        """`forward` and `step` with inputs by name."""
-        rec = self.rec
-        inputs = "".join(f"{name}: Tensor, " for name in self.locals)
-        given = ", ".join(self.locals) + ("," if len(self.locals) == 1 else "")
+        """`forward` and `step` with inputs by name; nothing else in them could be called like an input."""
+        rec, names = self.rec, Names({"self", "state", "reset", "outputs"})
+        own = [names.fresh(leaf.name) for leaf in rec.inputs]
+        inputs = "".join(f"{name}: Tensor, " for name in own)
+        given = ", ".join(own) + ("," if len(own) == 1 else "")
         results = "outputs" if len(rec.returns) != 1 else "outputs[0]"
         kind = "tuple[Tensor, ...]" if len(rec.returns) != 1 else "Tensor"
         lines: list[str] = []

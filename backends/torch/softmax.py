@@ -9,7 +9,7 @@ from math import prod
 from seqc.ir import build
 from seqc.ir.expr import Const, Expr, Leaf, LeafKind, Reduce, Softmax, leaves
 from seqc.ir.recurrence import Recurrence
-from seqc.passes.cells import terms
+from seqc.passes.canonical import arguments
 
 GROWING = (LeafKind.STORE, LeafKind.STORED, LeafKind.AGE)
 
@@ -39,7 +39,7 @@ def find_softmax(rec: Recurrence, outputs: Sequence[Expr]) -> SoftmaxRead | None
     axis = rec.stores[0].axis
     match outputs[0]:
         case Reduce(op="sum", over=over, arg=arg) if over == (axis,):
-            factors = terms("mul", arg)
+            factors = arguments("mul", arg)
         case _:
             return None
     weights = [factor for factor in factors if isinstance(factor, Softmax) and factor.over == (axis,)]
@@ -52,13 +52,13 @@ def find_softmax(rec: Recurrence, outputs: Sequence[Expr]) -> SoftmaxRead | None
 
 def _score(score: Expr, value: Leaf, axis: str) -> SoftmaxRead | None:
     """Factors of a query alone, inside the sum of products and before it, are part of the query."""
-    factors = terms("mul", score)
+    factors = arguments("mul", score)
     sums = [factor for factor in factors if _reads(factor)]
     if len(sums) != 1:
         return None
     match sums[0]:
         case Reduce(op="sum", over=(over,), arg=arg):
-            inner = terms("mul", arg)
+            inner = arguments("mul", arg)
         case _:
             return None
     rest = [factor for factor in (*factors, *inner) if not _reads(factor)]

@@ -27,11 +27,12 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A top-level definition: its text and the words in it."""
+    """A top-level definition: its text, the words in it, and what it was parsed to."""
 
     name: str
     text: str
     words: frozenset[str]
+    node: ast.stmt
 
 
 @cache
@@ -51,16 +52,34 @@ def pieces() -> dict[str, Piece]:
             decorators: list[ast.expr] = getattr(node, "decorator_list", [])
             first = min([node.lineno, *(d.lineno for d in decorators)])
             text = "\n".join(lines[first - 1 : node.end_lineno])
-            found[name] = Piece(name, text, frozenset(WORD.findall(text)))
+            found[name] = Piece(name, text, frozenset(WORD.findall(text)), node)
     return found
+
+
+@cache
+def members() -> frozenset[str]:
+    """The attributes of the runtime's modules."""
+    modules = {"Module"}
+    found: set[str] = set()
+    for piece in pieces().values():
+        node = piece.node
+        if isinstance(node, ast.ClassDef) and any(_last(base) in modules for base in node.bases):
+            modules.add(node.name)
+            found.update(name for name in map(_defined, node.body) if name is not None)
+            stored = (each for each in ast.walk(node) if isinstance(each, ast.Attribute))
+            found.update(each.attr for each in stored if isinstance(each.ctx, ast.Store))
+    return frozenset(name for name in found if not name.startswith("_"))
+
+
+def _last(base: ast.expr) -> str:
+    return ast.unparse(base).rpartition(".")[2]
 
 
 def _defined(node: ast.stmt) -> str | None:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return node.name
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-        return node.targets[0].id
-    return None
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+    return target.id if isinstance(target, ast.Name) else None
 
 
 def used(text: str) -> list[Piece]:

@@ -16,10 +16,10 @@ from seqc.conformance.compare import single
 from seqc.conformance.report import Finding, Outcome, Status
 from seqc.conformance.subject import Request, Subject, subjects
 from seqc.diagnostics import SpecError
-from seqc.ir.paths import instances
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.oracle import initial_parameters
+from seqc.passes.schedule import modes_of
 
 Progress = Callable[[str], None]
 
@@ -86,12 +86,3 @@ def generic_weights(whole: Recurrence | Model) -> dict[str, Tensor]:
 
 def _is_plain(x: Tensor) -> bool:
     return bool((x == 0).any())
-
-
-def modes_of(whole: Recurrence | Model) -> tuple[str, ...]:
-    """The parallel forms that the rules of a program allow, each once."""
-    from seqc.passes.schedule import schedule
-
-    owners = {instance.owner: None for instance in instances(whole)}
-    plans = [schedule(owner) for owner in owners if isinstance(owner, Recurrence)]
-    return tuple(dict.fromkeys(mode for plan in plans for mode in plan.modes))

@@ -303,6 +303,19 @@ def _components(
     return [(group, [a for a in bound if a in axes]) for group, axes in groups]
 
 
+def arguments(op: str, expr: Expr) -> list[Expr]:
+    """The arguments of nested applications of one operation, as they are written."""
+    found: list[Expr] = []
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Apply) and node.op == op:
+            stack += reversed(node.args)
+        else:
+            found.append(node)
+    return found
+
+
 def terms(expr: Expr) -> list[Expr]:
     """The terms of a sum as it is written, signs included; nothing is multiplied out."""
     found: list[Expr] = []

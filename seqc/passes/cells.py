@@ -15,7 +15,7 @@ from seqc.ir.build import ONE
 from seqc.ir.expr import Apply, DType, Expr, LeafKind, Reduce, leaves, substitute, walk
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import State
-from seqc.passes.canonical import same
+from seqc.passes.canonical import arguments, same
 from seqc.passes.forms.problem import Problem
 from seqc.passes.schedule import problems
 
@@ -107,7 +107,7 @@ def _proposal(expr: Expr, h: State, reset: Expr) -> tuple[Gate, Expr | None] | N
     given, moving = _parted(expr, h)
     if len(moving) != 1:
         return None
-    recalled = build.product(f for f in terms("mul", moving[0]) if f is not reset)
+    recalled = build.product(f for f in arguments("mul", moving[0]) if f is not reset)
     inner = _gate(recalled, h, h.leaf)
     if inner is None or not is_constant(inner.given) or not same(moving[0], build.mul(reset, recalled)):
         return None
@@ -144,7 +144,7 @@ def _gate(expr: Expr, h: State, read: Expr) -> Gate | None:
         return None
     match moving[0]:
         case Reduce(op="sum", over=(inner,), arg=arg):
-            parts = terms("mul", arg)
+            parts = arguments("mul", arg)
         case _:
             return None
     weight = build.product(f for f in parts if h.leaf not in leaves([f]))
@@ -156,16 +156,9 @@ def _gate(expr: Expr, h: State, read: Expr) -> Gate | None:
 
 def _parted(expr: Expr, h: State) -> tuple[Expr, list[Expr]]:
     """The sum of the terms without the state, and the terms with it."""
-    parts = terms("add", expr)
+    parts = arguments("add", expr)
     moving = [part for part in parts if h.leaf in leaves([part])]
     return build.total(part for part in parts if part not in moving), moving
-
-
-def terms(op: str, expr: Expr) -> list[Expr]:
-    """The arguments of nested applications of one operation."""
-    if isinstance(expr, Apply) and expr.op == op:
-        return [part for arg in expr.args for part in terms(op, arg)]
-    return [expr]
 
 
 def is_constant(expr: Expr) -> bool:

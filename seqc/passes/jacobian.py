@@ -25,7 +25,7 @@ from seqc.ir.expr import (
     walk,
 )
 from seqc.ir.ops import OPS
-from seqc.passes.canonical import fresh, renamed
+from seqc.passes.canonical import arguments, fresh, renamed
 
 Place = Axes  # for each axis of a state, the axis of a node that stands at the same index of the update
 Picks = tuple[
@@ -141,7 +141,7 @@ def _renamed(picks: Picks, x: Expr, names: dict[str, str]) -> tuple[Picks, Expr]
 
 def _summed(over: Axes, picks: Picks, x: Expr) -> tuple[Picks, Expr]:
     """A sum over axes of which some are picked: there the one entry is taken, in each factor for itself."""
-    parts = factors(x)
+    parts = arguments("mul", x)
     for own, at in picks:
         if own in over:
             parts = [_at(part, own, at) for part in parts]
@@ -157,13 +157,6 @@ def _at(part: Expr, own: str, at: str) -> Expr:
     if at not in part.axes:
         return renamed(part, {own: at})
     return build.sum_over([own], build.mul(part, _agree(((own, at),))))
-
-
-def factors(x: Expr) -> list[Expr]:
-    """What a product is written as a product of."""
-    if isinstance(x, Apply) and x.op == "mul":
-        return [factor for arg in x.args for factor in factors(arg)]
-    return [x]
 
 
 def _agree(picks: Picks) -> Expr:

@@ -9,7 +9,9 @@ from seqc.diagnostics import Diagnostic, SpecError
 from seqc.diagnostics.limits import RuleTooLarge
 from seqc.diagnostics.targets import ModeNotAllowed, NoParallelForm
 from seqc.ir.expr import Expr, LeafKind, leaves
+from seqc.ir.paths import instances
 from seqc.ir.plan import Plan
+from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence, State
 from seqc.ir.work import OutOfWork, limited, spend
 from seqc.passes.classify import classify
@@ -42,6 +44,13 @@ class _NoForm(Exception):
     def __init__(self, why: str, node: Expr) -> None:
         super().__init__(why)
         self.why, self.node = why, node
+
+
+def modes_of(whole: Recurrence | Model) -> tuple[str, ...]:
+    """The parallel forms that the rules of a program allow, each once."""
+    owners = dict.fromkeys(instance.owner for instance in instances(whole))
+    plans = (schedule(owner) for owner in owners if isinstance(owner, Recurrence))
+    return tuple(dict.fromkeys(mode for plan in plans for mode in plan.modes))
 
 
 def schedule(recurrence: Recurrence, mode: str | None = None) -> Plan:

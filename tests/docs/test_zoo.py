@@ -51,8 +51,7 @@ def test_references_name_specs_that_are_there() -> None:
     known = {zoo.key(path) for path in bundled.specs()}
     found = references(PARITY, known)
     assert found
-    pending = {f"pending/{path.name}" for path in (PARITY / "pending").glob("*.seq")}
-    assert {reference.spec for reference in found} <= known | pending
+    assert {reference.spec for reference in found} <= known
 
 
 def test_references_are_read_off_the_tests(tmp_path: Path) -> None:

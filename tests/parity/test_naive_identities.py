@@ -39,21 +39,21 @@ ONES = torch.ones(BATCH, TIME, dtype=torch.float64)
 def test_omega_with_a_window_of_one_token_is_the_delta_rule() -> None:
     """Each token weighs g of its own, which multiplies the rate."""
     given = {**QKV, "g": gate(seed=7), "eta": gate(seed=8)}
-    omega = rule("pending/omeganet.seq", "omega", f=KEY, m=VALUE, window=1)
+    omega = rule("deep/omeganet.seq", "omega", f=KEY, m=VALUE, window=1)
     delta = rule("delta/deltanet.seq", "delta", None, **WIDTHS)
     close(apply(omega, {**given, "alpha": ONES}), apply(delta, {**QKV, "beta": given["g"] * given["eta"]}))
 
 
 def test_the_solution_of_mesa_is_where_omega_over_all_tokens_stands_still() -> None:
     """MesaNet weighs tokens by beta and forgets none; its ridge is too small to show."""
-    beta, answers = 0.1 + gate(seed=7), []
-    mesa = rule("pending/mesanet.seq", "mesa", None, **WIDTHS, steps=16)
-    ridge = torch.full((BATCH, TIME, KEY), 1e-10, dtype=torch.float64)
+    beta, answers = 0.1 + 0.8 * gate(seed=7), []
+    mesa = rule("deep/mesanet.seq", "mesa", None, **WIDTHS, steps=16, floor=0)
+    small = torch.full((BATCH, TIME, KEY), -25.0, dtype=torch.float64)  # the ridge is its softplus, 1e-11
     for unit in torch.eye(KEY, dtype=torch.float64):
-        asked = {**QKV, "q": unit.expand(BATCH, TIME, KEY), "beta": beta, "g": ONES, "ridge": ridge}
+        asked = {**QKV, "q": unit.expand(BATCH, TIME, KEY), "b": torch.logit(beta), "g": ONES, "l": small}
         answers.append(apply(mesa, asked)[:, -1])
     solution = torch.stack(answers, 2)  # [batch, m, n]
-    omega = rule("pending/omeganet.seq", "omega", f=KEY, m=VALUE, window=TIME)
+    omega = rule("deep/omeganet.seq", "omega", f=KEY, m=VALUE, window=TIME)
     last = torch.nn.functional.one_hot(torch.tensor(TIME - 1), TIME).double().expand(BATCH, TIME)
     given = {**QKV, "alpha": ONES, "g": beta, "eta": last}
     _, begun = run_recurrence(omega, {name: x[:, :1] for name, x in given.items()}, {})

@@ -13,11 +13,12 @@ from dataclasses import replace
 from seqc.ir.build import ZERO
 from seqc.ir.expr import Apply, DType, Reduce, Rename, children, depends_on, walk
 from seqc.ir.plan import Adjoint, Newton, Stage
+from seqc.passes.canonical import arguments
 from seqc.passes.forms import loop, max_plus, scan
 from seqc.passes.forms.kernels import size_of
 from seqc.passes.forms.problem import Build, Problem
 from seqc.passes.forms.stage import varies
-from seqc.passes.jacobian import entrywise, factors, is_entrywise
+from seqc.passes.jacobian import entrywise, is_entrywise
 from seqc.passes.linear import NotAffine, linear_form
 
 MODE = "newton"
@@ -56,8 +57,8 @@ def _has_fixed_matrices(problem: Problem) -> bool:
             continue
         if not (isinstance(node, Reduce) and node.op == "sum"):
             return False
-        moving = [part for part in factors(node.arg) if part in dependent]
-        fixed = [part for part in factors(node.arg) if part not in dependent]
+        moving = [part for part in arguments("mul", node.arg) if part in dependent]
+        fixed = [part for part in arguments("mul", node.arg) if part not in dependent]
         if any(map(varies, fixed)) or len({frozenset(part.axes) for part in moving}) != 1:
             return False
     return True

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import seqc
+from seqc.diagnostics import SpecError
 from seqc.spec import Spec
 
 from .running import Array, Draw, Exported, error, export
@@ -154,3 +155,11 @@ def test_mapped_axes_share_the_memory(tmp_path: Path) -> None:
 
 
 SIZES_OF_HEADS = {"n": 8, "m": 6, "kv": 2, "h": 3}
+
+
+def test_a_rule_without_inputs_is_refused(tmp_path: Path) -> None:
+    text = "rule count() {\n    state t = 0\n    t' = t + 1\n    return t'\n}\n"
+    with pytest.raises(SpecError) as caught:
+        seqc.loads(text).rule().write("onnx", tmp_path / "built")
+    assert caught.value.codes == ("E0901",)
+    assert not (tmp_path / "built").exists()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import backends.torch as backend  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.torch import BACKEND, emit_model, emit_rule  # noqa: TID251
-    from backends.torch.names import TAKEN, Names, class_name, identifier, path_text  # noqa: TID251
+    from backends.torch.names import Names, class_name, identifier, path_text, taken  # noqa: TID251
     from backends.torch.primitives import SPELLINGS  # noqa: TID251
     from backends.torch.values import HINTS, KINDS  # noqa: TID251
 else:
     import seqc.backends.torch as backend
     from seqc.backends.torch import BACKEND, emit_model, emit_rule
-    from seqc.backends.torch.names import TAKEN, Names, class_name, identifier, path_text
+    from seqc.backends.torch.names import Names, class_name, identifier, path_text, taken
     from seqc.backends.torch.primitives import SPELLINGS
     from seqc.backends.torch.values import HINTS, KINDS
 
@@ -25,7 +25,6 @@ __all__ = [
     "HINTS",
     "KINDS",
     "SPELLINGS",
-    "TAKEN",
     "Names",
     "backend",
     "class_name",
@@ -33,4 +32,5 @@ __all__ = [
     "emit_rule",
     "identifier",
     "path_text",
+    "taken",
 ]

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 import seqc
+from seqc import bundled
 from seqc.ir.ops import OPS
 from tests.emit.torch import rules
 from tests.emit.torch.parts import (
     BACKEND,
     SPELLINGS,
-    TAKEN,
     Names,
     backend,
     class_name,
@@ -25,9 +25,12 @@ from tests.emit.torch.parts import (
     emit_rule,
     identifier,
     path_text,
+    taken,
 )
 from tests.emit.torch.test_cells import CELLS
 from tests.emit.torch.test_models import HYBRID, PAIR, program
+
+MODULES = {"nn.Module", "Weights", "Rule", "CellRule", "Block", "Network"}
 
 DIRECT = """
 rule ema(x[d], a[d]) {
@@ -123,7 +126,18 @@ def test_names_of_a_spec_never_reach_the_text_unmangled() -> None:
 def test_modules_have_no_attribute_that_a_parameter_could_hide() -> None:
     import torch
 
-    assert {name for name in dir(torch.nn.Module()) if not name.startswith("_")} <= TAKEN
+    assert {name for name in dir(torch.nn.Module()) if not name.startswith("_")} <= taken()
+
+
+@pytest.mark.parametrize("name", ["griffin", "gated_delta", "lstm", "titans"])
+def test_emitted_classes_have_no_further_attributes(name: str) -> None:
+    (path,) = (path for path in bundled.specs() if path.stem == name)
+    spec = seqc.load(path)
+    text = BACKEND.text(spec.model(spec.models[0]).program())
+    for found in ast.parse(text).body:
+        if isinstance(found, ast.ClassDef) and {*map(ast.unparse, found.bases)} & MODULES:
+            names = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+            assert {name for name in names if not name.startswith("_")} <= taken()
 
 
 def test_a_parameter_may_be_called_like_a_method() -> None:
