@@ -57,6 +57,7 @@ class Fused:
         over: Callable[[tuple[int, ...], Flags], Fused] | None = None,
     ) -> None:
         self.name, self.text, self.signature, self.over = name, text, signature, over
+        self.forced = False  # whether the unit runs where PyTorch is taken to be faster, too
         self.kernel = Kernel(text, interface, name)
         self.known: dict[tuple[tuple[int, ...], Flags], Fused] = {}
 
@@ -76,9 +77,19 @@ class Fused:
             return False
         return True
 
+    @property
+    def steps(self) -> bool:
+        """Whether a single token is computed by the unit."""
+        return self.forced or self.signature.steps
+
     def pays(self, batch: int) -> bool:
         """Whether a loop over each sequence is faster than PyTorch's schedule over all of them."""
-        if self.kernel.shared < RESIDENT or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if (
+            self.forced
+            or self.kernel.shared < RESIDENT
+            or not torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+        ):
             return True
         return batch <= TOGETHER
 
@@ -96,6 +107,7 @@ class Fused:
             if self.over is None or torch.compiler.is_compiling():
                 return None
             self.known[key] = self.over(*key)
+            self.known[key].forced = self.forced
         return self.known[key], fitted
 
     def sequence(
@@ -144,6 +156,14 @@ def attach(module: nn.Module, rules: Mapping[str, Fused]) -> nn.Module:
     return module
 
 
+def forced(module: nn.Module) -> int:
+    """Let units run wherever they can; returns how many rules have one."""
+    rules = [part.fused for part in module.modules() if isinstance(part, FusedRule)]
+    for fused in rules:
+        fused.forced = True
+    return len(rules)
+
+
 @cache
 def fused_class(base: Any, fused: Fused) -> type[Any]:
     """A class of a rule whose sequences and tokens are computed by a unit."""
@@ -161,7 +181,7 @@ class FusedRule:
         return self.plain.whole(self, inputs, state, reset) if found is None else found
 
     def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
-        found = self.mapped(inputs, state, None, 1) if self.fused.signature.steps else None
+        found = self.mapped(inputs, state, None, 1) if self.fused.steps else None
         return self.plain.single(self, inputs, state) if found is None else found
 
     def mapped(
@@ -201,7 +221,7 @@ class FusedRule:
         return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
 
     def token(self, state: States, *args: Tensor) -> Results:
-        if not (self.fused.signature.steps and self.fused.ready(args[0])):
+        if not (self.fused.steps and self.fused.ready(args[0])):
             return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
         count = len(cast(Any, self).ranks)
         outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])
