@@ -1,4 +1,4 @@
-"""The forms of a rule that conformance examines here: its unit, under the module that calls it."""
+"""The form that conformance examines here: the module, with every rule that has a unit run by it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from seqc.ir.program import Model
 
 from ..torch.conform import Form
 from . import BACKEND
+from .runtime.attach import forced
 
 
 def subjects(request: Request) -> Iterator[Form]:
-    """The fused loop; models are examined by their rules."""
-    if isinstance(request.whole, Model):
-        return
+    """Fused loops, also where PyTorch would be faster; without any unit, the module as it is."""
     made: Any = BACKEND.module(request.scheduled())
     made.load_state_dict({key: x.float() for key, x in request.weights.items()})
-    yield Form("fused loop", made, False, request.weights, backend="cpu")
+    mode = "fused loop" if forced(made) else "in PyTorch"
+    yield Form(mode, made, isinstance(request.whole, Model), request.weights, backend="cpu")

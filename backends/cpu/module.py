@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from torch import nn
@@ -46,20 +47,32 @@ def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:
-    """The unit of every rule that has one, by the name of its class.  Raises `Unsupported` for a rule on its own."""
+    """The unit of every rule that has one, by the name of its class."""
     found: dict[str, Fused] = {}
     for name, recurrence, given in rules_of(program):
-        plan = program.plan(recurrence)
-        if plan.mode not in (LOOP, schedule(recurrence).mode):
-            continue  # another schedule was asked for
-        if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
-            continue  # PyTorch has an operator for it, whose matrix products serve the whole batch
-        try:
-            found[name] = fused(recurrence, origin, given)
-        except Unsupported:
-            if not isinstance(program.whole, Model):
-                raise
+        with suppress(Unsupported):
+            found[name] = _unit(program, recurrence, origin, given)
     return found
+
+
+def without_unit(program: Scheduled) -> dict[str, str]:
+    """Why rules have no unit and run as the PyTorch backend schedules them, by the rules' names."""
+    found: dict[str, str] = {}
+    for _, recurrence, given in rules_of(program):
+        try:
+            _unit(program, recurrence, "", given)
+        except Unsupported as error:
+            found[recurrence.name] = str(error)
+    return found
+
+
+def _unit(program: Scheduled, recurrence: Recurrence, origin: str, given: Sequence[str]) -> Fused:
+    plan = program.plan(recurrence)
+    if plan.mode not in (LOOP, schedule(recurrence).mode):
+        raise Unsupported(f"the schedule `{plan.mode}` was asked for")
+    if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
+        raise Unsupported("PyTorch has an operator for it, whose matrix products serve the whole batch")
+    return fused(recurrence, origin, given)
 
 
 def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fused:

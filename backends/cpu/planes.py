@@ -102,7 +102,7 @@ def _pair(node: Expr, below: list[Pair]) -> Pair:
         if isinstance(node, Take | Put):
             return _moved(node, below[0][0], below[1][0]), _moved(node, below[0][1], below[1][0])
         return _moved(node, *(real for real, _ in below)), _moved(node, *(im for _, im in below))
-    raise Unsupported(f"`{type(node).__name__.lower()}` of complex numbers")
+    raise Unsupported(f"there is no loop for `{type(node).__name__.lower()}` of complex numbers")
 
 
 def _moved(node: Expr, *args: Expr) -> Expr:
@@ -119,7 +119,7 @@ def _applied(node: Apply, below: list[Pair]) -> Pair:
     if node.op == "where":
         condition, yes, no = below
         return where(condition[0], yes[0], no[0]), where(condition[0], yes[1], no[1])
-    raise Unsupported(f"`{node.op}` of complex numbers")
+    raise Unsupported(f"there is no loop for `{node.op}` of complex numbers")
 
 
 def _product(x: Pair, y: Pair) -> Pair:

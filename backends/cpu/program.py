@@ -68,15 +68,9 @@ class Program:
 def program(recurrence: Recurrence) -> Program:
     """The tasks of a recurrence.  Raises `Unsupported`."""
     if recurrence.stores:
-        raise Unsupported(
-            "a store that grows",
-            "attention is matrix products over all pairs of tokens: the target `torch` has it",
-        )
+        raise Unsupported("a store grows: attention is matrix products over all pairs of tokens")
     if not recurrence.states:
-        raise Unsupported(
-            "a rule without a state",
-            "there is nothing to carry from token to token: the target `torch` has it",
-        )
+        raise Unsupported("there is no state to carry from token to token")
     real = split(recurrence)
     moving: list[Expr] = [*real.inputs, *(s.leaf for s in real.states), *(s.next for s in real.states)]
     hoisted = hoist([*real.updates, *real.outputs], moving, "%c")
@@ -196,7 +190,7 @@ def _flow(given: Mapping[Expr, Expr], flowing: dict[Expr, Expr]) -> None:
     try:
         found = pullback(given, wanted)
     except NotDifferentiable as error:
-        raise Unsupported(f"the derivative of `{type(error.node).__name__.lower()}`") from error
+        raise Unsupported(f"there is no derivative of `{type(error.node).__name__.lower()}`") from error
     for node, g in zip(wanted, found, strict=True):
         flowing[node] = add(flowing[node], g)
 

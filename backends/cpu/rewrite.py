@@ -45,7 +45,7 @@ def simplified(roots: Sequence[Expr]) -> tuple[Expr, ...]:
     result = rewrite(roots, _written_out)
     for node in walk(result):
         if not isinstance(node, KNOWN):
-            raise Unsupported(f"`{type(node).__name__.lower()}` inside a rule")
+            raise Unsupported(f"there is no loop for `{type(node).__name__.lower()}`")
     return rewrite(result, _contracted)
 
 

@@ -41,31 +41,25 @@ class TritonBackend:
         options: Mapping[str, str],
     ) -> None:
         """Write what the target `torch` writes, and `kernels/`: a unit a rule, and what calls them."""
-        from .diagnose import diagnosed
         from .write import write
 
-        with diagnosed(program):
-            write(program, folder, weights, seed, options)
+        write(program, folder, weights, seed, options)
 
     def unit(self, program: Scheduled) -> str:
         """The units of a program's rules, one after another."""
         from ..torch.write import origin_of
-        from .diagnose import diagnosed
         from .module import units
 
-        with diagnosed(program):
-            rules = units(program, origin_of(program)).values()
-            texts = [[rule.text, *(stage.kernels.text for stage in rule.stages)] for rule in rules]
-            return "\n".join(text for own in texts for text in own)
+        rules = units(program, origin_of(program)).values()
+        texts = [[rule.text, *(stage.kernels.text for stage in rule.stages)] for rule in rules]
+        return "\n".join(text for own in texts for text in own)
 
     def module(self, program: Scheduled, seed: int = 0) -> torch.nn.Module:
         """A module with the interface of the PyTorch backend's; rules without a unit run as they do there."""
         from ..torch.write import origin_of
-        from .diagnose import diagnosed
         from .module import opened
 
-        with diagnosed(program):
-            return opened(program, origin_of(program), seed)
+        return opened(program, origin_of(program), seed)
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """The module with its weights and kernels."""

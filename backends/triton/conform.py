@@ -14,6 +14,7 @@ from seqc.ir.program import Model
 
 from ..torch.conform import Form
 from . import BACKEND
+from .runtime.attach import forced
 
 
 class InterpretedForm(Form):
@@ -25,9 +26,7 @@ class InterpretedForm(Form):
 
 
 def subjects(request: Request) -> Iterator[Form]:
-    """The loop over time; models are examined by their rules."""
-    if isinstance(request.whole, Model):
-        return
+    """Kernels, in blocks where there are such; without any, the module as it is."""
     if os.environ.get("TRITON_INTERPRET", "0") != "1":
         raise UserError(
             "the backend `triton` is examined in Triton's interpreter: set TRITON_INTERPRET=1",
@@ -35,4 +34,5 @@ def subjects(request: Request) -> Iterator[Form]:
         )
     made: Any = BACKEND.module(request.scheduled())
     made.load_state_dict({key: x.float() for key, x in request.weights.items()})
-    yield InterpretedForm("kernels over time", made, False, request.weights, backend="triton")
+    mode = "kernels over time" if forced(made) else "in PyTorch"
+    yield InterpretedForm(mode, made, isinstance(request.whole, Model), request.weights, backend="triton")

@@ -19,7 +19,6 @@ from ..cpu.program import Program, Task
 
 RESIDENT = 4096  # numbers of a value that a program should hold at most
 LIMIT = 32768  # and may
-TOO_LARGE = f"a program holds at most {LIMIT:,}: the target `torch` has no such limit"
 WIDEST, NARROWEST = 128, 16  # entries of a tile
 WARP_SHARE = 512  # numbers of a value to a warp
 MOST_WARPS = 8
@@ -103,7 +102,9 @@ def layout(program: Program, tasks: Iterable[Task]) -> Layout:
         tile //= 2
     found = with_tile(tile)
     if _largest(found, values) > LIMIT:
-        raise Unsupported(f"a value of {_largest(found, values):,} numbers a token", TOO_LARGE)
+        raise Unsupported(
+            f"a value of {_largest(found, values):,} numbers, where a program holds at most {LIMIT:,}"
+        )
     return found
 
 

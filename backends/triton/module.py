@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from torch import nn
@@ -52,25 +53,28 @@ def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Looped]:
-    """The kernels of every rule that has some, by the name of its class.
-
-    Raises `Unsupported` for a rule on its own that has none.
-    """
+    """The kernels of every rule that has some, by the name of its class; the others run as PyTorch schedules them."""
     found: dict[str, Looped] = {}
     names = stage_names(module_text(program.whole, program.plan, origin)[0])
     for name, recurrence, given in rules_of(program):
-        plan = program.plan(recurrence)
-        if plan.mode not in (LOOP, schedule(recurrence).mode):
-            continue  # another schedule was asked for
-        if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
-            continue  # PyTorch has an operator for it
-        try:
-            stages = blocks(plan, names.get(name, []), origin)
-            found[name] = looped(recurrence, origin, given, stages)
-        except Unsupported:
-            if not isinstance(program.whole, Model):
-                raise
+        with suppress(Unsupported):
+            found[name] = _kernels(program, recurrence, names.get(name, []), origin, given)
     return found
+
+
+def _kernels(
+    program: Scheduled,
+    recurrence: Recurrence,
+    names: Sequence[tuple[str, str]],
+    origin: str,
+    given: Sequence[str],
+) -> Looped:
+    plan = program.plan(recurrence)
+    if plan.mode not in (LOOP, schedule(recurrence).mode):
+        raise Unsupported(f"the schedule `{plan.mode}` was asked for")
+    if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
+        raise Unsupported("PyTorch has an operator for it")
+    return looped(recurrence, origin, given, blocks(plan, names, origin))
 
 
 def stage_names(text: str) -> dict[str, list[tuple[str, str]]]:

@@ -11,7 +11,7 @@ from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, Reduce, Rename, 
 from ..cpu.diagnose import Unsupported
 from ..torch.names import Names
 from ..torch.values import hint_for
-from .layout import LIMIT, TOO_LARGE, Layout
+from .layout import LIMIT, Layout
 from .primitives import ATOM, SPELLINGS, Code, number
 
 INLINE = 60  # the longest text that is put into another expression instead of a variable
@@ -125,7 +125,7 @@ class Body:
         """Raises `Unsupported` where a block would be too large."""
         volume = self.layout.volume(axes)
         if volume > LIMIT:
-            raise Unsupported(f"a value of {volume:,} numbers", TOO_LARGE)
+            raise Unsupported(f"a value of {volume:,} numbers, where a program holds at most {LIMIT:,}")
 
     def aligned(self, value: Value, axes: Axes) -> Code:
         """Text that broadcasts against values with the axes `axes`."""

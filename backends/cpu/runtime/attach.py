@@ -48,6 +48,7 @@ class Attached:
     ) -> None:
         self.name, self.text, self.signature, self.over = name, text, signature, over
         self.known: dict[tuple[tuple[int, ...], Flags], Attached] = {}
+        self.forced = False  # whether the kernel runs where PyTorch is taken to be faster, too
 
     def __deepcopy__(self, memo: Any) -> Attached:
         return self
@@ -55,6 +56,11 @@ class Attached:
     def ready(self, x: Tensor) -> bool:
         """Whether the kernel takes such tensors and can be built; if not, why is said."""
         raise NotImplementedError
+
+    @property
+    def steps(self) -> bool:
+        """Whether a single token is computed by the kernel."""
+        return self.forced or self.signature.steps
 
     def sequence(
         self,
@@ -85,6 +91,7 @@ class Attached:
             if self.over is None or torch.compiler.is_compiling():
                 return None
             self.known[key] = self.over(*key)
+            self.known[key].forced = self.forced
         return self.known[key], fitted
 
 
@@ -95,6 +102,14 @@ def attach(module: nn.Module, rules: Mapping[str, Attached]) -> nn.Module:
         if fused is not None:
             part.__class__ = fused_class(cast(Any, type(part)), fused)
     return module
+
+
+def forced(module: nn.Module) -> int:
+    """Let kernels run wherever they can; returns how many rules have one."""
+    rules = [part.fused for part in module.modules() if isinstance(part, FusedRule)]
+    for fused in rules:
+        fused.forced = True
+    return len(rules)
 
 
 @cache
@@ -114,7 +129,7 @@ class FusedRule:
         return self.plain.whole(self, inputs, state, reset) if found is None else found
 
     def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
-        found = self.mapped(inputs, state, None, 1) if self.fused.signature.steps else None
+        found = self.mapped(inputs, state, None, 1) if self.fused.steps else None
         return self.plain.single(self, inputs, state) if found is None else found
 
     def mapped(
@@ -156,7 +171,7 @@ class FusedRule:
         return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
 
     def token(self, state: States, *args: Tensor) -> Results:
-        if not (self.fused.signature.steps and self.fused.ready(args[0])):
+        if not (self.fused.steps and self.fused.ready(args[0])):
             return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
         count = len(cast(Any, self).ranks)
         outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])

@@ -47,7 +47,12 @@ class Fused(Attached):
 
     def pays(self, batch: int, time: int) -> bool:
         """Whether a loop over each sequence is faster than PyTorch's schedule over all of them."""
-        if self.kernel.shared < RESIDENT or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if (
+            self.forced
+            or self.kernel.shared < RESIDENT
+            or not torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+        ):
             return True
         return batch <= TOGETHER
 

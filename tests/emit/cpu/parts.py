@@ -13,12 +13,14 @@ from seqc.passes.schedule import schedule
 
 if TYPE_CHECKING:
     from backends.cpu import BACKEND  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.cpu.module import without_unit  # noqa: TID251
     from backends.cpu.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
     from backends.cpu.runtime import build  # noqa: TID251
     from backends.cpu.runtime.kernel import Interface  # noqa: TID251
     from backends.torch import rule as in_torch  # noqa: TID251
 else:
     from seqc.backends.cpu import BACKEND
+    from seqc.backends.cpu.module import without_unit
     from seqc.backends.cpu.primitives import NOT_WRITTEN, SPELLINGS
     from seqc.backends.cpu.runtime import build
     from seqc.backends.cpu.runtime.kernel import Interface
@@ -62,4 +64,5 @@ __all__ = [
     "plain",
     "scheduled",
     "text_of",
+    "without_unit",
 ]

@@ -13,7 +13,6 @@ import pytest
 import seqc
 from seqc import bundled
 from seqc.conformance import lengths
-from seqc.diagnostics import SpecError
 from seqc.ir.recurrence import Recurrence
 from tests.emit.cpu.parts import Interface, fused, interface_of, text_of
 from tests.emit.cpu.test_rules import MAKERS, WIDE, written
@@ -93,10 +92,7 @@ def test_all_rules_of_the_specs_do(tmp_path: Path) -> None:
     for path in bundled.specs():
         spec = seqc.load(path)
         for name in spec.rules:
-            try:
-                found[f"{path.stem}: {name}"] = check(
-                    spec.rule(name, **lengths(spec, name)).recurrence, tmp_path
-                )
-            except SpecError:
-                continue  # a rule without a unit
+            recurrence = spec.rule(name, **lengths(spec, name)).recurrence
+            if hasattr(fused(recurrence), "fused"):
+                found[f"{path.stem}: {name}"] = check(recurrence, tmp_path)
     assert {name: text for name, text in found.items() if text} == {}

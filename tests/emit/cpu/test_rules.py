@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 import seqc
-from seqc.diagnostics import SpecError
 from seqc.ir.recurrence import Recurrence
-from tests.emit.cpu.parts import BACKEND, fused, plain
+from tests.emit.cpu.parts import BACKEND, fused, plain, scheduled, without_unit
 from tests.emit.torch import rules
 from tests.emit.torch.rules import error, everything, inputs_of
 
@@ -289,6 +288,11 @@ def test_another_schedule_is_the_one_that_was_asked_for() -> None:
     assert not hasattr(BACKEND.module(retention.program("scan")), "fused")
 
 
-def test_attention_is_refused_with_a_reason() -> None:
-    with pytest.raises(SpecError, match="the backend `cpu` cannot do a store that grows"):
-        fused(rules.attention())
+def test_attention_runs_in_pytorch_and_says_why() -> None:
+    rec = rules.attention()
+    module, inputs = fused(rec).double(), inputs_of(rec, 2, 9)
+    assert not hasattr(module, "fused")
+    wanted, found = everything(plain(rec).double(), inputs), everything(module, inputs)
+    assert all(error(x, y) < 1e-12 for x, y in zip(found, wanted, strict=True))
+    (reason,) = without_unit(scheduled(rec)).values()
+    assert reason.startswith("a store grows")
