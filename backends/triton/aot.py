@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -111,7 +111,7 @@ def _compiled(
         raise UserError(
             "Triton's interpreter compiles nothing", "unset the environment variable TRITON_INTERPRET"
         )
-    source = ASTSource(getattr(loaded(text, name), kernel), types, fixed)
+    source = ASTSource(getattr(loaded(text, name), kernel), types, fixed, _aligned(types))
     gpu = GPUTarget(target.backend, target.arch, target.warp)
     made: Any = triton.compile(source, target=gpu, options={"num_warps": warps})
     assembly, code = _code(made)
@@ -119,6 +119,15 @@ def _compiled(
     dots = len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|v_mfma_)", assembly))
     shared: int = made.metadata.shared
     return Compiled(kernel, target.name, dtype, warps, registers, spills, shared, dots, code, assembly)
+
+
+def _aligned(types: Mapping[str, Any]) -> dict[tuple[int, ...], list[list[Any]]]:
+    """What is said of every pointer: it is a multiple of 16 bytes, as those of tensors of PyTorch are."""
+    found: dict[tuple[int, ...], list[list[Any]]] = {}
+    for k, kind in enumerate(types.values()):
+        places = [(k, i) for i in range(len(kind))] if isinstance(kind, tuple) else [(k,)] * (kind[0] == "*")
+        found |= {place: [["tt.divisibility", 16]] for place in places}
+    return found
 
 
 def block_signature(face: Blocks, kernel: str, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,7 +181,12 @@ def signature(
         _pointers(ports, "fp32") for ports in (face.constants, face.states, face.outputs)
     )
     types: dict[str, Any] = {"inputs": inputs, "constants": constants, "initial": states}
-    fixed: dict[str, Any] = {"RESETS": resets, "SEGMENT": face.segment, "TILE": face.tile}
+    fixed: dict[str, Any] = {
+        "RESETS": resets,
+        "SEGMENT": face.segment,
+        "STAGES": face.stages,
+        "TILE": face.tile,
+    }
     if kernel == "forward":
         types |= {"before": states, "reset": "*u8", "outputs": outputs, "after": states, "kept": states}
         fixed["KEEPS"] = keeps

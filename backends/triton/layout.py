@@ -22,6 +22,8 @@ LIMIT = 32768  # and may
 WIDEST, NARROWEST = 128, 16  # entries of a tile
 WARP_SHARE = 512  # numbers of a value to a warp
 MOST_WARPS = 8
+AHEAD, NUMBER = 32 * 1024, 4  # bytes of what is read ahead, and of a number
+MOST_STAGES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,13 @@ def warps(found: Layout, program: Program) -> int:
     """How many warps share a program."""
     largest = max(found.volume(state.axes) for state in program.states)
     return min(MOST_WARPS, max(1, power_of_two(largest) // WARP_SHARE))
+
+
+def stages(found: Layout, program: Program) -> int:
+    """How many tokens are read ahead: what the way back reads of them has to fit into a part of shared memory."""
+    leaves = [*program.inputs, *program.outputs, *(state.leaf for state in program.states)]
+    token = NUMBER * sum(found.volume(leaf.axes) for leaf in leaves)
+    return min(MOST_STAGES, max(1, AHEAD // token))
 
 
 def _axes(task: Task) -> Iterable[Axes]:

@@ -16,7 +16,7 @@ from ..cpu.program import Program, Task, cotangent, differentiable, gradient, pr
 from ..torch.names import RESERVED, Names
 from ..torch.splice import imports, used
 from .accessors import Accessors, function_text, hint, packed
-from .layout import Layout, layout, warps
+from .layout import Layout, layout, stages, warps
 from .moves import without_moves
 from .prepare import prepare_text
 from .printing import Body
@@ -224,6 +224,7 @@ class _Writer:
             tile=found.tile,
             warps=warps(found, made),
             segment=SEGMENT,
+            stages=stages(found, made),
             inputs=[self._port(leaf) for leaf in made.inputs],
             outputs=[self._port(leaf) for leaf in made.outputs],
             states=[self._port(leaf) for leaf in self.states],

@@ -2,7 +2,8 @@
 
 A program has one sequence of the batch, one `row` (an entry of the axes along which nothing is mixed) and one `tile` of
 the vector axis.  What is imported from `.rule` belongs to a rule, here `h' = a·h + b`; a unit holds its own rule's
-functions in their place.  Values are tuples: of inputs, of states, of constants (what all tokens share).
+functions in their place.  Values are tuples: of inputs, of states, of constants (what all tokens share).  What a token
+needs is on its way from memory while `STAGES` - 1 tokens before it are computed.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -47,6 +48,7 @@ def forward(
     RESETS: tl.constexpr,
     KEEPS: tl.constexpr,
     SEGMENT: tl.constexpr,
+    STAGES: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """Outputs [batch, time, …], states after the last token and, with `KEEPS`, those before each segment.
@@ -56,7 +58,7 @@ def forward(
     batch, row, tile = locate(tl.program_id(0).to(tl.int64), TILE)
     shared = load_constants(constants, row, tile, TILE)
     state = load_states(before, batch, row, tile, TILE)
-    for step in range(time):
+    for step in tl.range(time, num_stages=STAGES):
         place = batch * time + step
         if KEEPS:  # noqa: SIM102  # the one is decided when the kernel is compiled, the other at each token
             if step % SEGMENT == 0:  # pyright: ignore[reportOperatorIssue]  # a number where it runs
@@ -89,6 +91,7 @@ def backward(
     time,
     RESETS: tl.constexpr,
     SEGMENT: tl.constexpr,
+    STAGES: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """The cotangents of everything that `forward` reads, from those of what it writes.
@@ -107,7 +110,7 @@ def backward(
         first = segment * SEGMENT
         count = tl.minimum(time - first, SEGMENT)
         state = load_states(kept, batch * segments + segment, row, tile, TILE)
-        for step in range(count):
+        for step in tl.range(count, num_stages=STAGES):
             place = batch * time + first + step
             store_states(scratch, state, batch * SEGMENT + step, row, tile, TILE)
             if RESETS:
@@ -115,7 +118,7 @@ def backward(
                 state = choose_states(tl.load(reset + place) != 0, start, state, TILE)
             state = advance(state, load_inputs(inputs, place, row, tile, TILE), shared, tile, TILE)
         tl.debug_barrier()
-        for done in range(count):
+        for done in tl.range(count, num_stages=STAGES):
             step = count - 1 - done
             place = batch * time + first + step
             stored = load_states(scratch, batch * SEGMENT + step, row, tile, TILE)

@@ -29,13 +29,17 @@ class Port(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """How a unit is called: a program for each sequence, row, and tile of `tile` entries of `vector` (0: no tiles)."""
+    """How a unit is called: a program for each sequence, row, and tile of `tile` entries of `vector` (0: no tiles).
+
+    States are kept every `segment` tokens; `stages` tokens are read ahead.
+    """
 
     rows: int
     vector: int
     tile: int
     warps: int
     segment: int
+    stages: int
     inputs: list[Port]
     outputs: list[Port]
     states: list[Port]
@@ -71,7 +75,8 @@ class Kernel:
         grid = (like.shape[0] * face.rows * face.tiles,)
         if grid[0]:
             with torch.cuda.device_of(like):
-                kernel[grid](*args, **constants, SEGMENT=face.segment, TILE=face.tile, num_warps=face.warps)
+                fixed = {"SEGMENT": face.segment, "STAGES": face.stages, "TILE": face.tile}
+                kernel[grid](*args, **constants, **fixed, num_warps=face.warps)
 
     def run(
         self,
