@@ -10,7 +10,7 @@ from seqc.ir.program import Model
 
 from ..torch.conform import Form
 from . import BACKEND
-from .runtime.rule import forced
+from .runtime.attach import forced
 
 
 def subjects(request: Request) -> Iterator[Form]:

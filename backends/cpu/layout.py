@@ -97,7 +97,7 @@ def external(name: str, axes: Iterable[str], layout: Layout) -> View:
 def choose(program: Program) -> Layout:
     """The layout of a unit."""
     sizes = {**program.sizes, NOTHING: 1}
-    independent = _independent(program)
+    independent = independent_axes(program)
     vector = _vector(program, independent)
     rows = tuple(axis for axis in independent if axis != vector)
     entries = sum(prod(sizes[a] for a in state.axes if a not in rows) for state in program.states)
@@ -132,16 +132,17 @@ def _all_axes(program: Program) -> Iterator[Axes]:
             yield target.leaf.axes
 
 
-def _independent(program: Program) -> Axes:
+def independent_axes(program: Program) -> Axes:
     """Axes that every state and output has and that nothing mixes."""
     shared = [set(state.axes) for state in program.states] + [set(leaf.axes) for leaf in program.outputs]
-    mixed = _mixed([target.value for target in program.token.targets])
+    mixed = mixed_axes([target.value for target in program.token.targets])
     return tuple(
         axis for axis in program.states[0].axes if axis not in mixed and all(axis in s for s in shared)
     )
 
 
-def _mixed(roots: Sequence[Expr]) -> set[str]:
+def mixed_axes(roots: Sequence[Expr]) -> set[str]:
+    """Axes along which entries meet."""
     found: set[str] = set()
     for node in walk(roots):
         match node:

@@ -2,62 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.expr import Apply, DType, Leaf, Reduce, Softmax, walk
+from seqc.ir.expr import DType, Leaf
+from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, schedule
 
+from ..torch import BACKEND as TORCH
 from ..torch import PlanOf, module_text
 from ..torch.cells import find_cell
 from ..torch.functions import Classes
-from ..torch.load import load_module
 from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
+from .cost import work
 from .diagnose import Unsupported
 from .mapped import mapped
-from .runtime.rule import Flags, Fused, Signature, Value, attach
+from .runtime.attach import Flags, Signature, Value, attach
+from .runtime.rule import PATIENCE, Fused, Made, NoUnit
 from .unit import emit
 
-# A unit's call costs what so many of PyTorch's operations on small tensors do.
-STEP_OPERATIONS = 80
+UnitsOf = Callable[[Scheduled, str], dict[str, Fused]]
 
 
-def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+def build(program: Scheduled, origin: str, seed: int, units_of: UnitsOf) -> nn.Module:
     """The module of a program; rules that have no unit run as the PyTorch backend schedules them."""
-    rules = units(program, origin)
-    text, name = module_text(program.whole, program.plan, origin)
-    made: nn.Module = getattr(load_module(text, name), name)(seed)
-    return attach(made, rules)
+    return attach(TORCH.module(program, seed=seed), units_of(program, origin))
 
 
-def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+def opened(program: Scheduled, origin: str, seed: int, units_of: UnitsOf) -> nn.Module:
     """The same for a rule whose mapped axes take the lengths of its inputs: a unit for every combination met."""
     whole = program.whole
     if isinstance(whole, Model) or not open_axes(whole):
-        return build(program, origin, seed)
-    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed))
+        return build(program, origin, seed, units_of)
+    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed, units_of))
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:
     """The unit of every rule that has one, by the name of its class."""
     found: dict[str, Fused] = {}
-    for name, recurrence, given in _rules(program):
+    for name, recurrence, given in rules_of(program):
         with suppress(Unsupported):
             found[name] = _unit(program, recurrence, origin, given)
+    return found
+
+
+def units_in_time(program: Scheduled, origin: str) -> dict[str, Fused]:
+    """The same, but none is made before its calls have lost as much time as that takes."""
+    found: dict[str, Fused] = {}
+    for name, recurrence, given in rules_of(program):
+        plan = program.plan(recurrence)
+        if recurrence.states and not recurrence.stores and find_cell(recurrence, plan) is None:
+            found[name] = _later(recurrence, plan, origin, given)
     return found
 
 
 def without_unit(program: Scheduled) -> dict[str, str]:
     """Why rules have no unit and run as the PyTorch backend schedules them, by the rules' names."""
     found: dict[str, str] = {}
-    for _, recurrence, given in _rules(program):
+    for _, recurrence, given in rules_of(program):
         try:
             _unit(program, recurrence, "", given)
         except Unsupported as error:
@@ -71,16 +80,44 @@ def _unit(program: Scheduled, recurrence: Recurrence, origin: str, given: Sequen
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it, whose matrix products serve the whole batch")
-    return fused(recurrence, origin, given)
+    return fused(recurrence, plan, origin, given)
 
 
-def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fused:
-    made = emit(recurrence, origin)
+def fused(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] = ()) -> Fused:
+    """A rule with its unit.  Raises `Unsupported`."""
+    made = _emitted(recurrence, origin)
 
     def over(lengths: tuple[int, ...], has: Flags) -> Fused:
-        return fused(mapped(recurrence, lengths, has), origin)
+        return fused(mapped(recurrence, lengths, has), plan, origin)
 
-    signature = Signature(
+    name, signature = identifier(recurrence.name), signature_of(recurrence, given)
+    return Fused(name, signature, work(plan), lambda: made, over)
+
+
+def _later(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] = ()) -> Fused:
+    """The same, with all that can wait left for later."""
+
+    def make() -> Made:
+        try:
+            return _emitted(recurrence, origin)
+        except Unsupported as error:
+            raise NoUnit(str(error)) from error
+
+    def over(lengths: tuple[int, ...], has: Flags) -> Fused:
+        return _later(mapped(recurrence, lengths, has), plan, origin)
+
+    name, signature = identifier(recurrence.name), signature_of(recurrence, given)
+    return Fused(name, signature, work(plan), make, over, PATIENCE)
+
+
+def _emitted(recurrence: Recurrence, origin: str) -> Made:
+    made = emit(recurrence, origin)
+    return made.text, made.interface
+
+
+def signature_of(recurrence: Recurrence, given: Sequence[str] = ()) -> Signature:
+    """What callers of a rule hand it and get from it."""
+    return Signature(
         inputs=[_value(recurrence, leaf.name, leaf) for leaf in recurrence.inputs],
         outputs=[
             Value("", tuple(recurrence.sizes[a] for a in axes), out.dtype is DType.COMPLEX)
@@ -89,22 +126,14 @@ def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fus
         states=[_value(recurrence, state.name, state.leaf) for state in recurrence.states],
         parameters=[parameter.name for parameter in recurrence.parameters],
         given=list(given),
-        steps=_operations(recurrence) >= STEP_OPERATIONS,
     )
-    return Fused(identifier(recurrence.name), made.text, made.interface, signature, over)
-
-
-def _operations(recurrence: Recurrence) -> int:
-    """How many operations PyTorch calls for a token, at most."""
-    nodes = walk([*recurrence.updates, *recurrence.outputs])
-    return sum(isinstance(node, Apply | Reduce | Softmax) for node in nodes)
 
 
 def _value(recurrence: Recurrence, name: str, expr: Leaf) -> Value:
     return Value(name, tuple(recurrence.sizes[a] for a in expr.axes), expr.dtype is DType.COMPLEX)
 
 
-def _rules(program: Scheduled) -> list[tuple[str, Recurrence, tuple[str, ...]]]:
+def rules_of(program: Scheduled) -> list[tuple[str, Recurrence, tuple[str, ...]]]:
     """Every rule of a program with the name of its class and the parameters that its callers pass in."""
     whole = program.whole
     if isinstance(whole, Recurrence):

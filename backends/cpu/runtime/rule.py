@@ -1,114 +1,106 @@
-"""Rules of an emitted module that run as units: the same states, parameters and calls."""
+"""Rules of an emitted module that run as units."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any, ClassVar, NamedTuple, cast
+from threading import RLock
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .attach import Attached, Flags, Results, Signature, Value
 from .build import NoCompiler
+from .cost import Work, loop_seconds, token_seconds, torch_seconds
 from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 
-States = dict[str, Tensor]
-Results = tuple[tuple[Tensor, ...], States]
-# Where constants leave the cache, sequences that train side by side share them as matrix products do and a loop over
-# each does not: from here on PyTorch's schedule is the faster one.
-RESIDENT = 2**17  # numbers of the constants
-TOGETHER = 4  # sequences
-
-Flags = tuple[tuple[bool, ...], ...]  # of each input, which of further axes it has
+Made = tuple[str, Interface]
+PATIENCE = 1.0  # seconds that a unit takes to be made, which is how much its calls have to save before
+TRACED = (1, 2048)  # sequences and tokens for which is decided what is traced, whose shapes are open
+_making = RLock()
 
 
-class Value(NamedTuple):
-    """A tensor of a rule as callers know it; `shape` are the lengths of its own axes."""
-
-    name: str
-    shape: tuple[int, ...]
-    complex: bool = False
+class NoUnit(Exception):
+    """There is no unit for a rule; the text says why."""
 
 
-class Signature(NamedTuple):
-    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs.
+class Fused(Attached):
+    """A rule with its unit, which `make` makes when it is first needed.
 
-    `steps` says whether a single token is worth the call of a unit; if not, PyTorch's operations compute it.
+    With `patience` it is needed when the calls that it would have been faster for have lost so many seconds.
     """
-
-    inputs: list[Value]
-    outputs: list[Value]
-    states: list[Value]
-    parameters: list[str]
-    given: list[str]
-    steps: bool
-
-
-class Fused:
-    """A rule with its unit; `over` makes the rule over further axes of its inputs, where that is possible."""
 
     def __init__(
         self,
         name: str,
-        text: str,
-        interface: Interface,
         signature: Signature,
+        work: Work,
+        make: Callable[[], Made],
         over: Callable[[tuple[int, ...], Flags], Fused] | None = None,
+        patience: float = 0.0,
     ) -> None:
-        self.name, self.text, self.signature, self.over = name, text, signature, over
-        self.forced = False  # whether the unit runs where PyTorch is taken to be faster, too
-        self.kernel = Kernel(text, interface, name)
-        self.known: dict[tuple[tuple[int, ...], Flags], Fused] = {}
+        super().__init__(name, signature, over)
+        self.work, self.patience, self.lost = work, patience, 0.0
+        self._make = make
+        self._kernel: Kernel | None = None
+        self._failed = False
 
-    def __deepcopy__(self, memo: Any) -> Fused:
-        return self
+    @property
+    def kernel(self) -> Kernel:
+        """The unit and its operators.  Raises `NoUnit`."""
+        return self._made() if self._kernel is None else self._kernel
+
+    def _made(self) -> Kernel:
+        with _making:
+            if self._kernel is None:
+                text, interface = self._make()
+                self._kernel = Kernel(text, interface, self.name)
+            return self._kernel
+
+    @property
+    def text(self) -> str:
+        return self.kernel.text
+
+    def pays(self, batch: int, time: int | None) -> bool:
+        """Whether the unit is faster than PyTorch's schedule, and worth being made by now."""
+        if self.forced:
+            return True
+        if torch.compiler.is_compiling():
+            return self.gain(TRACED[0], time and TRACED[1]) > 0
+        gain = self.gain(batch, time)
+        if gain <= 0:
+            return False
+        if self._kernel is None:
+            self.lost += gain
+        return self._kernel is not None or self.lost >= self.patience
+
+    def gain(self, batch: int, time: int | None) -> float:
+        """The seconds that the unit is predicted to save."""
+        training, threads = torch.is_grad_enabled(), torch.get_num_threads()
+        if time is None:
+            return token_seconds(self.work, batch, training) - loop_seconds(self.work, batch, 1, training)
+        return torch_seconds(self.work, batch, time, training, threads) - loop_seconds(
+            self.work, batch, time, training, threads
+        )
 
     def ready(self, x: Tensor) -> bool:
         """Whether the unit takes such tensors and can be built; if not, why is said."""
-        if x.device.type != "cpu":
+        return x.device.type == "cpu" and self.usable(x.dtype in (torch.float64, torch.complex128))
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not type it
+    def usable(self, double: bool) -> bool:
+        """Whether there is a unit over numbers of that width; what is traced takes the answer as it is then."""
+        if self._failed:
             return False
-        if torch.compiler.is_compiling():
-            return True
         try:
-            self.kernel.library(x.real.dtype if x.is_complex() else x.dtype)
+            self.kernel.library(torch.float64 if double else torch.float32)
+        except NoUnit:
+            self._failed = True
         except NoCompiler as error:
-            warnings.warn(f"the rule `{self.name}` runs in PyTorch alone: {error}", stacklevel=4)
-            return False
-        return True
-
-    @property
-    def steps(self) -> bool:
-        """Whether a single token is computed by the unit."""
-        return self.forced or self.signature.steps
-
-    def pays(self, batch: int) -> bool:
-        """Whether a loop over each sequence is faster than PyTorch's schedule over all of them."""
-        if (
-            self.forced
-            or self.kernel.shared < RESIDENT
-            or not torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
-        ):
-            return True
-        return batch <= TOGETHER
-
-    def mapped(
-        self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
-    ) -> tuple[Fused, list[Tensor]] | None:
-        """The rule over further axes of its inputs, and the inputs without axes of length 1; None if there is none."""
-        fitted, has = list[Tensor](), list[tuple[bool, ...]]()
-        for x, value in zip(inputs, self.signature.inputs, strict=True):
-            own = x.shape[lead : x.dim() - len(value.shape)]
-            has.append(tuple(n != 1 for n in (*(1,) * (len(lengths) - len(own)), *own)))
-            fitted.append(x.squeeze(tuple(lead + k for k, n in enumerate(own) if n == 1)))
-        key = (lengths, tuple(has))
-        if key not in self.known:
-            if self.over is None or torch.compiler.is_compiling():
-                return None
-            self.known[key] = self.over(*key)
-            self.known[key].forced = self.forced
-        return self.known[key], fitted
+            self._failed = True
+            # The place of the warning is here, so that one is shown for all rules.
+            warnings.warn(f"rules run in PyTorch alone: {error}", stacklevel=1)
+        return not self._failed
 
     def sequence(
         self,
@@ -145,84 +137,3 @@ def _together(
     """Tensors as callers know them."""
     left = iter([restored(x, port, lead) for x, port in zip(found, ports, strict=True)])
     return [torch.complex(next(left), next(left)) if value.complex else next(left) for value in values]
-
-
-def attach(module: nn.Module, rules: Mapping[str, Fused]) -> nn.Module:
-    """The same module with the rules of these classes run as units."""
-    for part in module.modules():
-        fused = rules.get(type(part).__name__)
-        if fused is not None:
-            part.__class__ = fused_class(cast(Any, type(part)), fused)
-    return module
-
-
-def forced(module: nn.Module) -> int:
-    """Let units run wherever they can; returns how many rules have one."""
-    rules = [part.fused for part in module.modules() if isinstance(part, FusedRule)]
-    for fused in rules:
-        fused.forced = True
-    return len(rules)
-
-
-@cache
-def fused_class(base: Any, fused: Fused) -> type[Any]:
-    """A class of a rule whose sequences and tokens are computed by a unit."""
-    return type(base.__name__, (FusedRule, base), {"fused": fused, "plain": base})
-
-
-class FusedRule:
-    """What a class of a rule does where it has a unit; `plain` is the class as it was emitted."""
-
-    fused: ClassVar[Fused]
-    plain: ClassVar[Any]
-
-    def whole(self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None) -> Results:
-        found = self.mapped(inputs, state, reset, 2)
-        return self.plain.whole(self, inputs, state, reset) if found is None else found
-
-    def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
-        found = self.mapped(inputs, state, None, 1) if self.fused.steps else None
-        return self.plain.single(self, inputs, state) if found is None else found
-
-    def mapped(
-        self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None, lead: int
-    ) -> Results | None:
-        """The rule mapped over further axes of its inputs, as a unit of its own; None without such axes."""
-        shapes = [
-            x.shape[lead : x.dim() - len(value.shape)]
-            for x, value in zip(inputs, self.fused.signature.inputs, strict=True)
-        ]
-        lengths = tuple(torch.broadcast_shapes(*shapes))
-        if all(n == 1 for n in lengths) or not self.fused.ready(inputs[0]):
-            return None
-        found = self.fused.mapped(inputs, lengths, lead)
-        if found is None:
-            return None
-        fused, fitted = found
-        me: Any = self
-        if state is None:
-            batch, ones = inputs[0].shape[0], (1,) * len(lengths)
-            state = {
-                name: x.reshape(batch, *ones, *x.shape[1:]).expand(batch, *lengths, *x.shape[1:])
-                for name, x in me.initial(batch).items()
-            }
-        twin: Any = object.__new__(fused_class(self.plain, fused))
-        twin.__dict__ = self.__dict__  # the same parameters
-        return twin.exactly(state, reset, lead == 1, fitted, ())  # type: ignore[no-any-return]
-
-    def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
-        fused, me = self.fused, cast(Any, self)
-        if not (fused.pays(args[0].shape[0]) and fused.ready(args[0])):
-            return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
-        sign = fused.signature
-        count = len(me.ranks)  # a rule without inputs is handed a clock
-        passed = dict(zip(sign.given, args[count:], strict=True))
-        parameters = [passed[name] if name in passed else me.exact(name, args[0]) for name in sign.parameters]
-        return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
-
-    def token(self, state: States, *args: Tensor) -> Results:
-        if not (self.fused.steps and self.fused.ready(args[0])):
-            return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
-        count = len(cast(Any, self).ranks)
-        outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])
-        return tuple(x[:, 0] for x in outputs), after
