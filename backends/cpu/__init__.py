@@ -54,10 +54,12 @@ class CpuBackend:
 
         If `patient`, no unit is made before its calls have lost as much time as that takes.
         """
+        from ..torch.diagnose import diagnosed
         from ..torch.write import origin_of
         from .module import opened, units, units_in_time
 
-        return opened(program, origin_of(program), seed, units_in_time if patient else units)
+        with diagnosed(program):
+            return opened(program, origin_of(program), seed, units_in_time if patient else units)
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """The module with its weights and units."""
