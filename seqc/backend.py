@@ -21,7 +21,7 @@ from seqc.errors import UserError
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
-from seqc.source import Source
+from seqc.source import Source, Span
 
 GROUP = "seqc.backends"
 
@@ -35,11 +35,16 @@ class Scheduled:
 
     whole: Recurrence | Model
     plan: Callable[[Recurrence], Plan]
-    source: Source | None = None
+    place: Span | None = None  # where it is written, if anywhere
 
     @property
     def name(self) -> str:
         return self.whole.name
+
+    @property
+    def origin(self) -> Span:
+        """Its place, or an empty text of its name."""
+        return self.place or Source("", self.name).span(0, 0)
 
 
 class Backend(Protocol):

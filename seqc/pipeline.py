@@ -45,4 +45,5 @@ def plan(whole: Recurrence | Model, spec: Spec, mode: str | None = None) -> Sche
 
     A rule whose class does not allow `mode` takes the scheduler's choice; some rule has to allow it.
     """
-    return Scheduled(whole, plans(whole, mode, spec.place(whole.name)), spec.source)
+    place = spec.place(whole.name)
+    return Scheduled(whole, plans(whole, mode, place), place)

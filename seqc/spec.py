@@ -154,7 +154,7 @@ class Handle:
         from seqc.backend import Scheduled
 
         whole = self._mapped(axes)
-        return Scheduled(whole, plans(whole, mode, self.place, besides), self.spec.source)
+        return Scheduled(whole, plans(whole, mode, self.place, besides), self.place)
 
     def _mapped(self, axes: AxesOf | None) -> Recurrence | Model:
         if axes is not None:

@@ -49,12 +49,17 @@ class CpuBackend:
 
         return "\n".join(fused.text for fused in units(program, origin_of(program)).values())
 
-    def module(self, program: Scheduled, seed: int = 0) -> torch.nn.Module:
-        """A module with the interface of the PyTorch backend's; rules without a unit run as they do there."""
-        from ..torch.write import origin_of
-        from .module import opened
+    def module(self, program: Scheduled, seed: int = 0, patient: bool = False) -> torch.nn.Module:
+        """A module with the interface of the PyTorch backend's; rules without a unit run as they do there.
 
-        return opened(program, origin_of(program), seed)
+        If `patient`, no unit is made before its calls have lost as much time as that takes.
+        """
+        from ..torch.diagnose import diagnosed
+        from ..torch.write import origin_of
+        from .module import opened, units, units_in_time
+
+        with diagnosed(program):
+            return opened(program, origin_of(program), seed, units_in_time if patient else units)
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """The module with its weights and units."""

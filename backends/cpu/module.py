@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.expr import Apply, DType, Leaf, Reduce, Softmax, walk
+from seqc.ir.expr import DType, Leaf
+from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, schedule
 
+from ..torch import BACKEND as TORCH
 from ..torch import PlanOf, module_text
 from ..torch.cells import find_cell
 from ..torch.functions import Classes
-from ..torch.load import load_module
 from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
+from .cost import work
 from .diagnose import Unsupported
 from .mapped import mapped
 from .runtime.attach import Flags, Signature, Value, attach
-from .runtime.rule import Fused
+from .runtime.rule import PATIENCE, Fused, Made, NoUnit
 from .unit import emit
 
-# A unit's call costs what so many of PyTorch's operations on small tensors do.
-STEP_OPERATIONS = 80
+UnitsOf = Callable[[Scheduled, str], dict[str, Fused]]
 
 
-def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+def build(program: Scheduled, origin: str, seed: int, units_of: UnitsOf) -> nn.Module:
     """The module of a program; rules that have no unit run as the PyTorch backend schedules them."""
-    rules = units(program, origin)
-    text, name = module_text(program.whole, program.plan, origin)
-    made: nn.Module = getattr(load_module(text, name), name)(seed)
-    return attach(made, rules)
+    return attach(TORCH.module(program, seed=seed), units_of(program, origin))
 
 
-def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
+def opened(program: Scheduled, origin: str, seed: int, units_of: UnitsOf) -> nn.Module:
     """The same for a rule whose mapped axes take the lengths of its inputs: a unit for every combination met."""
     whole = program.whole
     if isinstance(whole, Model) or not open_axes(whole):
-        return build(program, origin, seed)
-    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed))
+        return build(program, origin, seed, units_of)
+    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed, units_of))
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:
@@ -52,6 +50,16 @@ def units(program: Scheduled, origin: str) -> dict[str, Fused]:
     for name, recurrence, given in rules_of(program):
         with suppress(Unsupported):
             found[name] = _unit(program, recurrence, origin, given)
+    return found
+
+
+def units_in_time(program: Scheduled, origin: str) -> dict[str, Fused]:
+    """The same, but none is made before its calls have lost as much time as that takes."""
+    found: dict[str, Fused] = {}
+    for name, recurrence, given in rules_of(program):
+        plan = program.plan(recurrence)
+        if recurrence.states and not recurrence.stores and find_cell(recurrence, plan) is None:
+            found[name] = _later(recurrence, plan, origin, given)
     return found
 
 
@@ -72,22 +80,43 @@ def _unit(program: Scheduled, recurrence: Recurrence, origin: str, given: Sequen
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it, whose matrix products serve the whole batch")
-    return fused(recurrence, origin, given)
+    return fused(recurrence, plan, origin, given)
 
 
-def fused(recurrence: Recurrence, origin: str, given: Sequence[str] = ()) -> Fused:
-    made = emit(recurrence, origin)
+def fused(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] = ()) -> Fused:
+    """A rule with its unit.  Raises `Unsupported`."""
+    made = _emitted(recurrence, origin)
 
     def over(lengths: tuple[int, ...], has: Flags) -> Fused:
-        return fused(mapped(recurrence, lengths, has), origin)
+        return fused(mapped(recurrence, lengths, has), plan, origin)
 
-    return Fused(
-        identifier(recurrence.name), made.text, made.interface, signature_of(recurrence, given), over
-    )
+    name, signature = identifier(recurrence.name), signature_of(recurrence, given)
+    return Fused(name, signature, work(plan), lambda: made, over)
 
 
-def signature_of(recurrence: Recurrence, given: Sequence[str]) -> Signature:
-    """What a rule takes and gives; `given` are the parameters that its callers pass in."""
+def _later(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] = ()) -> Fused:
+    """The same, with all that can wait left for later."""
+
+    def make() -> Made:
+        try:
+            return _emitted(recurrence, origin)
+        except Unsupported as error:
+            raise NoUnit(str(error)) from error
+
+    def over(lengths: tuple[int, ...], has: Flags) -> Fused:
+        return _later(mapped(recurrence, lengths, has), plan, origin)
+
+    name, signature = identifier(recurrence.name), signature_of(recurrence, given)
+    return Fused(name, signature, work(plan), make, over, PATIENCE)
+
+
+def _emitted(recurrence: Recurrence, origin: str) -> Made:
+    made = emit(recurrence, origin)
+    return made.text, made.interface
+
+
+def signature_of(recurrence: Recurrence, given: Sequence[str] = ()) -> Signature:
+    """What callers of a rule hand it and get from it."""
     return Signature(
         inputs=[_value(recurrence, leaf.name, leaf) for leaf in recurrence.inputs],
         outputs=[
@@ -97,14 +126,7 @@ def signature_of(recurrence: Recurrence, given: Sequence[str]) -> Signature:
         states=[_value(recurrence, state.name, state.leaf) for state in recurrence.states],
         parameters=[parameter.name for parameter in recurrence.parameters],
         given=list(given),
-        steps=_operations(recurrence) >= STEP_OPERATIONS,
     )
-
-
-def _operations(recurrence: Recurrence) -> int:
-    """How many operations PyTorch calls for a token, at most."""
-    nodes = walk([*recurrence.updates, *recurrence.outputs])
-    return sum(isinstance(node, Apply | Reduce | Softmax) for node in nodes)
 
 
 def _value(recurrence: Recurrence, name: str, expr: Leaf) -> Value:

@@ -1,4 +1,4 @@
-"""What a unit exports, forwards and backwards: its tasks, called by the loops over time of `runtime/loops.h`."""
+"""What a unit exports, forwards and backwards: its tasks, called by the loops over time in `runtime`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .layout import Layout, dense
 from .lines import call, filled
 from .names import Names
 from .program import Program, Task, cotangent, differentiable
+from .shown import shown
 
 STATES = ("const real* before", "real* after", "real* scratch")
 COTANGENTS = (
@@ -27,10 +28,12 @@ class Loops:
     program: Program
     layout: Layout
     row_of: dict[str, str] = field(default_factory=dict[str, str])
+    shown: int | None = None  # the output that is the state after a token
 
     def __post_init__(self) -> None:
         names = Names()
         self.row_of = {axis: names.fresh(f"at_{axis}") for axis in self.layout.rows}
+        self.shown = shown(self.program, self.layout)
 
     def _rows(self) -> list[str]:
         """Where the row `row` lies along each row axis."""
@@ -55,12 +58,14 @@ class Loops:
             terms.append(f"slice * {layout.width}")
         return "".join(f" + {term}" for term in terms)
 
+    def _token(self, leaf: Leaf, part: str = "") -> str:
+        """Where the row's part of the token `at` begins in a tensor [batch, time, ...] or in a part of several."""
+        return f"{_times(part + 'at', self.layout.volume(leaf.axes))}{self._offset(leaf)}"
+
     def _inputs(self, task: Task) -> list[str]:
         made = self.program
         passed = [
-            f"inputs[{k}] + {_times('at', self.layout.volume(leaf.axes))}{self._offset(leaf)}"
-            for k, leaf in enumerate(made.inputs)
-            if leaf in task.reads
+            f"inputs[{k}] + {self._token(leaf)}" for k, leaf in enumerate(made.inputs) if leaf in task.reads
         ]
         return passed + [
             f"constants[{k}]{self._offset(leaf)}"
@@ -69,11 +74,8 @@ class Loops:
         ]
 
     def forward(self) -> list[str]:
-        made, layout = self.program, self.layout
-        outputs = [
-            f"outputs[{k}] + {_times('at', layout.volume(leaf.axes))}{self._offset(leaf)}"
-            for k, leaf in enumerate(made.outputs)
-        ]
+        made = self.program
+        outputs = [f"outputs[{k}] + {self._token(leaf)}" for k, leaf in enumerate(made.outputs)]
         return [
             "// A whole sequence. Tensors are dense: inputs and outputs [batch, time, ...], `before` and `after`",
             "// [batch, ROWS, STATE], `initial` [ROWS, STATE]; `reset` [batch, time], where the states begin anew, and",
@@ -112,34 +114,48 @@ class Loops:
         return f"{text} * batch * time + " if text else ""
 
     def backward(self) -> list[str]:
-        made, layout = self.program, self.layout
+        made = self.program
         cotangents = [
-            f"d_outputs[{k}] + {_times('at', layout.volume(leaf.axes))}{self._offset(leaf)}"
+            f"d_outputs[{k}] + {self._token(leaf)}"
             for k, leaf in enumerate(made.outputs)
             if cotangent(leaf) in made.reverse.reads
         ]
         found = [
-            f"d_inputs[{k}] + {_times(self._partial(leaf) + 'at', layout.volume(leaf.axes))}{self._offset(leaf)}"
+            f"d_inputs[{k}] + {self._token(leaf, self._partial(leaf))}"
             for k, leaf in enumerate(differentiable(made.inputs))
         ]
         arguments = [*self._inputs(made.reverse), *cotangents, "before", "after", "d_after", "d_before", *found,
                      "d_shared", "scratch"]  # fmt: skip
         return [
-            "// The way back: states are computed again, a segment at a time. An input that rows share has a cotangent",
-            "// for each of them, `d_inputs` [rows that share it ..., batch, time, ...]; `d_constants` [batch, ROWS,",
-            "// SHARED], `d_initial` and `d_before` [batch, ROWS, STATE] are those of each row.",
+            "// The way back. An input that rows share has a cotangent for each of them: `d_inputs` [rows that",
+            "// share it ..., batch, time, ...]; `d_constants` [batch, ROWS, SHARED], `d_initial` and `d_before`",
+            "// [batch, ROWS, STATE] are those of each row.",
             'extern "C" void backward(',
             "    int threads, std::int64_t batch, std::int64_t time, [[maybe_unused]] const real* const* inputs,",
             "    [[maybe_unused]] const real* const* constants, const real* initial, const real* kept,",
-            "    const std::uint8_t* reset, [[maybe_unused]] const real* const* d_outputs, const real* d_after,",
+            "    const std::uint8_t* reset, [[maybe_unused]] const real* const* outputs,",
+            "    [[maybe_unused]] const real* const* d_outputs, const real* d_after,",
             "    [[maybe_unused]] real* const* d_inputs, real* d_constants, real* d_initial, real* d_before) {",
-            *self._task(made.advance, STATES, [*self._inputs(made.advance), "before", "after", "scratch"]),
+            *self._states(),
             *self._task(made.reverse, COTANGENTS, arguments),
-            "    backwards(",
+            f"    backwards_{'over' if self.shown is not None else 'again'}(",
             "        threads, batch, time, initial, kept, reset, d_after, d_constants, d_initial, d_before,",
-            "        advance_at, reverse_at);",
+            f"        {'shown' if self.shown is not None else 'advance'}_at, reverse_at);",
             "}",
         ]  # fmt: skip
+
+    def _states(self) -> list[str]:
+        """How the states around a token are found: read where they are an output, else computed again."""
+        if self.shown is None:
+            advance = self.program.advance
+            return self._task(advance, STATES, [*self._inputs(advance), "before", "after", "scratch"])
+        place = self._token(self.program.outputs[self.shown])
+        return [
+            "    const auto shown_at = [=](std::int64_t at, [[maybe_unused]] std::int64_t row) -> const real* {",
+            *(f"        {line}" for line in self._rows()),
+            f"        return outputs[{self.shown}] + {place};",
+            "    };",
+        ]
 
 
 def _times(place: str, size: int) -> str:

@@ -15,6 +15,7 @@ from .functions import print_once, print_reverse, print_token
 from .layout import Layout, choose, grouped, segment
 from .program import Program, differentiable, gradient, program
 from .runtime.kernel import Interface, Port
+from .shown import NEVER, shown
 from .time_loops import Loops
 from .write_loops import Body
 
@@ -69,6 +70,8 @@ class _Writer:
     def __init__(self, made: Program, layout: Layout, origin: str) -> None:
         self.program, self.layout, self.origin = made, layout, origin
         self.state = sum(layout.local(state.axes) for state in made.states)
+        self.shown = shown(made, layout)
+        self.segment = segment(made, layout) if self.shown is None else NEVER
 
     # --- the whole --------------------------------------------------------------------------------------------
 
@@ -83,7 +86,8 @@ class _Writer:
         token, token_body = print_token(made, self.layout, made.token)
         advance, advance_body = print_token(made, self.layout, made.advance)
         reverse, reverse_body = print_reverse(made, self.layout)
-        functions = [*prepare, "", *back, "", *token, "", *advance, "", *reverse, ""]
+        again = self.shown is None
+        functions = [*prepare, "", *back, "", *token, "", *(advance if again else []), "", *reverse, ""]
         loops = Loops(made, self.layout)
         lines = [
             *self._about(),
@@ -92,6 +96,7 @@ class _Writer:
             *_math(functions),
             *functions,
             *_header("loops"),
+            *_header("recompute" if again else "reread"),
             *("}  // namespace", ""),
             *self._exports(),
             *loops.forward(),
@@ -125,7 +130,7 @@ class _Writer:
             "GROUP": (grouped(made, layout), "of which at most so many go side by side"),
             "STATE": (self.state, "numbers that a token hands to the next"),
             "SHARED": (shared, "numbers of the constants that a sequence sees"),
-            "SEGMENT": (segment(made, layout), "tokens between two states that are kept"),
+            "SEGMENT": (self.segment, "tokens between two states that are kept"),
             "SCRATCH": (
                 max(body.scratch for body in (token, advance, reverse)),
                 "numbers of larger values in between",
@@ -160,13 +165,14 @@ class _Writer:
         made, layout = self.program, self.layout
         return Interface(
             rows=(*(layout.sizes[axis] for axis in layout.rows), layout.slices),
-            segment=segment(made, layout),
+            segment=self.segment,
             width=layout.width,
             inputs=[self._port(leaf) for leaf in made.inputs],
             outputs=[self._port(leaf) for leaf in made.outputs],
             states=[self._port(state.leaf) for state in made.states],
             constants=[self._port(leaf) for leaf in made.constants],
             parameters=[self._port(leaf) for leaf in made.parameters],
+            shown=self.shown is not None,
         )
 
     def _port(self, leaf: Leaf) -> Port:

@@ -42,6 +42,7 @@ def write(
             "unit": file,
             "interface": fused.kernel.interface._asdict(),
             "signature": fused.signature._asdict(),
+            "work": fused.work,
         }
     (kernels / "units.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -9,7 +9,6 @@ from seqc.backend import Scheduled
 from seqc.diagnostics import SpecError
 from seqc.diagnostics.targets import NotSupported
 from seqc.errors import UserError
-from seqc.source import Source
 
 from .control import Unsupported
 from .export import PROFILES
@@ -21,9 +20,8 @@ def diagnosed(program: Scheduled) -> Generator[Callable[[Mapping[str, str]], str
     try:
         yield _profile
     except Unsupported as error:
-        source = program.source or Source("", program.name)
         reason = "ONNX has no such operation, or this backend does not make it of others"
-        raise SpecError([NotSupported(source.span(0, 0), "onnx", str(error), reason)]) from error
+        raise SpecError([NotSupported(program.origin, "onnx", str(error), reason)]) from error
 
 
 def _profile(options: Mapping[str, str]) -> str:

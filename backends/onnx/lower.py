@@ -225,8 +225,6 @@ class Lowering:
                 return self._scan(node)
             case Solve():
                 matrix, rhs = self.env[node.matrix], self.env[node.rhs]
-                if isinstance(matrix, Pair) or isinstance(rhs, Pair):
-                    raise Unsupported("solve a complex triangular system")
                 return solve_lower(self.space, matrix, rhs, node.rows, node.columns, node.upper)
 
     def _scan(self, node: Scan) -> Number:

@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
 from .builder import Builder
 from .control import Unsupported
+from .pairs import PARTS, Number, Pair, pack, pair, unpack
 from .tensors import Space, Tensor
 
 SMALL = 16  # blocks of this size are inverted side by side before they are joined
+_COLUMN = "%column"  # of length 2: what a real and what an imaginary part contribute
 
 
-def solve_lower(space: Space, matrix: Tensor, rhs: Tensor, rows: str, columns: str, upper: bool) -> Tensor:
+def solve_lower(space: Space, matrix: Number, rhs: Number, rows: str, columns: str, upper: bool) -> Number:
     """The x with `x = rhs + matrix · x` for a strictly triangular matrix.
+
+    For complex numbers every entry a + bi of the matrix is the block [[a, -b], [b, a]] of one twice the size, which is
+    strictly triangular too.
+    """
+    if isinstance(matrix, Tensor) and isinstance(rhs, Tensor):
+        return _solve(space, matrix, rhs, rows, columns, upper)
+    matrix, rhs = pair(space, matrix), pack(space, pair(space, rhs))
+    minus = space.elementwise("Neg", matrix.im)
+    blocks = space.stack([pack(space, matrix), pack(space, Pair(minus, matrix.re))], _COLUMN)
+    twice, across = f"{rows}{PARTS}", f"{columns}{PARTS}"
+    space.sizes |= {PARTS: 2, _COLUMN: 2, **dict.fromkeys((twice, across), 2 * _size(space, rows))}
+    blocks = _merged(space, blocks, {(rows, PARTS): twice, (columns, _COLUMN): across})
+    found = _solve(space, blocks, _merged(space, rhs, {(rows, PARTS): twice}), twice, across, upper)
+    return unpack(space, space.ungroup(found, [(rows, PARTS) if a == twice else (a,) for a in found.axes]))
+
+
+def _merged(space: Space, tensor: Tensor, names: Mapping[tuple[str, str], str]) -> Tensor:
+    """The tensor with pairs of its axes merged into one each, behind the others."""
+    others = space.ordered(a for a in tensor.axes if not any(a in group for group in names))
+    axes = (*others, *(a for group in names for a in group))
+    groups = [*((a,) for a in others), *names]
+    return space.regroup(space.transpose(tensor, axes), groups, (*others, *names.values()))
+
+
+def _size(space: Space, axis: str) -> int:
+    size = space.fixed(axis)
+    if size is None:
+        raise Unsupported("solve a triangular system of unknown size")
+    return size
+
+
+def _solve(space: Space, matrix: Tensor, rhs: Tensor, rows: str, columns: str, upper: bool) -> Tensor:
+    """The same for real numbers.
 
     The inverse of a block-triangular matrix is built from the inverses of its two diagonal blocks, from blocks of one
     entry up: as stable as substitution, unlike the product of the matrix's powers, whose entries can be binomials.
     """
-    size = space.fixed(rows)
-    if size is None:
-        raise Unsupported("solve a triangular system of unknown size")
+    size = _size(space, rows)
     if upper:
         matrix = space.rename(matrix, {rows: columns, columns: rows})
     others = space.ordered(a for a in matrix.axes if a not in (rows, columns))

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from seqc.backend import Scheduled
 from seqc.diagnostics import SpecError
 from seqc.diagnostics.targets import NotSupported
-from seqc.source import Source
 
 
 class Unsupported(Exception):
@@ -18,21 +17,17 @@ class Unsupported(Exception):
 @contextmanager
 def diagnosed(program: Scheduled) -> Generator[None]:
     """Turns what cannot be emitted into a `SpecError`."""
-    source = program.source or Source("", program.name)
     try:
         yield
     except Unsupported as error:
         reason = "the emitted module has no form for it"
-        raise SpecError([NotSupported(source.span(0, 0), "torch", str(error), reason)]) from error
+        raise SpecError([NotSupported(program.origin, "torch", str(error), reason)]) from error
 
 
 def refusal(program: Scheduled, what: str) -> Callable[..., None]:
     """A function that says, when called, that there is no such thing for this program."""
-    source = program.source or Source("", program.name)
 
     def refuse(*_: object, **__: object) -> None:
-        raise SpecError(
-            [NotSupported(source.span(0, 0), "torch", what, "an output may depend on every token")]
-        )
+        raise SpecError([NotSupported(program.origin, "torch", what, "an output may depend on every token")])
 
     return refuse

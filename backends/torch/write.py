@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def origin_of(program: Scheduled) -> str:
     """`griffin.seq`, for the first line of the file: no path of this machine."""
-    return PurePath(program.source.name).name if program.source is not None else program.name
+    return PurePath(program.origin.source.name).name
 
 
 def write(

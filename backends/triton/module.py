@@ -112,5 +112,5 @@ def looped(
     def over(lengths: tuple[int, ...], has: Flags) -> Looped:
         return looped(mapped(recurrence, lengths, has), origin)
 
-    signature = signature_of(recurrence, given)._replace(steps=True)
+    signature = signature_of(recurrence, given)
     return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages)

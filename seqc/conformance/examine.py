@@ -13,7 +13,7 @@ from torch import Tensor
 from seqc.conformance.case import Case
 from seqc.conformance.checks import checks
 from seqc.conformance.compare import single
-from seqc.conformance.report import Finding, Outcome, Status
+from seqc.conformance.report import COMPILE, Finding, Outcome, Status
 from seqc.conformance.subject import Request, Subject, subjects
 from seqc.diagnostics import SpecError
 from seqc.ir.program import Model
@@ -37,10 +37,10 @@ def examine(
                 subject = next(offered, None)
             except SpecError as error:
                 reason = "; ".join(diagnostic.message for diagnostic in error.diagnostics)
-                yield Outcome(case.name, name, "", "compile", "not applicable", reason=reason)
+                yield Outcome(case.name, name, "", COMPILE, "not applicable", reason=reason)
                 return
             except Exception as error:
-                yield Outcome(case.name, name, "", "compile", "failed", reason=_words(error))
+                yield Outcome(case.name, name, "", COMPILE, "failed", reason=_words(error))
                 return
             if subject is None:
                 return

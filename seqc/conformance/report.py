@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Status = Literal["passed", "failed", "not applicable"]
 
+COMPILE = "compile"  # the outcome of a program that a backend makes nothing of
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -130,6 +132,9 @@ class Report:
 
             console = Console(highlight=False)
         console.print(self.table())
+        for outcome in self._with("not applicable"):
+            if outcome.check == COMPILE:
+                console.print(f"\n{outcome.target} {outcome.backend}: {outcome.reason}", markup=False)
         for outcome in self.failures:
             console.print(f"\n{outcome.name}", style="bold red", markup=False)
             for line in _explanation(outcome):

@@ -80,6 +80,15 @@ def test_nothing_examined_is_no_proof() -> None:
     assert not Report([Outcome("a", "torch", "", "values", "not applicable")]).passed
 
 
+def test_it_says_why_a_backend_makes_nothing_of_a_rule() -> None:
+    spec = seqc.loads("rule count() {\n    state t = 0\n    t' = t + 1\n    return t'\n}\n")
+    report = seqc.conform(spec, backends=["onnx", "torch"], fast=True)
+    assert not report.passed
+    for name in ("onnx", "torch"):
+        assert f"count {name}: the backend `{name}` cannot do a rule without inputs" in str(report)
+
+
+
 def test_unknown_names_list_what_is_known(spec: Spec) -> None:
     with pytest.raises(UserError, match="no check `value`") as error:
         seqc.conform(spec, only=["value"])

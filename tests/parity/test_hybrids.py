@@ -11,13 +11,22 @@ from torch import Tensor
 
 from tests.parity.references import doubles
 from tests.parity.specs import apply_model, block, close, model, random
+from tests.parity.weights import (
+    Weights,
+    attention,
+    dense,
+    experts,
+    gated,
+    gated_attention,
+    gated_delta_net,
+    recurrent,
+    under,
+)
 
 BATCH, TIME, VOCAB, WIDTH = 2, 13, 11, 16
 HEADS, GROUPS, HEAD = 1, 2, 8  # key-value heads, queries for each, and their width
 EXPERTS, CHOSEN, HIDDEN = 4, 2, 12
 TOLERANCE = 1e-10
-
-Weights = dict[str, Tensor]
 
 
 def causal_model(name: str, layers: int = 2, **settings: Any) -> Any:
@@ -50,30 +59,6 @@ def matches(ours: Any, theirs: Any, weights: Weights) -> None:
     close(apply_model(ours, tokens, weights), want, TOLERANCE)
 
 
-def attention(layer: Any, name: str, out: str = "o_proj") -> Weights:
-    """Grouped attention: the heads of a group of queries follow one another."""
-    return {
-        f"{name}.q.weight": layer.q_proj.weight.unflatten(0, (HEADS, GROUPS, HEAD)),
-        f"{name}.k.weight": layer.k_proj.weight.unflatten(0, (HEADS, HEAD)),
-        f"{name}.v.weight": layer.v_proj.weight.unflatten(0, (HEADS, HEAD)),
-        f"{name}.out.weight": getattr(layer, out).weight.unflatten(1, (HEADS, GROUPS, HEAD)),
-    }
-
-
-def gated(layer: Any, name: str) -> Weights:
-    return {f"{name}.{part}.weight": getattr(layer, f"{part}_proj").weight for part in ("gate", "up", "down")}
-
-
-def experts(layer: Any, router: Tensor, name: str) -> Weights:
-    gate, up = layer.gate_up_proj.chunk(2, dim=1)  # [experts, hidden, width] each
-    return {
-        f"{name}.router.weight": router,
-        f"{name}.gate.weight": gate,
-        f"{name}.up.weight": up,
-        f"{name}.down.weight": layer.down_proj.transpose(0, 1),
-    }
-
-
 @pytest.mark.against("Transformers")
 def test_jamba() -> None:
     n, rank = 4, 1
@@ -100,10 +85,10 @@ def test_jamba() -> None:
     weights = {f"{own}.{name}.weight": weight for name, weight in maps.items()}
     weights |= {f"{own}.conv.bias": mixer.conv1d.bias, f"{own}.dt_bias": mixer.dt_proj.bias}
     weights |= {f"{own}.scan.A_log": mixer.A_log, f"{own}.scan.D": mixer.D}
-    weights |= gated(first.feed_forward, "layers.0.swiglu")
-    weights |= attention(second.self_attn, "layers.1.plain_attention")
+    weights |= under("layers.0.swiglu", gated(first.feed_forward))
+    weights |= under("layers.1.plain_attention", attention(second.self_attn))
     routed = second.feed_forward
-    weights |= experts(routed.experts, routed.router.weight, "layers.1.moe")
+    weights |= under("layers.1.moe", experts(routed.experts, routed.router.weight))
     for i, layer in enumerate((first, second)):
         weights[f"layers.{i}.rms_norm.weight"] = layer.input_layernorm.weight
         weights[f"layers.{i}.rms_norm_1.weight"] = layer.pre_ff_layernorm.weight
@@ -131,33 +116,12 @@ def test_qwen3_next() -> None:
         shared_expert_intermediate_size=common,
     )
     first, second = theirs.model.layers
-    mixer, own = first.linear_attn, "layers.0.gated_delta_net"
-    q, k, v, z = mixer.in_proj_qkvz.weight.unflatten(0, (h, -1)).split([n, n, groups * m, groups * m], 1)
-    beta, dt = mixer.in_proj_ba.weight.unflatten(0, (h, -1)).split([groups, groups], 1)
-    shapes = {"q": (h, n), "k": (h, n), "v": (h, groups, m)}
-    maps = {"q": q, "k": k, "beta": beta, "dt": dt, "norm": mixer.norm.weight}
-    maps |= {"v": v.unflatten(1, (groups, m)), "z": z.unflatten(1, (groups, m))}
-    taps = mixer.conv1d.weight[:, 0].split([h * n, h * n, h * groups * m])
-    maps |= {f"conv_{name}": t.unflatten(0, shapes[name]) for name, t in zip(shapes, taps, strict=True)}
-    maps["out"] = mixer.out_proj.weight.unflatten(1, shapes["v"])
-    weights = {f"{own}.{name}.weight": weight for name, weight in maps.items()}
-    for name in ("A_log", "dt_bias"):
-        weights[f"{own}.{name}"] = getattr(mixer, name).unflatten(0, (h, groups))
-    attends, own = second.self_attn, "layers.1.gated_attention"
-    both = attends.q_proj.weight.unflatten(0, (HEADS, GROUPS, 2, HEAD))  # queries and gates, head by head
-    weights |= {
-        f"{own}.q.weight": both[:, :, 0],
-        f"{own}.gate.weight": both[:, :, 1],
-        f"{own}.k.weight": attends.k_proj.weight.unflatten(0, (HEADS, HEAD)),
-        f"{own}.v.weight": attends.v_proj.weight.unflatten(0, (HEADS, HEAD)),
-        f"{own}.out.weight": attends.o_proj.weight.unflatten(1, (HEADS, GROUPS, HEAD)),
-        f"{own}.q_norm.weight": 1 + attends.q_norm.weight,
-        f"{own}.k_norm.weight": 1 + attends.k_norm.weight,
-    }
+    weights = under("layers.0.gated_delta_net", gated_delta_net(first.linear_attn))
+    weights |= under("layers.1.gated_attention", gated_attention(second.self_attn))
     for i, layer in enumerate((first, second)):
         own, routed = f"layers.{i}.shared_moe", layer.mlp
-        weights |= experts(routed.experts, routed.gate.weight, f"{own}.moe")
-        weights |= gated(routed.shared_expert, f"{own}.shared_expert")
+        weights |= under(f"{own}.moe", experts(routed.experts, routed.gate.weight))
+        weights |= under(f"{own}.shared_expert", gated(routed.shared_expert))
         weights[f"{own}.open"] = routed.shared_expert_gate.weight[0]
         weights[f"layers.{i}.rms_norm.weight"] = 1 + layer.input_layernorm.weight
         weights[f"layers.{i}.rms_norm_1.weight"] = 1 + layer.post_attention_layernorm.weight
@@ -183,7 +147,7 @@ def test_lfm2() -> None:
     B, C, x = first.conv.in_proj.weight.chunk(3)
     maps = {"B": B, "C": C, "x": x, "out": first.conv.out_proj.weight, "conv": first.conv.conv.weight[:, 0]}
     weights = {f"layers.0.gated_conv.{name}.weight": weight for name, weight in maps.items()}
-    weights |= attention(second.self_attn, "layers.1.normed_attention", "out_proj")
+    weights |= under("layers.1.normed_attention", attention(second.self_attn, "out_proj"))
     for name in "qk":
         norm = getattr(second.self_attn, f"{name}_layernorm").weight
         weights[f"layers.1.normed_attention.{name}_norm.weight"] = norm
@@ -227,8 +191,7 @@ def test_the_learned_sinks_of_gpt_oss(window: int) -> None:
         seen = (age >= 0) & ((age < window) if window else True)
         mask = torch.where(seen, 0.0, -torch.inf).expand(BATCH, 1, TIME, TIME).double()
         want, _ = layer(x, angles, mask)
-    weights = attention(layer, "")
-    weights = {name.removeprefix("."): weight for name, weight in weights.items()}
+    weights = attention(layer)
     weights["q.bias"] = layer.q_proj.bias.unflatten(0, (HEADS, GROUPS, HEAD))
     for name in "kv":
         weights[f"{name}.bias"] = getattr(layer, f"{name}_proj").bias.unflatten(0, (HEADS, HEAD))
@@ -257,9 +220,9 @@ def test_minimax() -> None:
     maps |= {"norm": mixer.norm.weight.unflatten(0, (heads, HEAD))}
     maps |= {"out": mixer.out_proj.weight.unflatten(1, (heads, HEAD))}
     weights = {f"{own}.{name}.weight": weight for name, weight in maps.items()}
-    weights |= attention(second.self_attn, "layers.1.turned_attention")
+    weights |= under("layers.1.turned_attention", attention(second.self_attn))
     for i, layer in enumerate((first, second)):
-        weights |= experts(layer.mlp.experts, layer.mlp.gate.weight, f"layers.{i}.moe")
+        weights |= under(f"layers.{i}.moe", experts(layer.mlp.experts, layer.mlp.gate.weight))
         weights[f"layers.{i}.rms_norm.weight"] = layer.input_layernorm.weight
         weights[f"layers.{i}.rms_norm_1.weight"] = layer.post_attention_layernorm.weight
     weights["embed.weight"] = theirs.model.embed_tokens.weight
@@ -268,14 +231,6 @@ def test_minimax() -> None:
     sizes = {"h": heads, "n": HEAD, "kv_heads": HEADS, "layers": 2, "period": 2, "turned": HEAD}
     routing = {"experts": EXPERTS, "k": CHOSEN, "hidden": HIDDEN, "base": 1e6}
     matches(model("hybrid/minimax.seq", None, vocab=VOCAB, d=WIDTH, **sizes, **routing), theirs, weights)
-
-
-def biased(name: str, layer: Any, *shape: int) -> Weights:
-    """A linear map with a bias, whose outputs are seen as `shape`."""
-    return {
-        f"{name}.weight": layer.weight.unflatten(0, shape) if shape else layer.weight,
-        f"{name}.bias": layer.bias.unflatten(0, shape) if shape else layer.bias,
-    }
 
 
 @pytest.mark.against("Transformers")
@@ -293,24 +248,12 @@ def test_recurrent_gemma() -> None:
     for i, layer in enumerate(theirs.model.layers):
         mixer = layer.temporal_block
         if i < 2:
-            own = f"layers.{i}.recurrent"
-            weights |= biased(f"{own}.x", mixer.linear_x, h, w) | biased(f"{own}.gate", mixer.linear_y, h, w)
-            weights |= {f"{own}.conv.weight": mixer.conv_1d.weight[:, 0].unflatten(0, (h, w))}
-            weights |= {f"{own}.conv.bias": mixer.conv_1d.bias.unflatten(0, (h, w))}
-            weights |= {f"{own}.out.weight": mixer.linear_out.weight.unflatten(1, (h, w))}
-            weights |= {f"{own}.out.bias": mixer.linear_out.bias}
-            gates = mixer.rg_lru
-            weights |= {f"{own}.decay": gates.recurrent_param.unflatten(0, (h, w))}
-            weights |= {
-                f"{own}.r.weight": gates.recurrent_gate_weight.mT,
-                f"{own}.r.bias": gates.recurrent_gate_bias,
-            }
-            weights |= {f"{own}.i.weight": gates.input_gate_weight.mT, f"{own}.i.bias": gates.input_gate_bias}
+            weights |= under(f"layers.{i}.recurrent", recurrent(mixer, h))
         else:
             own = f"layers.{i}.half_turned_attention"
-            weights |= attention(mixer, own) | {f"{own}.out.bias": mixer.o_proj.bias}
+            weights |= under(own, attention(mixer)) | {f"{own}.out.bias": mixer.o_proj.bias}
         for name in ("gate", "up", "down"):
-            weights |= biased(f"layers.{i}.gated_network.{name}", getattr(layer.mlp_block, f"{name}_proj"))
+            weights |= dense(f"layers.{i}.gated_network.{name}", getattr(layer.mlp_block, f"{name}_proj"))
         weights[f"layers.{i}.rms_norm.weight"] = 1 + layer.temporal_pre_norm.weight
         weights[f"layers.{i}.rms_norm_1.weight"] = 1 + layer.channel_pre_norm.weight
     weights["table"] = theirs.model.embed_tokens.weight

@@ -1,7 +1,4 @@
-"""The oracle on our blocks against the mixers of Transformers, with random weights copied by name.
-
-Their mixers hold several maps in one matrix; each is cut apart here as their own code cuts its results apart.
-"""
+"""The oracle on our blocks against the mixers of Transformers, with random weights copied by name."""
 
 from __future__ import annotations
 
@@ -11,18 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tests.parity.references import doubles
 from tests.parity.specs import apply_model, block, close, random
+from tests.parity.weights import cut, gated_delta_net, mamba, mamba2, recurrent
 
 pytestmark = pytest.mark.against("Transformers")
 
 BATCH, TIME, WIDTH = 2, 11, 16
 TOLERANCE = 1e-10
-
-# Their weights by our names.
-Weights = dict[str, Tensor]
 
 
 def theirs(model: str, config: str, mixer: str, layer: int = 0, **settings: Any) -> nn.Module:
@@ -40,18 +35,6 @@ def theirs(model: str, config: str, mixer: str, layer: int = 0, **settings: Any)
     return made.double().eval()
 
 
-def cut(x: Tensor, lengths: dict[str, int], dim: int = 0) -> dict[str, Tensor]:
-    return dict(zip(lengths, x.split(list(lengths.values()), dim), strict=True))
-
-
-def dense(name: str, layer: Any, *shape: int) -> Weights:
-    """A linear map and its bias, whose outputs are seen as `shape`."""
-    return {
-        f"{name}.weight": layer.weight.unflatten(0, shape),
-        f"{name}.bias": layer.bias.unflatten(0, shape),
-    }
-
-
 def test_mamba() -> None:
     n, rank = 4, 3
     mixer: Any = theirs(
@@ -63,17 +46,11 @@ def test_mamba() -> None:
         time_step_rank=rank,
         num_hidden_layers=1,
     )
-    maps = cut(mixer.in_proj.weight, {"x": 2 * WIDTH, "z": 2 * WIDTH})
-    maps |= cut(mixer.x_proj.weight, {"dt_down": rank, "B": n, "C": n})
-    weights = {f"{name}.weight": weight for name, weight in maps.items()}
-    weights |= {"conv.weight": mixer.conv1d.weight[:, 0], "conv.bias": mixer.conv1d.bias}
-    weights |= {"dt_up.weight": mixer.dt_proj.weight, "dt_bias": mixer.dt_proj.bias}
-    weights |= {"scan.A_log": mixer.A_log, "scan.D": mixer.D, "out.weight": mixer.out_proj.weight}
     x = random(BATCH, TIME, WIDTH)
     with doubles():
         want = mixer(x)
     ours = block("gated/mamba.seq", "mamba_mixer", d=WIDTH, n=n, rank=rank)
-    close(apply_model(ours, x, weights), want, TOLERANCE)
+    close(apply_model(ours, x, mamba(mixer)), want, TOLERANCE)
 
 
 def test_mamba_2() -> None:
@@ -91,28 +68,11 @@ def test_mamba_2() -> None:
         num_hidden_layers=1,
         layer_norm_epsilon=1e-5,
     )
-    inner = {"x": groups * heads * p, "B": groups * n, "C": groups * n}
-    shapes = {
-        "z": (groups, heads, p),
-        "x": (groups, heads, p),
-        "B": (groups, n),
-        "C": (groups, n),
-        "dt": (groups, heads),
-    }
-    maps = cut(mixer.in_proj.weight, {"z": inner["x"], **inner, "dt": groups * heads})
-    weights = {f"{name}.weight": weight.unflatten(0, shapes[name]) for name, weight in maps.items()}
-    for part, values in (("weight", mixer.conv1d.weight[:, 0]), ("bias", mixer.conv1d.bias)):
-        taps = cut(values, inner)
-        weights |= {f"conv_{name}.{part}": each.unflatten(0, shapes[name]) for name, each in taps.items()}
-    for name in ("A_log", "dt_bias", "D"):
-        weights[name] = getattr(mixer, name).unflatten(0, (groups, heads))
-    weights["weight"] = mixer.norm.weight.unflatten(0, shapes["x"])
-    weights["out.weight"] = mixer.out_proj.weight.unflatten(1, shapes["x"])
     x = random(BATCH, TIME, WIDTH)
     with doubles():
         want = mixer(x)
     ours = block("linear/mamba2.seq", "mamba2_mixer", d=WIDTH, n=n, p=p, groups=groups)
-    close(apply_model(ours, x, weights), want, TOLERANCE)
+    close(apply_model(ours, x, mamba2(mixer)), want, TOLERANCE)
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -128,19 +88,12 @@ def test_recurrent_gemma(start: int) -> None:
         num_attention_heads=h,
         num_hidden_layers=1,
     )
-    weights: Weights = {**dense("x", mixer.linear_x, h, w), **dense("y", mixer.linear_y, h, w)}
-    weights |= {"conv.weight": mixer.conv_1d.weight[:, 0].unflatten(0, (h, w))}
-    weights |= {"conv.bias": mixer.conv_1d.bias.unflatten(0, (h, w))}
-    weights |= {"out.weight": mixer.linear_out.weight.unflatten(1, (h, w)), "out.bias": mixer.linear_out.bias}
-    gates = mixer.rg_lru
-    weights |= {"decay": gates.recurrent_param.unflatten(0, (h, w))}
-    weights |= {"r.weight": gates.recurrent_gate_weight.mT, "r.bias": gates.recurrent_gate_bias}
-    weights |= {"i.weight": gates.input_gate_weight.mT, "i.bias": gates.input_gate_bias}
     x = random(BATCH, TIME, WIDTH)
     positions = torch.arange(start, start + TIME).expand(BATCH, TIME)
     with doubles():
         want, _ = mixer(x, positions, None, use_cache=False)
     ours = block("gated/rg_lru.seq", "rg_lru_mixer", d=WIDTH, h=h, w=w, unit_start=start == 0)
+    weights = {name.replace("gate.", "y."): weight for name, weight in recurrent(mixer, h).items()}
     close(apply_model(ours, x, weights), want, TOLERANCE)
 
 
@@ -158,25 +111,11 @@ def test_qwen3_next() -> None:
         num_hidden_layers=1,
         layer_types=["linear_attention"],
     )
-    wide = {"v": groups * m, "z": groups * m}
-    maps = cut(mixer.in_proj_qkvz.weight.unflatten(0, (h, -1)), {"q": n, "k": n, **wide}, 1)
-    maps |= cut(mixer.in_proj_ba.weight.unflatten(0, (h, -1)), {"beta": groups, "dt": groups}, 1)
-    weights = {
-        f"{name}.weight": maps[name].unflatten(1, (groups, m)) if name in wide else maps[name]
-        for name in maps
-    }
-    taps = cut(mixer.conv1d.weight[:, 0], {"q": h * n, "k": h * n, "v": h * groups * m})
-    shapes = {"q": (h, n), "k": (h, n), "v": (h, groups, m)}
-    weights |= {f"conv_{name}.weight": each.unflatten(0, shapes[name]) for name, each in taps.items()}
-    for name in ("A_log", "dt_bias"):
-        weights[name] = getattr(mixer, name).unflatten(0, (h, groups))
-    weights["norm.weight"] = mixer.norm.weight
-    weights["out.weight"] = mixer.out_proj.weight.unflatten(1, shapes["v"])
     x = random(BATCH, TIME, WIDTH)
     with doubles():
         want = mixer(x)
     ours = block("delta/gated_delta.seq", "gated_delta_net", d=WIDTH, h=h, groups=groups, n=n, m=m)
-    close(apply_model(ours, x, weights), want, TOLERANCE)
+    close(apply_model(ours, x, gated_delta_net(mixer)), want, TOLERANCE)
 
 
 def test_kimi_linear() -> None:

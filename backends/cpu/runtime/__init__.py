@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from .attach import Signature, Value, attach
+from .cost import read
 from .kernel import Interface, Port
 from .rule import Fused
 
@@ -36,7 +37,7 @@ def _read(fact: Any, place: Path) -> Fused:
         sign[key] = [Value(name, tuple(shape), is_complex) for name, shape, is_complex in sign[key]]
     text = (place / fact["unit"]).read_text(encoding="utf-8")
     face["rows"] = tuple(face["rows"])
-    return Fused(fact["name"], text, Interface(**face), Signature(**sign))
+    return Fused(fact["name"], Signature(**sign), read(fact["work"]), lambda: (text, Interface(**face)))
 
 
 __all__ = ["attached"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from math import prod
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -23,44 +26,43 @@ class Value(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs.
-
-    `steps` says whether a single token is worth the call of a unit; if not, PyTorch's operations compute it.
-    """
+    """What a rule takes and gives; `given` are the parameters that callers pass in, after the inputs."""
 
     inputs: list[Value]
     outputs: list[Value]
     states: list[Value]
     parameters: list[str]
     given: list[str]
-    steps: bool
 
 
 class Attached:
-    """A rule with its kernel; `over` makes the rule over further axes of its inputs, where that is possible."""
+    """A rule with its kernel; `over` makes the rule over further axes of its inputs, where that is possible.
+
+    With `narrow` the kernel takes inputs of 16 bits, and gives outputs of the first one's type.
+    """
+
+    narrow: ClassVar[bool] = False
 
     def __init__(
         self,
         name: str,
-        text: str,
         signature: Signature,
         over: Callable[[tuple[int, ...], Flags], Attached] | None = None,
     ) -> None:
-        self.name, self.text, self.signature, self.over = name, text, signature, over
-        self.known: dict[tuple[tuple[int, ...], Flags], Attached] = {}
+        self.name, self.signature, self.over = name, signature, over
         self.forced = False  # whether the kernel runs where PyTorch is taken to be faster, too
+        self.known: dict[tuple[tuple[int, ...], Flags], Attached] = {}
 
     def __deepcopy__(self, memo: Any) -> Attached:
         return self
 
+    def pays(self, batch: int, time: int | None) -> bool:
+        """Whether the kernel is the faster way for so many sequences of so many tokens; None: for a step."""
+        return True
+
     def ready(self, x: Tensor) -> bool:
         """Whether the kernel takes such tensors and can be built; if not, why is said."""
         raise NotImplementedError
-
-    @property
-    def steps(self) -> bool:
-        """Whether a single token is computed by the kernel."""
-        return self.forced or self.signature.steps
 
     def sequence(
         self,
@@ -72,10 +74,6 @@ class Attached:
     ) -> Results:
         """Inputs [batch, time, *axes] for `shape`, states [batch, *axes] and parameters as the rule declares them."""
         raise NotImplementedError
-
-    def pays(self, batch: int, time: int) -> bool:
-        """Whether the kernel is the faster way for sequences of so many tokens, so many at a time."""
-        return True
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
@@ -90,8 +88,8 @@ class Attached:
         if key not in self.known:
             if self.over is None or torch.compiler.is_compiling():
                 return None
-            self.known[key] = self.over(*key)
-            self.known[key].forced = self.forced
+            made = self.known.setdefault(key, self.over(*key))
+            made.forced = self.forced
         return self.known[key], fitted
 
 
@@ -113,9 +111,9 @@ def forced(module: nn.Module) -> int:
 
 
 @cache
-def fused_class(base: Any, fused: Attached) -> type[Any]:
-    """A class of a rule whose sequences and tokens are computed by a kernel."""
-    return type(base.__name__, (FusedRule, base), {"fused": fused, "plain": base})
+def fused_class(base: Any, fused: Attached, decided: bool = False) -> type[Any]:
+    """A class of a rule whose sequences and tokens are computed by a kernel; if `decided`, all of them."""
+    return type(base.__name__, (FusedRule, base), {"fused": fused, "plain": base, "decided": decided})
 
 
 class FusedRule:
@@ -123,56 +121,98 @@ class FusedRule:
 
     fused: ClassVar[Attached]
     plain: ClassVar[Any]
+    decided: ClassVar[bool]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """With its kernel, which `__reduce_ex__` leaves behind."""
+        made = object.__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What is pickled is the module as it was emitted."""
+        return copyreg.__newobj__, (self.plain,), self.__dict__  # type: ignore[attr-defined]  # typeshed lacks it
+
+    def exactly(
+        self,
+        state: States | None,
+        reset: Tensor | None,
+        single: bool,
+        inputs: Sequence[Tensor],
+        given: Sequence[Tensor],
+        sequence: Callable[..., Results] | None = None,
+    ) -> Results:
+        """As the class was emitted, but inputs of 16 bits stay what they are where the kernel takes such."""
+        me, first = cast(Any, self), inputs[0]
+        narrow = self.fused.narrow and first.dtype in (torch.bfloat16, torch.float16) and sequence is None
+        wide = any(x.dtype == torch.float64 or x.is_complex() for x in (*inputs, me.like))
+        if not narrow or wide or not self._taken(first, None if single else first.shape[1]):
+            return self.plain.exactly(self, state, reset, single, inputs, given, sequence)  # type: ignore[no-any-return]
+        with torch.autocast(first.device.type, enabled=False):
+            given = [x if x.is_complex() else x.float() for x in given]
+            inputs = [x if x.is_floating_point() else x.float() for x in inputs]
+            state = me.initial(first.shape[0], *given) if state is None else state
+            state = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
+            if single:
+                return self.token(state, *inputs, *given)
+            return self.sequence(state, reset, *inputs, *given)
 
     def whole(self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None) -> Results:
         found = self.mapped(inputs, state, reset, 2)
         return self.plain.whole(self, inputs, state, reset) if found is None else found
 
     def single(self, inputs: Sequence[Tensor], state: States | None) -> Results:
-        found = self.mapped(inputs, state, None, 1) if self.fused.steps else None
+        found = self.mapped(inputs, state, None, 1)
         return self.plain.single(self, inputs, state) if found is None else found
 
     def mapped(
         self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None, lead: int
     ) -> Results | None:
-        """The rule mapped over further axes of its inputs, as a kernel of its own; None without such axes."""
+        """The rule mapped over further axes of its inputs, as a kernel of its own; None where PyTorch does it."""
         shapes = [
             x.shape[lead : x.dim() - len(value.shape)]
             for x, value in zip(inputs, self.fused.signature.inputs, strict=True)
         ]
-        lengths = tuple(torch.broadcast_shapes(*shapes))
-        first = inputs[0]
-        pays = self.fused.pays(first.shape[0], first.shape[1] if lead == 2 else 1)
-        if all(n == 1 for n in lengths) or not (pays and self.fused.ready(first)):
-            return None
-        found = self.fused.mapped(inputs, lengths, lead)
+        lengths, first = tuple(torch.broadcast_shapes(*shapes)), inputs[0]
+        found = None if all(n == 1 for n in lengths) else self.fused.mapped(inputs, lengths, lead)
         if found is None:
             return None
         fused, fitted = found
+        batch, time = first.shape[0], first.shape[1] if lead == 2 else None
+        if not (fused.pays(batch * prod(lengths), time) and fused.ready(first)):
+            return None
         me: Any = self
         if state is None:
-            batch, ones = inputs[0].shape[0], (1,) * len(lengths)
+            ones = (1,) * len(lengths)
             state = {
                 name: x.reshape(batch, *ones, *x.shape[1:]).expand(batch, *lengths, *x.shape[1:])
                 for name, x in me.initial(batch).items()
             }
-        twin: Any = object.__new__(fused_class(self.plain, fused))
+        twin: Any = object.__new__(fused_class(self.plain, fused, decided=True))
         twin.__dict__ = self.__dict__  # the same parameters
         return twin.exactly(state, reset, lead == 1, fitted, ())  # type: ignore[no-any-return]
 
     def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
-        fused, me = self.fused, cast(Any, self)
-        if not (fused.pays(*args[0].shape[:2]) and fused.ready(args[0])):
+        if not self._taken(args[0], args[0].shape[1]):
             return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
-        sign = fused.signature
-        count = len(me.ranks)  # a rule without inputs is handed a clock
-        passed = dict(zip(sign.given, args[count:], strict=True))
-        parameters = [passed[name] if name in passed else me.exact(name, args[0]) for name in sign.parameters]
-        return fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
+        return self._run(state, reset, *args)
 
     def token(self, state: States, *args: Tensor) -> Results:
-        if not (self.fused.steps and self.fused.ready(args[0])):
+        if not self._taken(args[0], None):
             return self.plain.token(self, state, *args)  # type: ignore[no-any-return]
         count = len(cast(Any, self).ranks)
-        outputs, after = self.sequence(state, None, *(x[:, None] for x in args[:count]), *args[count:])
+        outputs, after = self._run(state, None, *(x[:, None] for x in args[:count]), *args[count:])
         return tuple(x[:, 0] for x in outputs), after
+
+    def _taken(self, x: Tensor, time: int | None) -> bool:
+        """Whether the kernel computes this."""
+        return self.decided or (self.fused.pays(x.shape[0], time) and self.fused.ready(x))
+
+    def _run(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
+        sign, me = self.fused.signature, cast(Any, self)
+        count = len(me.ranks)  # a rule without inputs is handed a clock
+        passed = dict(zip(sign.given, args[count:], strict=True))
+        like = args[0][:0].float() if args[0].dtype in (torch.bfloat16, torch.float16) else args[0]
+        parameters = [passed[name] if name in passed else me.exact(name, like) for name in sign.parameters]
+        return self.fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])

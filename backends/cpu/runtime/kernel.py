@@ -28,7 +28,10 @@ class Port(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """How a unit is called; `rows` are the lengths of the row axes and the number of slices, `width` wide each."""
+    """How a unit is called; `rows` are the lengths of the row axes and the number of slices, `width` wide each.
+
+    `shown`: the way back reads the outputs, in which the states are.
+    """
 
     rows: tuple[int, ...]
     segment: int
@@ -38,6 +41,7 @@ class Interface(NamedTuple):
     states: list[Port]
     constants: list[Port]
     parameters: list[Port]
+    shown: bool = False
 
 
 class Kernel:
@@ -167,6 +171,7 @@ class Kernel:
         constants: Sequence[Tensor],
         initial: Tensor,
         kept: Tensor,
+        outputs: Sequence[Tensor],
         reset: Tensor | None,
         cotangents: Sequence[Tensor],
         time: int,
@@ -190,6 +195,7 @@ class Kernel:
             _pointer(initial),
             _pointer(kept),
             _pointer(reset),
+            _pointers(outputs),
             _pointers(cotangents[:-1]),
             _pointer(cotangents[-1]),
             _pointers(parts),
@@ -278,7 +284,7 @@ def _register_prepare(kernel: Kernel) -> None:
 
 
 def _register_forward(kernel: Kernel) -> None:
-    name = f"seqc::{kernel.name}"
+    name, outputs = f"seqc::{kernel.name}", len(kernel.interface.outputs)
     schema = (
         "(Tensor[] inputs, Tensor[] constants, Tensor initial, Tensor before, Tensor? reset, SymInt time, bool keep)"
         " -> Tensor[]"
@@ -286,14 +292,21 @@ def _register_forward(kernel: Kernel) -> None:
     forward = torch.library.custom_op(name, kernel.run, mutates_args=(), schema=schema)
     forward.register_fake(kernel.fake)
     schema = (
-        "(Tensor[] inputs, Tensor[] constants, Tensor initial, Tensor kept, Tensor? reset, Tensor[] cotangents,"
-        " SymInt time) -> Tensor[]"
+        "(Tensor[] inputs, Tensor[] constants, Tensor initial, Tensor kept, Tensor[] outputs, Tensor? reset,"
+        " Tensor[] cotangents, SymInt time) -> Tensor[]"
     )
     backward = torch.library.custom_op(f"{name}_backward", kernel.back, mutates_args=(), schema=schema)
 
     @backward.register_fake
     def shapes(
-        inputs: Any, constants: Any, initial: Any, kept: Any, reset: Any, cotangents: Any, time: int
+        inputs: Any,
+        constants: Any,
+        initial: Any,
+        kept: Any,
+        outputs: Any,
+        reset: Any,
+        cotangents: Any,
+        time: int,
     ) -> list[Tensor]:
         like = [*inputs, *constants, initial, cotangents[-1]]
         return [torch.empty_like(x) for x in like]
@@ -301,15 +314,18 @@ def _register_forward(kernel: Kernel) -> None:
     def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
         given, constants, initial, _, reset, ctx.time, _ = inputs
         ctx.count, ctx.total = len(given), len(constants)
-        kept = output[len(kernel.interface.outputs) + 1 :]
-        ctx.save_for_backward(*given, *constants, initial, *kept, *([] if reset is None else [reset]))
+        kept = output[outputs + 1 :]
+        read = output[:outputs] if kernel.interface.shown else []
+        ctx.save_for_backward(*given, *constants, initial, *kept, *read, *([] if reset is None else [reset]))
 
     def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
         saved, count, total = list(ctx.saved_tensors), ctx.count, ctx.count + ctx.total
-        initial, kept, *reset = saved[total:]
-        known = [g.contiguous() for g in grads[: len(kernel.interface.outputs) + 1]]
+        initial, kept, *rest = saved[total:]
+        read = outputs if kernel.interface.shown else 0
+        reset = rest[read] if rest[read:] else None
+        known = [g.contiguous() for g in grads[: outputs + 1]]
         found = backward(
-            saved[:count], saved[count:total], initial, kept, reset[0] if reset else None, known, ctx.time
+            saved[:count], saved[count:total], initial, kept, rest[:read], reset, known, ctx.time
         )
         return found[:count], found[count:total], found[-2], found[-1], None, None, None
 

@@ -4,57 +4,103 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from threading import RLock
 
 import torch
 from torch import Tensor
 
 from .attach import Attached, Flags, Results, Signature, Value
 from .build import NoCompiler
+from .cost import Work, loop_seconds, token_seconds, torch_seconds
 from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 
-# Where constants leave the cache, sequences that train side by side share them as matrix products do and a loop over
-# each does not: from here on PyTorch's schedule is the faster one.
-RESIDENT = 2**17  # numbers of the constants
-TOGETHER = 4  # sequences
+Made = tuple[str, Interface]
+PATIENCE = 1.0  # seconds that a unit takes to be made, which is how much its calls have to save before
+TRACED = (1, 2048)  # sequences and tokens for which is decided what is traced, whose shapes are open
+_making = RLock()
+
+
+class NoUnit(Exception):
+    """There is no unit for a rule; the text says why."""
 
 
 class Fused(Attached):
-    """A rule with its unit."""
+    """A rule with its unit, which `make` makes when it is first needed.
+
+    With `patience` it is needed when the calls that it would have been faster for have lost so many seconds.
+    """
 
     def __init__(
         self,
         name: str,
-        text: str,
-        interface: Interface,
         signature: Signature,
+        work: Work,
+        make: Callable[[], Made],
         over: Callable[[tuple[int, ...], Flags], Fused] | None = None,
+        patience: float = 0.0,
     ) -> None:
-        super().__init__(name, text, signature, over)
-        self.kernel = Kernel(text, interface, name)
+        super().__init__(name, signature, over)
+        self.work, self.patience, self.lost = work, patience, 0.0
+        self._make = make
+        self._kernel: Kernel | None = None
+        self._failed = False
+
+    @property
+    def kernel(self) -> Kernel:
+        """The unit and its operators.  Raises `NoUnit`."""
+        return self._made() if self._kernel is None else self._kernel
+
+    def _made(self) -> Kernel:
+        with _making:
+            if self._kernel is None:
+                text, interface = self._make()
+                self._kernel = Kernel(text, interface, self.name)
+            return self._kernel
+
+    @property
+    def text(self) -> str:
+        return self.kernel.text
+
+    def pays(self, batch: int, time: int | None) -> bool:
+        """Whether the unit is faster than PyTorch's schedule, and worth being made by now."""
+        if self.forced:
+            return True
+        if torch.compiler.is_compiling():
+            return self.gain(TRACED[0], time and TRACED[1]) > 0
+        gain = self.gain(batch, time)
+        if gain <= 0:
+            return False
+        if self._kernel is None:
+            self.lost += gain
+        return self._kernel is not None or self.lost >= self.patience
+
+    def gain(self, batch: int, time: int | None) -> float:
+        """The seconds that the unit is predicted to save."""
+        training, threads = torch.is_grad_enabled(), torch.get_num_threads()
+        if time is None:
+            return token_seconds(self.work, batch, training) - loop_seconds(self.work, batch, 1, training)
+        return torch_seconds(self.work, batch, time, training, threads) - loop_seconds(
+            self.work, batch, time, training, threads
+        )
 
     def ready(self, x: Tensor) -> bool:
         """Whether the unit takes such tensors and can be built; if not, why is said."""
-        if x.device.type != "cpu":
-            return False
-        if torch.compiler.is_compiling():
-            return True
-        try:
-            self.kernel.library(x.real.dtype if x.is_complex() else x.dtype)
-        except NoCompiler as error:
-            warnings.warn(f"the rule `{self.name}` runs in PyTorch alone: {error}", stacklevel=4)
-            return False
-        return True
+        return x.device.type == "cpu" and self.usable(x.dtype in (torch.float64, torch.complex128))
 
-    def pays(self, batch: int, time: int) -> bool:
-        """Whether a loop over each sequence is faster than PyTorch's schedule over all of them."""
-        if (
-            self.forced
-            or self.kernel.shared < RESIDENT
-            or not torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
-        ):
-            return True
-        return batch <= TOGETHER
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not type it
+    def usable(self, double: bool) -> bool:
+        """Whether there is a unit over numbers of that width; what is traced takes the answer as it is then."""
+        if self._failed:
+            return False
+        try:
+            self.kernel.library(torch.float64 if double else torch.float32)
+        except NoUnit:
+            self._failed = True
+        except NoCompiler as error:
+            self._failed = True
+            # The place of the warning is here, so that one is shown for all rules.
+            warnings.warn(f"rules run in PyTorch alone: {error}", stacklevel=1)
+        return not self._failed
 
     def sequence(
         self,

@@ -119,7 +119,8 @@ class Kernel:
         keep: bool,
     ) -> list[Tensor]:
         batch, face = before[0].shape[0], self.interface
-        made = [before[0].new_empty((batch, time, *port.shape)) for port in face.outputs]
+        dtype = _type_of(inputs)
+        made = [before[0].new_empty((batch, time, *port.shape), dtype=dtype) for port in face.outputs]
         made += [torch.empty_like(x) for x in before]
         segments = (time + face.segment - 1) // face.segment
         return made + [x.new_empty((batch, segments, *x.shape[1:])) for x in before if keep]
@@ -138,8 +139,11 @@ class Kernel:
         face, batch = self.interface, kept[0].shape[0]
         outputs, after = tuple(cotangents[: len(face.outputs)]), cotangents[len(face.outputs) :]
         parts = [
-            kept[0].new_empty((face.sharing(port), batch, time, *port.shape))
-            for port in face.inputs
+            x.new_empty(
+                (shares := face.sharing(port), batch, time, *port.shape),
+                dtype=torch.float32 if shares > 1 else x.dtype,
+            )
+            for x, port in zip(inputs, face.inputs, strict=True)
             if port.differentiable
         ]
         shared = [
@@ -173,11 +177,17 @@ class Kernel:
         return [*found, *(x.sum(0) for x in begin), *first]
 
 
+def _type_of(inputs: Sequence[Tensor]) -> torch.dtype:
+    """The type of outputs: that of the first input, if it is one of 16 bits."""
+    narrow = inputs and inputs[0].dtype in (torch.bfloat16, torch.float16)
+    return inputs[0].dtype if narrow else torch.float32
+
+
 def _placed(found: Sequence[Tensor], values: Sequence[Tensor], ports: Sequence[Port]) -> list[Tensor]:
     """Cotangents of all values: zeros for those that have none."""
     left = iter(found)
     return [
-        next(left) if port.differentiable else torch.zeros_like(x)
+        next(left).to(x.dtype) if port.differentiable else torch.zeros_like(x)
         for x, port in zip(values, ports, strict=True)
     ]
 

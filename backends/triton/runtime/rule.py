@@ -18,6 +18,8 @@ LONG = 32  # tokens from which on blocks are worth their while
 class Looped(Attached):
     """A rule with its unit, and where it runs in blocks those of its stages."""
 
+    narrow = True
+
     def __init__(
         self,
         name: str,
@@ -27,7 +29,8 @@ class Looped(Attached):
         over: Callable[[tuple[int, ...], Flags], Looped] | None = None,
         stages: Sequence[BlockStage] = (),
     ) -> None:
-        super().__init__(name, text, signature, over)
+        super().__init__(name, signature, over)
+        self.text = text
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
 
     def ready(self, x: Tensor) -> bool:
@@ -36,9 +39,16 @@ class Looped(Attached):
             return False
         return x.device.type == "cuda" if torch.compiler.is_compiling() else runs_on(x.device)
 
-    def pays(self, batch: int, time: int) -> bool:
+    def pays(self, batch: int, time: int | None) -> bool:
         """Long sequences of a rule in blocks run stage by stage."""
-        return not self.stages or time < LONG
+        return not self.stages or time is None or time < LONG
+
+    def mapped(
+        self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
+    ) -> tuple[Attached, list[Tensor]] | None:
+        """As for any rule; what runs stage by stage takes further axes as sequences of the batch."""
+        time = inputs[0].shape[1] if lead == 2 else None
+        return super().mapped(inputs, lengths, lead) if self.pays(1, time) else None
 
     def sequence(
         self,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backends.cpu.module import without_unit  # noqa: TID251
     from backends.cpu.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
     from backends.cpu.runtime import build  # noqa: TID251
+    from backends.cpu.runtime.attach import forced  # noqa: TID251
     from backends.cpu.runtime.kernel import Interface  # noqa: TID251
     from backends.torch import rule as in_torch  # noqa: TID251
 else:
@@ -23,6 +24,7 @@ else:
     from seqc.backends.cpu.module import without_unit
     from seqc.backends.cpu.primitives import NOT_WRITTEN, SPELLINGS
     from seqc.backends.cpu.runtime import build
+    from seqc.backends.cpu.runtime.attach import forced
     from seqc.backends.cpu.runtime.kernel import Interface
     from seqc.backends.torch import rule as in_torch
 
@@ -32,8 +34,10 @@ def scheduled(recurrence: Recurrence) -> Scheduled:
 
 
 def fused(recurrence: Recurrence) -> Any:
-    """The rule as a module that runs its unit."""
-    return BACKEND.module(scheduled(recurrence))
+    """The rule as a module that runs its unit, always."""
+    module: Any = BACKEND.module(scheduled(recurrence))
+    forced(module)
+    return module
 
 
 def plain(recurrence: Recurrence) -> Any:
@@ -58,6 +62,7 @@ __all__ = [
     "SPELLINGS",
     "Interface",
     "build",
+    "forced",
     "fused",
     "in_torch",
     "interface_of",

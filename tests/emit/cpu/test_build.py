@@ -139,7 +139,7 @@ def test_without_a_compiler_the_rule_runs_in_pytorch_and_says_so(
     monkeypatch.setenv("SEQC_CACHE", str(tmp_path))
     rec = rules.gated_delta(vector_gate=True)
     inputs = {name: x.detach() for name, x in inputs_of(rec, 1, 9).items()}
-    with pytest.warns(UserWarning, match=f"runs in PyTorch alone: .*{missing}"):
+    with pytest.warns(UserWarning, match=f"rules run in PyTorch alone: .*{missing}"):
         found, _ = fused(rec).double()(**inputs)
     wanted, _ = in_torch(rec).double()(**inputs)
     assert torch.equal(found, wanted)

@@ -103,7 +103,7 @@ def test_extreme_gates(made: Make, name: str, draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("key", [0.0, 8**-0.5])
-@pytest.mark.parametrize("name", ["gated_delta", "kda"])
+@pytest.mark.parametrize("name", ["gated_delta", "kda", "phased_delta"])
 def test_equal_keys_do_not_blow_up_the_triangular_solve(made: Make, name: str, key: float) -> None:
     def same(_: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return np.full(shape, key)
@@ -112,7 +112,7 @@ def test_equal_keys_do_not_blow_up_the_triangular_solve(made: Make, name: str, k
         return np.ones(shape)
 
     exported = made(name)
-    inputs = exported.inputs(1, 130, {"k": same, "beta": ones, "g": ones})
+    inputs = exported.inputs(1, 130, {"k": same, "angle": same, "beta": ones, "g": ones})
     check(exported.whole(inputs)[0], exported.expected(inputs))
 
 
@@ -158,8 +158,9 @@ SIZES_OF_HEADS = {"n": 8, "m": 6, "kv": 2, "h": 3}
 
 
 def test_a_rule_without_inputs_is_refused(tmp_path: Path) -> None:
-    text = "rule count() {\n    state t = 0\n    t' = t + 1\n    return t'\n}\n"
+    text = "# A counter.\nrule count() {\n    state t = 0\n    t' = t + 1\n    return t'\n}\n"
     with pytest.raises(SpecError) as caught:
         seqc.loads(text).rule().write("onnx", tmp_path / "built")
     assert caught.value.codes == ("E0901",)
+    assert caught.value.diagnostics[0].span.line == 2
     assert not (tmp_path / "built").exists()

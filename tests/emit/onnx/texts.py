@@ -62,6 +62,14 @@ rule kda(q[n], k[n], v[m], g[n], beta) {
     return    S'(q)
 }
 
+rule phased_delta(q[n], k[n], angle[n], v[m], g, beta) {
+    state  S[m, n] complex = 0
+    let    key = polar(k, angle)
+    let    R = g * S
+    S'     = R - beta * (sum[n](R * conj(key)) - v) * key
+    return real(sum[n](S' * q)) + imag(sum[n](S' * key))
+}
+
 rule momentum(q[n], k[n], v[m], small, g) {
     memory    M: n -> m
     objective 0.5 * sumsq(M(k) - v)

@@ -185,6 +185,15 @@ def test_what_cannot_be_emitted_is_a_diagnostic_and_a_fault_of_ours_is_not(
         refused.torch(mode="step")
 
 
+@pytest.mark.parametrize("target", ["torch", "cpu"])
+def test_a_rule_without_inputs_stands_in_a_model_only(target: str) -> None:
+    text = "# A counter.\nrule count() {\n    state t = 0\n    t' = t + 1\n    return t'\n}\n"
+    with pytest.raises(seqc.SpecError) as caught:
+        getattr(seqc.loads(text).rule(), target)()
+    assert caught.value.codes == ("E0901",)
+    assert caught.value.diagnostics[0].span.line == 2
+
+
 @pytest.mark.slow
 def test_it_is_typed(tmp_path: Path) -> None:
     for name, text in texts().items():

@@ -143,13 +143,18 @@ def everything(module: Any, inputs: Mapping[str, Tensor], **given: Any) -> list[
 
 
 def compared(
-    name: str, time: int, resets: bool, gate: float | None = None, mode: str | None = None
+    name: str,
+    time: int,
+    resets: bool,
+    gate: float | None = None,
+    mode: str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> list[float]:
-    """The errors of the kernels of a rule, against tokens in double precision."""
+    """The errors of the kernels of a rule, against tokens in double precision that are fed the same inputs."""
     rec = MAKERS[name]()
     module, tokens = BACKEND.module(scheduled(rec, mode)), in_torch(rec, mode="reference").double()
     tokens.load_state_dict(module.state_dict())
-    narrow = {key: x.detach().float() for key, x in inputs_of(rec, 2, time).items()}
+    narrow = {key: x.detach().to(dtype) for key, x in inputs_of(rec, 2, time).items()}
     if gate is not None:
         narrow["alpha"] = torch.full_like(narrow["alpha"], gate)
     draw = torch.Generator().manual_seed(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from seqc.ir.ops import OPS
 from tests.emit.triton import parts
@@ -23,6 +24,13 @@ def test_a_rule_in_blocks_has_a_loop_as_well(name: str, interpreted: Interpreted
     """35 tokens are a segment of the loop and three more."""
     assert kernels_of(MAKERS[name]()).stages
     assert max(interpreted(parts.compared, name, 35, True, None, "loop")) < 2e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["selective", "gated delta"])
+def test_inputs_of_16_bits(name: str, dtype: torch.dtype, interpreted: Interpreted) -> None:
+    """Each result is rounded once, which the interpreter does towards zero."""
+    assert max(interpreted(parts.compared, name, 5, True, None, None, dtype)) < torch.finfo(dtype).eps
 
 
 def test_states_go_from_block_to_block(interpreted: Interpreted) -> None:
