@@ -86,10 +86,13 @@ def compiled(
     return _compiled(rule.text, rule.name, kernel, types, fixed, face.warps, target, dtype)
 
 
-def compiled_blocks(made: BlockKernels, kernel: str, target: Target) -> Compiled:
-    """A kernel of a stage, by its name in `kernels/chunk.py`."""
+def compiled_blocks(
+    made: BlockKernels, kernel: str, target: Target, precision: str | None = None
+) -> Compiled:
+    """A kernel of a stage, by its name in `kernels/chunk.py`; products are exact unless `precision` is `tf32`."""
     face = made.face
     types, fixed = block_signature(face, kernel, target)
+    fixed["PRECISION"] = precision or fixed["PRECISION"]
     return _compiled(made.text, made.name, kernel, types, fixed, face.warps, target, "float32")
 
 

@@ -66,7 +66,9 @@ def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Exp
 
 
 class BlockBody(Body):
-    """The lines of a function over blocks of tokens."""
+    """The lines of a function over blocks of tokens; `products` counts the operations of its matrix products."""
+
+    products = 0
 
     def operands(self, node: Expr) -> Sequence[Expr]:
         if isinstance(node, Reduce) and node.op == "sum":
@@ -99,6 +101,7 @@ class BlockBody(Body):
         columns = tuple(axis for axis in right.axes if axis not in bound)
         a, b = self._matrix(left, rows, inner, bound), self._matrix(right, inner, columns, bound)
         text = f"tl.dot({a}, {b}, input_precision=PRECISION)"
+        self.products += 2 * self.layout.volume((*rows, *columns)) * self.layout.volume(inner)
         if len(rows) > 1 or len(columns) > 1:
             text = f"tl.reshape({text}, {self._lengths((*rows, *columns))})"
         return self.arranged(Value(Code(text), (*rows, *columns)))

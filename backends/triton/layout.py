@@ -16,6 +16,7 @@ from seqc.passes.forms.kernels import size_of
 from ..cpu.diagnose import Unsupported
 from ..cpu.layout import choose, independent_axes
 from ..cpu.program import Program, Task
+from .runtime.launch import power_of_two
 
 RESIDENT = 4096  # numbers of a value that a program should hold at most
 LIMIT = 32768  # and may
@@ -79,11 +80,6 @@ class Layout:
     def tiles(self) -> str:
         """How many tiles there are, as text."""
         return f"tl.cdiv({self.size(self.vector)}, TILE)" if self.vector else "1"
-
-
-def power_of_two(number: int) -> int:
-    """The smallest power of two that is at least `number`."""
-    return 1 << max(number - 1, 0).bit_length()
 
 
 def layout(program: Program, tasks: Iterable[Task]) -> Layout:

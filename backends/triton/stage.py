@@ -16,15 +16,17 @@ from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
 from .accessors import Accessors, function_text, hint, packed
 from .blocks import BlockBody, for_blocks
-from .layout import NARROWEST, Layout, power_of_two, worth
+from .layout import NARROWEST, Layout, worth
 from .runtime.chunk import Blocks
 from .runtime.kernel import Port
+from .runtime.launch import power_of_two
 from .unit import WORD, definitions, spliced
 
 RESIDENT = 8192  # numbers of the states that a program should hold at most
 WIDEST = 32  # entries of a tile
 WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
+RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
 
 
 def print_blocks(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
@@ -59,7 +61,7 @@ class _StageWriter:
         self.gradients = ready(adjoint.inputs)
         if any(node.dtype is DType.COMPLEX for node in walk((*self.before, *self.updates, *self.reads))):
             raise Unsupported("blocks of complex numbers")
-        self.names = Names(_taken())
+        self.names, self.work = Names(_taken()), dict[str, list[int]]()
         self.states = [state.leaf for state in stage.carried]
         self.inputs = list(named.values())
         self.results = [_with_tokens(read.leaf) for read in stage.reads]
@@ -176,18 +178,21 @@ class _StageWriter:
         doc: str,
     ) -> list[str]:
         body = BlockBody(self.layout, self.names.copy())
-        used = set(leaves(roots))
+        used, moved = set(leaves(roots)), list(targets)
         for argument, own in given.items():
             for k, leaf in enumerate(own):
-                self._bind(body, leaf, f"{argument}[{k}]", used)
+                if self._bind(body, leaf, f"{argument}[{k}]", used) and argument != RESIDENT_IN.get(name):
+                    moved.append(leaf)
         hints = [f"{hint(leaf)}_new" for leaf in targets]
         found = body.emit(roots, hints)
         texts = [body.full(value, leaf.axes) for value, leaf in zip(found, targets, strict=True)]
         lines = [*body.lines, f"return {packed(texts)}"]
+        entries = sum(self.layout.entries(leaf.axes) for leaf in moved)
+        self.work[name] = [4 * entries, body.products * self.programs]
         return function_text(name, f"{', '.join(given)}, tile", doc, lines, ", PRECISION: tl.constexpr")
 
-    def _bind(self, body: BlockBody, leaf: Leaf, text: str, used: set[Leaf]) -> None:
-        """A cotangent of a result that is the same at all tokens is the sum of theirs."""
+    def _bind(self, body: BlockBody, leaf: Leaf, text: str, used: set[Leaf]) -> bool:
+        """Whether a leaf is used.  A cotangent of a result that is the same at all tokens is the sum of theirs."""
         once = Leaf(leaf.kind, leaf.name, tuple(axis for axis in leaf.axes if axis != TOKEN), leaf.number)
         prefix = "d_" if leaf.kind is LeafKind.COTANGENT else ""
         if leaf in used:
@@ -199,8 +204,16 @@ class _StageWriter:
             dimension = self.layout.inner(leaf.axes).index(TOKEN)
             body.lines.append(f"{name} = tl.sum({text}, {dimension})")
             body.bind(once, name)
+            return True
+        return leaf in used
 
     # --- how it is called -----------------------------------------------------------------------------------------
+
+    @property
+    def programs(self) -> int:
+        """How many programs share a block of a sequence."""
+        found = self.layout
+        return found.count * (-(-found.size(found.vector) // found.tile) if found.vector else 1)
 
     def _blocks(self) -> Blocks:
         found, stage = self.layout, self.stage
@@ -217,6 +230,7 @@ class _StageWriter:
             states=[self._port(leaf) for leaf in self.states],
             made=[self._between(leaf) for leaf in self.made],
             later=[self._between(leaf) for leaf in self.later],
+            work=self.work,
         )
 
     def _between(self, leaf: Leaf) -> tuple[int, ...]:

@@ -10,13 +10,18 @@ import torch
 from torch import Tensor
 
 from .kernel import Port
+from .launch import Choice, launch
 from .load import loaded, runs_on
+
+STAGES = 3  # blocks that a program has under way at once
 
 
 class Blocks(NamedTuple):
     """How the unit of a stage is called: `block` tokens at a time, else as `Interface`.
 
-    `made` and `later` are the shapes of what is made for each block before the states and before their cotangents.
+    `made` and `later` are the shapes of what is made for each block before the states and before their cotangents;
+    `work` says of each function what it takes for a block of a sequence: bytes that are read or written, and operations
+    of matrix products.
     """
 
     rows: int
@@ -29,6 +34,7 @@ class Blocks(NamedTuple):
     states: list[Port]
     made: list[tuple[int, ...]]
     later: list[tuple[int, ...]]
+    work: dict[str, list[int]]
 
     @property
     def tiles(self) -> int:
@@ -50,13 +56,11 @@ class BlockKernels:
         return loaded(self.text, self.name)
 
     def launch(self, kernel: Any, programs: int, like: Tensor, *args: Any) -> None:
-        """`programs` for each row and tile, on the device of `like`."""
-        face, grid = self.face, (programs * self.face.rows * self.face.tiles,)
-        exact = precision() if like.is_cuda else "ieee"
-        if programs:
-            constants = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": exact}
-            with torch.cuda.device_of(like):
-                kernel[grid](*args, **constants, num_warps=face.warps)
+        """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
+        face, exact = self.face, precision() if like.is_cuda else "ieee"
+        fixed = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": exact}
+        grid, default = programs * face.rows * face.tiles, Choice(face.warps, STAGES)
+        launch(kernel, grid, like, args, fixed, default, (programs, args[-1]), "num_stages")
 
     def forward(
         self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int

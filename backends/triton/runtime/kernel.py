@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .launch import Choice, launch
 from .load import loaded
 
 
@@ -70,13 +71,11 @@ class Kernel:
         return loaded(self.text, self.title)
 
     def launch(self, kernel: Any, like: Tensor, *args: Any, **constants: Any) -> None:
-        """A program for each sequence of `like`, row and tile."""
-        face = self.interface
-        grid = (like.shape[0] * face.rows * face.tiles,)
-        if grid[0]:
-            with torch.cuda.device_of(like):
-                fixed = {"SEGMENT": face.segment, "STAGES": face.stages, "TILE": face.tile}
-                kernel[grid](*args, **constants, **fixed, num_warps=face.warps)
+        """A program for each sequence of `like`, row and tile; the last of `args` is how many tokens there are."""
+        face, batch = self.interface, like.shape[0]
+        fixed = {**constants, "SEGMENT": face.segment, "TILE": face.tile}
+        grid, default = batch * face.rows * face.tiles, Choice(face.warps, face.stages)
+        launch(kernel, grid, like, args, fixed, default, (batch, args[-1]), "STAGES")
 
     def run(
         self,
