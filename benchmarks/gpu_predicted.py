@@ -65,7 +65,7 @@ class Prediction:
         return max(("memory", "products", "chain"), key=lambda kind: getattr(self, kind))
 
 
-def resident(made: Any) -> int:
+def resident(made: aot.Compiled) -> int:
     """How many programs of a kernel a multiprocessor holds."""
     threads = made.warps * 32
     registers = -(-max(made.registers, 16) // 8) * 8 * threads
@@ -73,7 +73,12 @@ def resident(made: Any) -> int:
 
 
 def predicted(
-    about: tuple[str, tuple[int, ...]], made: Any, moved: float, products: float, programs: int, step: float
+    about: tuple[str, tuple[int, ...]],
+    made: aot.Compiled,
+    moved: float,
+    products: float,
+    programs: int,
+    step: float,
 ) -> Prediction:
     """`step` are seconds of what a program does one after another."""
     room = resident(made)

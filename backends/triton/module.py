@@ -10,7 +10,8 @@ from dataclasses import replace
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.plan import Plan
+from seqc.ir.expr import Leaf, LeafKind, leaves
+from seqc.ir.plan import RESET, Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, schedule
@@ -18,6 +19,7 @@ from seqc.passes.schedule import LOOP, schedule
 from ..cpu.diagnose import Unsupported
 from ..cpu.mapped import mapped
 from ..cpu.module import rules_of, signature_of
+from ..cpu.rewrite import factors_of
 from ..cpu.runtime.attach import Flags, attach
 from ..torch import module_text
 from ..torch.cells import find_cell
@@ -74,7 +76,7 @@ def _kernels(
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it")
-    return looped(recurrence, origin, given, blocks(plan, names, origin))
+    return looped(recurrence, origin, given, blocks(plan, names, origin), unrounded(plan))
 
 
 def stage_names(text: str) -> dict[str, list[tuple[str, str]]]:
@@ -92,7 +94,7 @@ def stage_names(text: str) -> dict[str, list[tuple[str, str]]]:
 def blocks(plan: Plan, names: Sequence[tuple[str, str]], origin: str) -> list[BlockStage]:
     """The stages of a plan as kernels over blocks, if all of them are and its states are not read whole; else none."""
     made: list[BlockStage] = []
-    if plan.mode != "chunk" or not len(plan.stages) == len(plan.adjoints) == len(names):
+    if plan.mode not in ("chunk", "scan") or not len(plan.stages) == len(plan.adjoints) == len(names):
         return []
     for stage, adjoint, (operator, owner) in zip(plan.stages, plan.adjoints, names, strict=True):
         try:
@@ -104,8 +106,22 @@ def blocks(plan: Plan, names: Sequence[tuple[str, str]], origin: str) -> list[Bl
     return made
 
 
+def unrounded(plan: Plan) -> bool:
+    """Whether stages read the rule's inputs, at most times a mask, and the outputs are what stages give."""
+    values = [item.value for stage in plan.stages for item in stage.inputs]
+    return all(isinstance(x, Leaf) and x.kind is not LeafKind.INPUT for x in plan.outputs) and all(
+        [leaf.kind for leaf in leaves([value]) if leaf is not RESET] == [LeafKind.INPUT]
+        and all(isinstance(x, Leaf) or {*leaves([x])} <= {RESET} for x in factors_of(value))
+        for value in values
+    )
+
+
 def looped(
-    recurrence: Recurrence, origin: str, given: Sequence[str] = (), stages: Sequence[BlockStage] = ()
+    recurrence: Recurrence,
+    origin: str,
+    given: Sequence[str] = (),
+    stages: Sequence[BlockStage] = (),
+    as_given: bool = False,
 ) -> Looped:
     made = emit(recurrence, origin)
 
@@ -113,4 +129,4 @@ def looped(
         return looped(mapped(recurrence, lengths, has), origin)
 
     signature = signature_of(recurrence, given)
-    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages)
+    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages, as_given)

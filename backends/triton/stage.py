@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves, substitute, walk
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind, Scan, leaves, substitute, walk
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
 
 from ..cpu.diagnose import Unsupported
@@ -24,6 +24,8 @@ from .unit import WORD, definitions, spliced
 
 RESIDENT = 8192  # numbers of the states that a program should hold at most
 WIDEST = 32  # entries of a tile
+WIDEST_ALONE = 128  # of states that have no other axis in a program
+LARGEST = 8192  # numbers of the states at all tokens of a block, where a scan has them at once
 WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
 RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
@@ -59,6 +61,9 @@ class _StageWriter:
         kept = [leaf if leaf in self.later else ZERO for leaf in direct]
         self.steps = ready(build.add(x, y) for x, y in zip(adjoint.steps, kept, strict=True))
         self.gradients = ready(adjoint.inputs)
+        scanned = [node.axes for node in walk((*self.before, *self.reads)) if isinstance(node, Scan)]
+        if max((self.layout.volume(axes) for axes in scanned), default=0) > LARGEST:
+            raise Unsupported("a scan of states that do not fit into registers at all tokens of a block")
         if any(node.dtype is DType.COMPLEX for node in walk((*self.before, *self.updates, *self.reads))):
             raise Unsupported("blocks of complex numbers")
         self.names, self.work = Names(_taken()), dict[str, list[int]]()
@@ -285,7 +290,9 @@ def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
     def with_tile(tile: int) -> Layout:
         return Layout(stage.sizes, rows, vector, tile, order, SMALLEST)
 
-    tile = min(WIDEST, max(SMALLEST, power_of_two(stage.sizes[vector]))) if vector else 1
+    alone = all(set(state.axes) <= {*rows, vector} for state in stage.carried)
+    widest = WIDEST_ALONE if alone else WIDEST
+    tile = min(widest, max(SMALLEST, power_of_two(stage.sizes[vector]))) if vector else 1
     while tile > NARROWEST and max(with_tile(tile).volume(s.axes) for s in stage.carried) > RESIDENT:
         tile //= 2
     return with_tile(tile)

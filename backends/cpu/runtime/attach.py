@@ -36,12 +36,7 @@ class Signature(NamedTuple):
 
 
 class Attached:
-    """A rule with its kernel; `over` makes the rule over further axes of its inputs, where that is possible.
-
-    With `narrow` the kernel takes inputs of 16 bits, and gives outputs of the first one's type.
-    """
-
-    narrow: ClassVar[bool] = False
+    """A rule with its kernel; `over` makes the rule over further axes of its inputs, where that is possible."""
 
     def __init__(
         self,
@@ -59,6 +54,10 @@ class Attached:
     def pays(self, batch: int, time: int | None) -> bool:
         """Whether the kernel is the faster way for so many sequences of so many tokens; None: for a step."""
         return True
+
+    def narrow(self, x: Tensor, time: int | None) -> bool:
+        """Whether inputs of 16 bits, of which `x` is the first, are taken as they are."""
+        return False
 
     def ready(self, x: Tensor) -> bool:
         """Whether the kernel takes such tensors and can be built; if not, why is said."""
@@ -143,11 +142,11 @@ class FusedRule:
         given: Sequence[Tensor],
         sequence: Callable[..., Results] | None = None,
     ) -> Results:
-        """As the class was emitted, but inputs of 16 bits stay what they are where the kernel takes such."""
+        """As the class was emitted, but inputs of 16 bits stay what they are where kernels take such."""
         me, first = cast(Any, self), inputs[0]
-        narrow = self.fused.narrow and first.dtype in (torch.bfloat16, torch.float16) and sequence is None
+        time = None if single else first.shape[1]
         wide = any(x.dtype == torch.float64 or x.is_complex() for x in (*inputs, me.like))
-        if not narrow or wide or not self._taken(first, None if single else first.shape[1]):
+        if wide or sequence is not None or not (_narrow(first) and self.fused.narrow(first, time)):
             return self.plain.exactly(self, state, reset, single, inputs, given, sequence)  # type: ignore[no-any-return]
         with torch.autocast(first.device.type, enabled=False):
             given = [x if x.is_complex() else x.float() for x in given]
@@ -155,8 +154,10 @@ class FusedRule:
             state = me.initial(first.shape[0], *given) if state is None else state
             state = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
             if single:
-                return self.token(state, *inputs, *given)
-            return self.sequence(state, reset, *inputs, *given)
+                outputs, state = self.token(state, *inputs, *given)
+            else:
+                outputs, state = self.sequence(state, reset, *inputs, *given)
+            return tuple(x if x.is_complex() else x.to(first.dtype) for x in outputs), state
 
     def whole(self, inputs: Sequence[Tensor], state: States | None, reset: Tensor | None) -> Results:
         found = self.mapped(inputs, state, reset, 2)
@@ -213,6 +214,10 @@ class FusedRule:
         sign, me = self.fused.signature, cast(Any, self)
         count = len(me.ranks)  # a rule without inputs is handed a clock
         passed = dict(zip(sign.given, args[count:], strict=True))
-        like = args[0][:0].float() if args[0].dtype in (torch.bfloat16, torch.float16) else args[0]
+        like = args[0][:0].float() if _narrow(args[0]) else args[0]
         parameters = [passed[name] if name in passed else me.exact(name, like) for name in sign.parameters]
         return self.fused.sequence(state, reset, args[: len(sign.inputs)], parameters, args[0].shape[:2])
+
+
+def _narrow(x: Tensor) -> bool:
+    return x.dtype in (torch.bfloat16, torch.float16)

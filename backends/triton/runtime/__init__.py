@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .attach import Signature, Value, attach
 from .chunk import BlockKernels, Blocks, BlockStage, place
@@ -32,6 +33,15 @@ def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
     return attach(module, rules)
 
 
+def boundaries(cu_seqlens: Tensor, time: int) -> Tensor:
+    """Where sequences that are packed one after another begin: `reset` [1, time] of a batch of one row.
+
+    `cu_seqlens` has the number of tokens before each sequence, and that of all of them.
+    """
+    flags = torch.zeros(1, time + 1, dtype=torch.bool, device=cu_seqlens.device)
+    return flags.index_fill(1, cu_seqlens.long(), True)[:, :time]
+
+
 def _read(fact: Any, folder: Path) -> Looped:
     sign = dict(fact["signature"])
     for key in ("inputs", "outputs", "states"):
@@ -39,7 +49,7 @@ def _read(fact: Any, folder: Path) -> Looped:
     text = (folder / fact["unit"]).read_text(encoding="utf-8")
     stages = [_stage(stage, folder) for stage in fact["stages"]]
     interface = Interface(**_ported(fact["interface"]))
-    return Looped(fact["name"], text, interface, Signature(**sign), stages=stages)
+    return Looped(fact["name"], text, interface, Signature(**sign), None, stages, fact["unrounded"])
 
 
 def _stage(fact: Any, folder: Path) -> BlockStage:

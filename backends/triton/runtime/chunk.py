@@ -113,10 +113,11 @@ class BlockKernels:
                 continue
             shares = face.sharing(port)
             lead = (each, shares) if port.constant else (shares, batch, time)
-            parts = like.new_empty((*lead, *port.shape))
+            narrow = shares == 1 and not port.constant
+            parts = like.new_empty((*lead, *port.shape), dtype=x.dtype if narrow else None)
             kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
             self.launch(kernel, each, like, given, made, begins, known, flows, (parts,), *sizes)
-            grads.append(_summed(parts, port))
+            grads.append(_summed(parts, port).to(x.dtype))
         return [*grads, *before]
 
 

@@ -1,7 +1,8 @@
 """Launching a kernel: how many warps share a program and how far it reads ahead is measured once, and kept on disk.
 
 What was measured lies in `launch.json` of the folder `SEQC_CACHE`, or of one in the user's cache, by GPU, kernel, type
-and lengths, which are rounded to powers of two.  Nothing is measured with `SEQC_TUNE=0` or while a CUDA graph is recorded.
+and lengths, which are rounded to powers of two.  With `SEQC_TUNE=0`, and while a CUDA graph is recorded, nothing is
+measured.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ LONG = 32  # tokens from which on blocks are worth their while
 
 
 class Looped(Attached):
-    """A rule with its unit, and where it runs in blocks those of its stages."""
+    """A rule with its unit, and where it runs in blocks those of its stages.
 
-    narrow = True
+    `unrounded` says that nothing is computed between the inputs and the stages, or between the stages and the outputs.
+    """
 
     def __init__(
         self,
@@ -28,16 +29,21 @@ class Looped(Attached):
         signature: Signature,
         over: Callable[[tuple[int, ...], Flags], Looped] | None = None,
         stages: Sequence[BlockStage] = (),
+        unrounded: bool = False,
     ) -> None:
         super().__init__(name, signature, over)
         self.text = text
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
+        self.unrounded = unrounded
 
     def ready(self, x: Tensor) -> bool:
         """States are kept in single precision: double precision runs in PyTorch."""
         if x.dtype in (torch.float64, torch.complex128):
             return False
         return x.device.type == "cuda" if torch.compiler.is_compiling() else runs_on(x.device)
+
+    def narrow(self, x: Tensor, time: int | None) -> bool:
+        return self.ready(x) and (self.unrounded or self.pays(x.shape[0], time))
 
     def pays(self, batch: int, time: int | None) -> bool:
         """Long sequences of a rule in blocks run stage by stage."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 Interpreted = Callable[..., Any]
 
 
 def quicken() -> None:
-    """Let the interpreter replace the functions of Triton's language once a launch, not at every call in it."""
+    """Let the interpreter replace the functions of Triton's language once a launch, not at every call in it, and scan
+    all rows of a block at once, not number by number.
+    """
     import triton.language as tl
     from triton.runtime import interpreter
 
@@ -25,6 +28,21 @@ def quicken() -> None:
         return whole(function) if tl.core.is_builtin(tl.arange) else found._LangPatchScope()
 
     found._patch_lang = once
+    found.ScanOps.generic_scan = _scanned
+
+
+def _scanned(self: Any, given: Sequence[Any]) -> list[Any]:
+    """As `ScanOps.generic_scan` of the interpreter."""
+    rows = [np.moveaxis(x.handle.data, self.axis, 0).copy() for x in given]
+    for k in range(1, len(rows[0])):
+        before, here = (
+            [self.to_tensor(row[place], x.dtype) for row, x in zip(rows, given, strict=True)]
+            for place in (k - 1, k)
+        )
+        for row, x in zip(rows, self.combine_fn.fn(*before, *here), strict=True):
+            row[k] = x.handle.data.reshape(row[k].shape)
+    whole = [np.ascontiguousarray(np.moveaxis(row, 0, self.axis)) for row in rows]
+    return [self.to_tensor(row, x.dtype) for row, x in zip(whole, given, strict=True)]
 
 
 def _interpret() -> None:
@@ -39,7 +57,7 @@ def interpreted() -> Iterator[Interpreted]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, _interpret) as pool:
 
-        def call(function: Callable[..., Any], *args: Any) -> Any:
-            return pool.submit(function, *args).result()
+        def call(function: Callable[..., Any], *args: Any, **given: Any) -> Any:
+            return pool.submit(function, *args, **given).result()
 
         yield call

@@ -6,6 +6,7 @@ It stands at the root of a checkout and is imported as part of `seqc`, which typ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,7 @@ else:
     from seqc.backends.triton.primitives import NOT_WRITTEN, SPELLINGS
     from seqc.backends.triton.unit import definitions
 
+SPECS = Path(__file__).parents[3] / "specs"
 MIXED = """
 rule mixed(x[d], f[d]; e = d) {
     param  U[d, e] = normal(0, 0.4)
@@ -119,6 +121,36 @@ MAKERS: dict[str, Callable[[], Recurrence]] = {
 }
 
 
+def of_spec(name: str, rule: str, **sizes: float) -> Callable[[], Recurrence]:
+    """A rule of a spec."""
+    return lambda: seqc.load(SPECS / f"{name}.seq").rule(rule, **sizes).recurrence
+
+
+KEYS = {"n": 5, "m": 3}
+CLASSES: dict[str, Callable[[], Recurrence]] = {
+    "diagonal": of_spec("gated/hgrn", "hgrn", d=5),
+    "diagonal, complex": of_spec("complex/s5", "s5", d=3),
+    "diagonal, complex matrix": of_spec("complex/gateloop", "gate_loop", n=3, m=5),
+    "gate an element": of_spec("gated/mamba", "selective_scan", d=5, n=3),
+    "gate a head": of_spec("linear/mamba2", "mamba2", p=3, n=5),
+    "gate a key": of_spec("linear/rwkv6", "rwkv6", **KEYS),
+    "gate a value": written(RETENTION.replace("alpha)", "alpha[m])"), n=5, m=3),
+    "delta": of_spec("delta/deltanet", "delta", **KEYS),
+    "delta, gate a key": of_spec("delta/kda", "kda", **KEYS),
+    "delta, several terms": of_spec("delta/gated_delta_product", "gated_delta_product", **KEYS),
+    "delta, momentum": of_spec("delta/momentum_delta", "momentum_delta", **KEYS),
+    "diagonal and low rank": of_spec("delta/rwkv7", "rwkv7", **KEYS),
+    "stabilised": of_spec("xlstm/mlstm", "mlstm", **KEYS),
+    "stabilised, gate a key": of_spec("gated/lightnet", "lightnet", **KEYS),
+    "stabilised vector": of_spec("attention/aaren", "aaren", m=5),
+    "held, linear": of_spec("deep/titans", "titans_linear", **KEYS),
+    "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=3),
+    "dense": of_spec("nonlinear/gru", "gru", d=5),
+    "diagonal, not linear": of_spec("nonlinear/indrnn", "indrnn", d=5),
+}
+MAKERS |= CLASSES
+
+
 def scheduled(recurrence: Recurrence, mode: str | None = None) -> Scheduled:
     return Scheduled(recurrence, lambda rule: schedule(rule, mode))
 
@@ -129,16 +161,44 @@ def kernels_of(recurrence: Recurrence) -> Any:
     return found
 
 
-def everything(module: Any, inputs: Mapping[str, Tensor], **given: Any) -> list[Tensor]:
-    """Outputs, final states, and the gradients of a fixed sum of both by inputs and parameters."""
-    out, state = module(**inputs, **given)
-    results, draw = [out, *state.values()], torch.Generator().manual_seed(1)
+def _drawn(state: Mapping[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+    """Other states: counts stay what they are."""
+    return {
+        key: x + 0.3 * torch.randn(x.shape, generator=draw, dtype=x.dtype) if _differentiable(x) else x
+        for key, x in state.items()
+    }
+
+
+def _asking(values: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Copies that ask for gradients."""
+    return {
+        key: x.to(dtype.to_complex() if x.is_complex() else dtype, copy=True).requires_grad_()
+        if _differentiable(x)
+        else x
+        for key, x in values.items()
+    }
+
+
+def _differentiable(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
+
+
+def everything(
+    module: Any, inputs: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None, **given: Any
+) -> list[Tensor]:
+    """Outputs, final states, and the gradients of a fixed sum of both by inputs, given states and parameters."""
+    out, state = module(**inputs, **given, **({"state": dict(before)} if before else {}))
+    results = [x for x in (out, *state.values()) if _differentiable(x)]
+    draw = torch.Generator().manual_seed(1)
     loss = torch.zeros(())
     for x in results:
         weight = torch.randn((*x.shape, 2), generator=draw, dtype=torch.float64)
         parts = torch.view_as_real(x) if x.is_complex() else x[..., None]
         loss = loss + (parts * weight[..., : parts.shape[-1]].to(parts.dtype)).sum()
-    grads = torch.autograd.grad(loss, [*inputs.values(), *module.parameters()])
+    asking = [x for x in (before or {}).values() if x.requires_grad]
+    grads = torch.autograd.grad(
+        loss, [*inputs.values(), *asking, *module.parameters()], materialize_grads=True
+    )
     return [x.to(torch.complex128) if x.is_complex() else x.double() for x in (*results, *grads)]
 
 
@@ -149,8 +209,12 @@ def compared(
     gate: float | None = None,
     mode: str | None = None,
     dtype: torch.dtype = torch.float32,
+    begun: bool = False,
 ) -> list[float]:
-    """The errors of the kernels of a rule, against tokens in double precision that are fed the same inputs."""
+    """The errors of the kernels of a rule, against tokens in double precision that are fed the same inputs.
+
+    With `begun` states are given, and have gradients.
+    """
     rec = MAKERS[name]()
     module, tokens = BACKEND.module(scheduled(rec, mode)), in_torch(rec, mode="reference").double()
     tokens.load_state_dict(module.state_dict())
@@ -159,8 +223,9 @@ def compared(
         narrow["alpha"] = torch.full_like(narrow["alpha"], gate)
     draw = torch.Generator().manual_seed(5)
     given = {"reset": torch.rand(2, time, generator=draw) < 0.2} if resets else {}
-    found = everything(module, {key: x.clone().requires_grad_() for key, x in narrow.items()}, **given)
-    wanted = everything(tokens, {key: x.double().requires_grad_() for key, x in narrow.items()}, **given)
+    before = _drawn(module.init_state(2), draw) if begun else {}
+    found = everything(module, _asking(narrow, dtype), _asking(before, torch.float32), **given)
+    wanted = everything(tokens, _asking(narrow, torch.float64), _asking(before, torch.float64), **given)
     assert all(x.isfinite().all() for x in found)
     return [error(x, y) if y.norm() > 1e-6 else float(x.norm()) for x, y in zip(found, wanted, strict=True)]
 

@@ -8,15 +8,20 @@ import torch
 from seqc.ir.ops import OPS
 from tests.emit.triton import parts
 from tests.emit.triton.conftest import Interpreted
-from tests.emit.triton.parts import MAKERS, NOT_WRITTEN, SPELLINGS, kernels_of
+from tests.emit.triton.parts import CLASSES, MAKERS, NOT_WRITTEN, SPELLINGS, kernels_of
 
 pytest.importorskip("triton")
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
-    """35 tokens are no whole number of blocks."""
-    assert max(interpreted(parts.compared, name, 35, True)) < 2e-6
+    """35 tokens are no whole number of blocks; states are given, and sequences begin anew."""
+    assert max(interpreted(parts.compared, name, 35, True, begun=True)) < 2e-6
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_token_alone(name: str, interpreted: Interpreted) -> None:
+    assert max(interpreted(parts.compared, name, 1, False, begun=True)) < 2e-6
 
 
 @pytest.mark.parametrize("name", ["key decay", "linear attention", "gated delta", "delta with a gate a key"])
