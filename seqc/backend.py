@@ -7,7 +7,7 @@ like are imported when something is written or loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -93,6 +93,39 @@ class Runs(Protocol):
         Whatever is wrong with the folder is an `OSError`, a `ValueError`, a `LookupError`, a `TypeError` or a
         `RuntimeError`; what is wrong with the asking is a `UserError`.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to quantise: the name of a format, how many weights share a scale (None: the format's own choice), and a text
+    to calibrate by, as tokens.
+    """
+
+    format: str
+    block: int | None = None
+    tokens: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What was done: by name, in which form each changed weight is held; and how many values were smoothed."""
+
+    held: Mapping[str, str]
+    smoothed: int = 0
+
+
+@runtime_checkable
+class Quantizes(Protocol):
+    """A backend that can write the folders it wrote in fewer bits."""
+
+    @property
+    def formats(self) -> Mapping[str, str]:
+        """The formats by name, one line each."""
+        ...
+
+    def quantize(self, folder: Path, out: Path, recipe: Recipe) -> Quantized:
+        """Write a folder of the same form into an existing, empty one; errors as in `Runs.runner`."""
         ...
 
 
