@@ -33,7 +33,7 @@ def write_readme(program: Scheduled, target: str, folder: Path, settings: Mappin
     whole = program.whole
     kind = "model" if isinstance(whole, Model) else "rule"
     shown = ", ".join(f"{name} = {value:g}" for name, value in settings.items())
-    source = "" if program.source is None else f" from `{Path(program.source.name).name}`"
+    source = "" if program.place is None else f" from `{Path(program.place.source.name).name}`"
     lines = [f"# {program.name} for {target}", ""]
     lines += [f"The {kind} `{program.name}`{source}, compiled by seqc {seqc.__version__}"]
     lines[-1] += f" with {shown}." if shown else "."
