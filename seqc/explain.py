@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from seqc.backend import Calls, backends
-from seqc.ir.expr import Expr
+from seqc.ir.expr import Expr, children
 from seqc.ir.paths import NamedState, instances, parameter_table, state_table
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
@@ -125,11 +125,13 @@ def _equations(rule: Recurrence) -> Iterator[Data]:
 
 def _equation(kind: str, name: str, value: Expr, rule: Recurrence) -> Data:
     names = {known: own for own, known in rule.names}
+    # A name or a number alone is the same node wherever it stands: its place would be that of its first use.
+    place = rule.origins.get(value) if children(value) else None
     return {
         "kind": kind,
         "name": name,
         "value": format_expr(value, names),
-        "place": _place(rule.origins.get(value)),
+        "place": _place(place),
     }
 
 

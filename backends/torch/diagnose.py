@@ -28,8 +28,6 @@ def refusal(program: Scheduled, what: str) -> Callable[..., None]:
     """A function that says, when called, that there is no such thing for this program."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise SpecError(
-            [NotSupported(program.origin, "torch", what, "an output may depend on every token")]
-        )
+        raise SpecError([NotSupported(program.origin, "torch", what, "an output may depend on every token")])
 
     return refuse
