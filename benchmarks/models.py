@@ -88,6 +88,9 @@ class Case:
             # Matrices of norms, gates and decays keep their initial values; the table begins too small to matter.
             if weight.shape == (VOCAB, WIDTH):
                 nn.init.normal_(weight, std=WIDTH**-0.5)
+        base: Any = getattr(made, "model", None)
+        if hasattr(base, "normalizer"):  # the root of the width, which they round to bfloat16
+            base.normalizer = torch.tensor(WIDTH**0.5)
         return made
 
 

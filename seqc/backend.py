@@ -73,14 +73,24 @@ class Backend(Protocol):
 
 
 class Runner(Protocol):
-    """A compiled model with its weights: inputs and outputs have the batch first, and in `prefill` the time next.
+    """A compiled model or rule with its weights: inputs and outputs have the batch first, in `prefill` the time next.
 
-    Outputs are by name, of a model of tokens the logits alone; the state is whatever the runner keeps between calls.
+    Inputs are arrays by name, or the only one. Outputs are by name, of a model of tokens the logits alone; the state is
+    whatever the runner keeps between calls.
     """
 
     def prefill(self, inputs: Any) -> tuple[Mapping[str, Any], Any]: ...
 
     def step(self, inputs: Any, state: Any) -> tuple[Mapping[str, Any], Any]: ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A runner that can also go backward."""
+
+    def train(self, inputs: Any) -> None:
+        """Whole sequences forward, and the gradients of the sum of all outputs, which are thrown away."""
+        ...
 
 
 @runtime_checkable
@@ -135,6 +145,18 @@ class Calls(Protocol):
 
     def operators(self, plan: Plan) -> tuple[str, ...]:
         """The operators that sequences without resets are run by, by the target's names; nothing heavy is imported."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A backend that computes a rule in one of several ways, and knows which."""
+
+    def predicted(self, plan: Plan) -> Mapping[str, Any]:
+        """How a rule is computed there: `way`, `because`, and with alternatives `tokens` and `seconds`.
+
+        `seconds` are predicted, for each of several kinds of call and each way; nothing heavy is imported.
+        """
         ...
 
 

@@ -362,14 +362,34 @@ def test_a_damaged_folder_is_no_traceback(seqc: Seqc, target: str) -> None:
 # --- bench ---------------------------------------------------------------------------------------------------------
 
 
-def test_bench_measures_both(seqc: Seqc, keep: Path) -> None:
+def test_bench_measures_every_target_that_runs(seqc: Seqc) -> None:
     done = seqc("bench", "griffin", "--length", "16", *SMALL, "--json")
     assert done.code == 0
-    assert [row["target"] for row in done.json["targets"]] == ["torch", "onnx"]
-    assert all(row["prefill"] > 0 and row["decode"] > 0 for row in done.json["targets"])
-    done = seqc("bench", keep, "--set", "d=4")
-    assert done.code == 1
-    assert "`keep` is not a model of tokens" in done.err
+    rows = {row["target"]: row for row in done.json["rows"]}
+    assert {"torch", "cpu", "onnx"} <= {*rows}
+    assert all(row[kind]["median"] > 0 for row in rows.values() for kind in ("forward", "step"))
+    assert ["backward" in rows[name] for name in ("torch", "onnx")] == [True, False]
+
+
+def test_bench_measures_rules_and_their_schedules(seqc: Seqc) -> None:
+    rule = ("bench", "gated_delta", "--name", "gated_delta", "--set", "n=4", "--set", "m=4", "--length", "16")
+    done = seqc(*rule, "--target", "torch", "--target", "onnx:ort", "--schedule", "all", "--json")
+    measured = {(row["target"], row["schedule"]) for row in done.json["rows"]}
+    assert {("torch", "default"), ("torch", "chunk"), ("torch", "loop"), ("onnx:ort", "loop")} <= measured
+    assert done.json["unit"] == "ms"
+    shown = seqc(*rule, "--target", "torch", "--batch", "2").out
+    assert "with backward, ms" in shown
+
+
+def test_bench_says_what_it_does_not_measure(seqc: Seqc) -> None:
+    Path("cell.seq").write_text(CELL)
+    cell = ("bench", "cell.seq", "--set", "d=3", "--length", "8")
+    done = seqc(*cell, "--target", "torch", "--target", "onnx", "--schedule", "newton", "--json")
+    assert [row["target"] for row in done.json["rows"]] == ["torch"]
+    assert "not measured: onnx, newton: " in done.err
+    assert seqc(*cell, "--target", "onnx", "--schedule", "newton").code == 1
+    done = seqc(*cell, "--target", "onnx:none")
+    assert (done.code, "no profile `none`" in done.err) == (1, True)
 
 
 # --- conform -------------------------------------------------------------------------------------------------------
