@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .attach import Attached, Flags, Results, Signature, Value
 from .build import NoCompiler
-from .cost import Work, loop_seconds, token_seconds, torch_seconds
+from .cost import Work, saved
 from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 
 Made = tuple[str, Interface]
@@ -88,11 +88,7 @@ class Fused(Attached):
 
     def gain(self, batch: int, time: int | None, training: bool) -> float:
         """The seconds that the unit is predicted to save."""
-        threads = torch.get_num_threads()
-        if time is None:
-            return token_seconds(self.work, batch, training) - loop_seconds(self.work, batch, 1, training)
-        other = torch_seconds(self.work, batch, time, training, threads)
-        return other - loop_seconds(self.work, batch, time, training, threads)
+        return saved(self.work, batch, time, training, torch.get_num_threads())
 
     def ready(self, x: Tensor) -> bool:
         """Whether the unit takes such tensors and can be built; if not, why is said."""
