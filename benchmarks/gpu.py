@@ -1,28 +1,31 @@
 """Rules as Triton kernels on a GPU: correctness first, then their speed beside flash-linear-attention's.
 
-    python -m benchmarks.gpu                       # everything, some minutes; results under benchmarks/results/
+    python -m benchmarks.gpu                       # everything, some minutes; results/gpu.json, .md and .png
     TRITON_INTERPRET=1 python -m benchmarks.gpu --check     # without a GPU: correctness alone, at a small shape
 
-Times are medians of `triton.testing.do_bench`, ours and theirs in turn in one process.  `floor` is the time that it
-takes to read every input and write every result once, at the copy bandwidth that was measured in the same run.
+Times are medians of `triton.testing.do_bench`, ours and theirs in turn in one process.  A scan is compared with the
+time that it takes to read every input and write every result once, at the rate of copies measured in the same run.
+Kernels are compiled side by side first; how they are launched is measured only with `--tune`, which takes longer.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import platform
+import os
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 import seqc
+from benchmarks.measure import Sample
+from benchmarks.report import Bar, Report, Row, row
 from seqc.backend import Scheduled
 from seqc.passes.schedule import schedule
 
@@ -41,8 +44,10 @@ SHAPES = (
     (8, 2048, 32, 256),
     (8, 1024, 8, 64),
 )
-SMALL = (1, 70, 2, 16)  # batch, time, heads, entries of a key and of a value
-RESULTS = Path(__file__).parent / "results"
+SMALL, TINY = (1, 70, 2, 16), (1, 35, 1, 5)  # batch, time, heads, entries of a key and of a value
+MODEL = {"d": 1024, "w": 1536, "h": 8, "n": 128, "layers": 2}  # Griffin
+TRAINED, DECODED = (4, 2048), 32  # batch and time of a training step; tokens
+COPIED = 0.85  # the share of the rate of copies that a scan should reach
 WITHIN = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 MATRIX = "rule {name}(q[h, n], k[h, n], v[h, m]{gates}) {{\n    state  S[h, n, m] = 0\n"
@@ -171,47 +176,100 @@ def rates() -> dict[str, float]:
     return {"copy": 2 * x.nbytes / (copy * 1e-3), "product": 2 * 8192**3 / (product * 1e-3)}
 
 
-def timed(run: Call, inputs: Inputs) -> dict[str, float]:
-    """Milliseconds of a forward pass, and of one with the backward pass."""
+def bench(run: Callable[[], Any]) -> Sample:
+    """Milliseconds."""
     from triton.testing import do_bench
+
+    middle, low, high = do_bench(run, quantiles=[0.5, 0.25, 0.75])  # type: ignore[misc]  # three numbers
+    return Sample(float(middle), float(high - low) / 2)
+
+
+def timed(run: Call, inputs: Inputs) -> dict[str, Sample]:
+    """A forward pass, and one with the backward pass."""
 
     def both() -> None:
         out = run(inputs)
         torch.autograd.grad(out, list(inputs.values()), torch.ones_like(out))
 
     with torch.no_grad():
-        forward: Any = do_bench(lambda: run(inputs), return_mode="median")
-    return {"forward": float(forward), "both": float(do_bench(both, return_mode="median"))}
+        forward = bench(lambda: run(inputs))
+    return {"forward": forward, "forward and backward": bench(both)}
 
 
-def measured(case: Case, shape: tuple[int, ...], copy: float) -> dict[str, Any]:
-    """Ours and theirs at a shape; what does not fit into memory is said."""
+def module_of(case: Case, heads: int, size: int) -> Any:
+    return BACKEND.module(Scheduled(recurrence(case, heads, size), schedule)).to("cuda")
+
+
+def warmed(case: int, heads: int, size: int) -> None:
+    """Compile a case's kernels, which PyTorch's and Triton's folders keep for other processes."""
+    rule = recurrence(CASES[case], heads, size)
+    inputs = drawn(rule, 1, 256, torch.bfloat16, "cuda")
+    ours = module_of(CASES[case], heads, size)
+    differentiated(lambda x: ours(**x)[0], inputs)
+
+
+def measured(case: Case, shape: tuple[int, ...], copy: float) -> list[Row]:
+    """Ours and theirs at a shape, where both fit into memory."""
     batch, time, heads, size = shape
-    rule = recurrence(case, heads, size)
-    inputs = drawn(rule, batch, time, torch.bfloat16, "cuda")
-    ours: Any = BACKEND.module(Scheduled(rule, schedule)).to("cuda")
+    inputs = drawn(recurrence(case, heads, size), batch, time, torch.bfloat16, "cuda")
+    ours = module_of(case, heads, size)
     moved = sum(x.nbytes for x in inputs.values()) + inputs["v"].nbytes
-    row: dict[str, Any] = {"case": case.name, "shape": shape, "floor": 1e3 * moved / copy}
-    for name, run in (("ours", lambda x: ours(**x)[0]), ("theirs", rival(case))):
-        if run is None:
-            continue
-        try:
-            row[name] = timed(run, inputs)
-        except torch.cuda.OutOfMemoryError as error:
-            row[name] = {"error": str(error).split("\n")[0]}
+    sides: dict[str, Call | None] = {"ours": lambda x: ours(**x)[0], "theirs": rival(case)}
+    times: dict[str, dict[str, Sample]] = {}
+    for name, run in sides.items():
+        if run is not None:
+            try:
+                times[name] = timed(run, inputs)
+            except torch.cuda.OutOfMemoryError as error:
+                print(f"{case.name}, {name}: {str(error).splitlines()[0]}", file=sys.stderr)
         torch.cuda.empty_cache()
-    return row
+    rows: list[Row] = []
+    for name, found in times.items():
+        for kind, sample in found.items():
+            ratio, bar = None, None
+            if name == "ours" and "theirs" in times:
+                ratio, bar = times["theirs"][kind].median / sample.median, Bar(1.0)
+            elif name == "ours" and case.theirs is None and kind == "forward":
+                ratio, bar = 1e3 * moved / copy / sample.median, Bar(COPIED)
+            about = f"{case.name}, {'x'.join(map(str, shape))}, {kind}"
+            rows.append(Row(about, name, sample.median, sample.spread, "ms", ratio, bar))
+    return rows
 
 
-def line(row: Mapping[str, Any]) -> str:
-    """A row of the table."""
-    ours, theirs = row["ours"], row.get("theirs", {})
-    parts = [row["case"], "x".join(map(str, row["shape"])), f"{row['floor']:.2f}"]
-    for kind in ("forward", "both"):
-        mine, other = ours.get(kind), theirs.get(kind)
-        parts += [f"{x:.2f}" if x is not None else "-" for x in (mine, other)]
-        parts.append(f"{other / mine:.2f}" if mine and other else "-")
-    return f"| {' | '.join(parts)} |"
+def whole(device: str = "cuda") -> list[Row]:
+    """A training step of Griffin, and a token of its decoding: with kernels and as PyTorch's schedules."""
+    handle = seqc.load("specs/hybrid/griffin.seq").model(**MODEL)
+    sides = {"ours": handle.triton().to(device), "PyTorch's schedule": handle.torch().to(device)}
+    batch, time = TRAINED
+    tokens = torch.randint(256, (batch, time + 1), device=device)
+    steps: dict[str, dict[str, Sample]] = {"training step": {}, "a token decoded": {}}
+    for name, model in sides.items():
+
+        def step(model: Any = model) -> None:
+            logits, _ = model(tokens[:, :-1])
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+            torch.autograd.grad(loss, list(model.parameters()))
+
+        def decode(model: Any = model) -> None:
+            state = model.init_state(1)
+            for k in range(DECODED):
+                _, state = model.step(tokens[:1, k], state)
+
+        steps["training step"][name] = bench(step)
+        with torch.no_grad():
+            found = bench(decode)
+        steps["a token decoded"][name] = Sample(found.median / DECODED, found.spread / DECODED)
+    return [
+        row(
+            f"Griffin, {what}",
+            name,
+            x,
+            "ms",
+            found["PyTorch's schedule"].median / x.median if name == "ours" else None,
+        )
+        for what, found in steps.items()
+        for name, x in found.items()
+    ]
 
 
 def checked(shape: tuple[int, ...], device: str) -> bool:
@@ -228,34 +286,43 @@ def checked(shape: tuple[int, ...], device: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Rules as Triton kernels on a GPU.")
     parser.add_argument("--check", action="store_true", help="correctness alone")
+    parser.add_argument("--tune", action="store_true", help="measure how kernels are launched")
     parser.add_argument("--precision", default="high", choices=("highest", "high"), help="of matrix products")
     asked = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not asked.check:
         print("there is no GPU here: --check with TRITON_INTERPRET=1 proves the kernels without one")
         return 1
+    os.environ.setdefault("SEQC_TUNE", "1" if asked.tune else "0")
     torch.set_float32_matmul_precision("highest")
-    if not checked(SMALL, device):
+    if not checked(SMALL if device == "cuda" else TINY, device):
         return 1
     if asked.check:
         return 0
-    import triton
-
     torch.set_float32_matmul_precision(asked.precision)
-    facts = rates()
-    about = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
-             "python": platform.python_version(), "precision": asked.precision, **facts}  # fmt: skip
-    print(json.dumps(about))
-    head = "| case | B x T x H x D | floor | forward | theirs | ratio | with backward | theirs | ratio |"
-    print(head, "| --- " * 9 + "|", sep="\n")
-    rows: list[dict[str, Any]] = []
+    report(asked.precision).write()
+    return 0
+
+
+def report(precision: str) -> Report:
+    """Everything, measured."""
+    facts, sizes = rates(), dict.fromkeys(shape[2:] for shape in SHAPES)
+    with ProcessPoolExecutor(8, get_context("spawn")) as pool:
+        waiting = [pool.submit(warmed, k, *size) for k in range(len(CASES)) for size in sizes]
+        for each in waiting:
+            each.result()
+    about = (
+        f"On {torch.cuda.get_device_name()}, inputs in bf16, matrix products `{precision}`. In this run copies move"
+        f" {facts['copy'] / 1e12:.2f} TB a second and matrix products in bf16 take"
+        f" {facts['product'] / 1e12:.0f} TFLOPs."
+    )
+    compared = "flash-linear-attention's time over ours; of scans the share of the rate of copies; of models PyTorch's"
+    found = Report("gpu", "Rules on a GPU", about, compared)
     for shape in SHAPES:
         for case in CASES:
-            rows.append(measured(case, shape, facts["copy"]))
-            print(line(rows[-1]), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "gpu.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-    return 0
+            found.add(*measured(case, shape, facts["copy"]))
+    found.add(*whole())
+    return found
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu import CASES, RESULTS, SHAPES, Case, recurrence
+from benchmarks.gpu import CASES, SHAPES, Case, recurrence
+from benchmarks.report import RESULTS
 from seqc.backend import Scheduled
 from seqc.passes.schedule import schedule
 

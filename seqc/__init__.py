@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from seqc.conformance import conform as conform
     from seqc.diagnostics.base import SpecError as SpecError
     from seqc.pipeline import compile as compile
+    from seqc.quantization import quantize as quantize
     from seqc.spec import load as load
     from seqc.spec import loads as loads
 
 __version__ = "0.1.0"
-__all__ = ["SpecError", "__version__", "compile", "conform", "load", "loads"]
+__all__ = ["SpecError", "__version__", "compile", "conform", "load", "loads", "quantize"]
 
 _HOMES = {
     "SpecError": "seqc.diagnostics.base",
@@ -28,6 +29,7 @@ _HOMES = {
     "conform": "seqc.conformance",
     "load": "seqc.spec",
     "loads": "seqc.spec",
+    "quantize": "seqc.quantization",
 }
 
 

@@ -7,7 +7,7 @@ like are imported when something is written or loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -73,14 +73,24 @@ class Backend(Protocol):
 
 
 class Runner(Protocol):
-    """A compiled model with its weights: inputs and outputs have the batch first, and in `prefill` the time next.
+    """A compiled model or rule with its weights: inputs and outputs have the batch first, in `prefill` the time next.
 
-    Outputs are by name, of a model of tokens the logits alone; the state is whatever the runner keeps between calls.
+    Inputs are arrays by name, or the only one. Outputs are by name, of a model of tokens the logits alone; the state is
+    whatever the runner keeps between calls.
     """
 
     def prefill(self, inputs: Any) -> tuple[Mapping[str, Any], Any]: ...
 
     def step(self, inputs: Any, state: Any) -> tuple[Mapping[str, Any], Any]: ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A runner that can also go backward."""
+
+    def train(self, inputs: Any) -> None:
+        """Whole sequences forward, and the gradients of the sum of all outputs, which are thrown away."""
+        ...
 
 
 @runtime_checkable
@@ -96,12 +106,57 @@ class Runs(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to quantise: the name of a format, how many weights share a scale (None: the format's own choice), and a text
+    to calibrate by, as tokens.
+    """
+
+    format: str
+    block: int | None = None
+    tokens: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What was done: by name, in which form each changed weight is held; and how many values were smoothed."""
+
+    held: Mapping[str, str]
+    smoothed: int = 0
+
+
+@runtime_checkable
+class Quantizes(Protocol):
+    """A backend that can write the folders it wrote in fewer bits."""
+
+    @property
+    def formats(self) -> Mapping[str, str]:
+        """The formats by name, one line each."""
+        ...
+
+    def quantize(self, folder: Path, out: Path, recipe: Recipe) -> Quantized:
+        """Write a folder of the same form into an existing, empty one; errors as in `Runs.runner`."""
+        ...
+
+
 @runtime_checkable
 class Calls(Protocol):
     """A backend whose target has operators for some rules as a whole."""
 
     def operators(self, plan: Plan) -> tuple[str, ...]:
         """The operators that sequences without resets are run by, by the target's names; nothing heavy is imported."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A backend that computes a rule in one of several ways, and knows which."""
+
+    def predicted(self, plan: Plan) -> Mapping[str, Any]:
+        """How a rule is computed there: `way`, `because`, and with alternatives `tokens` and `seconds`.
+
+        `seconds` are predicted, for each of several kinds of call and each way; nothing heavy is imported.
+        """
         ...
 
 

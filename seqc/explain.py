@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from math import prod
 from typing import Any
 
-from seqc.backend import Calls, backends
-from seqc.ir.expr import Expr
+from seqc.backend import Calls, Predicts, backends
+from seqc.ir.expr import Expr, children
 from seqc.ir.paths import NamedState, instances, parameter_table, state_table
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
@@ -82,6 +83,7 @@ def _rule(rule: Recurrence, uses: list[str], plan: Plan) -> Data:
             "block": max((stage.block for stage in plan.stages), default=1),
             "newton": _newton(rule, plan),
             "operators": _operators(plan),
+            "targets": _predicted(plan),
         },
     }
 
@@ -109,6 +111,15 @@ def _operators(plan: Plan) -> dict[str, list[str]]:
     return {name: list(operators) for name, operators in found.items() if operators}
 
 
+def _predicted(plan: Plan) -> dict[str, Data]:
+    """How targets that have a choice compute a rule, by the target's name."""
+    return {
+        name: dict(target.predicted(plan))
+        for name, target in backends().items()
+        if isinstance(target, Predicts)
+    }
+
+
 def _equations(rule: Recurrence) -> Iterator[Data]:
     """The recurrence as derived, one line a name."""
     for state in rule.states:
@@ -125,11 +136,13 @@ def _equations(rule: Recurrence) -> Iterator[Data]:
 
 def _equation(kind: str, name: str, value: Expr, rule: Recurrence) -> Data:
     names = {known: own for own, known in rule.names}
+    # A name or a number alone is the same node wherever it stands: its place would be that of its first use.
+    place = rule.origins.get(value) if children(value) else None
     return {
         "kind": kind,
         "name": name,
         "value": format_expr(value, names),
-        "place": _place(rule.origins.get(value)),
+        "place": _place(place),
     }
 
 
@@ -230,6 +243,7 @@ def _rule_text(rule: Data, facts: Data) -> str:
     if called := [f"{' and '.join(names)} ({target})" for target, names in planned["operators"].items()]:
         lines.append(f"  operator  {', '.join(called)}, for sequences without resets")
     lines += [line for found in planned["newton"] for line in _newton_text(found)]
+    lines += [line for name, found in planned["targets"].items() for line in _target_text(name, found)]
     return "\n".join(lines)
 
 
@@ -238,6 +252,21 @@ def _newton_text(found: Data) -> Iterator[str]:
     how = "the whole Jacobian" if jacobian == "whole" else "a part of the Jacobian"
     yield f"  newton    {states}: at most {found['iterations']} iterations with {how}, until no state is more than"
     yield f"            {found['roundings']} roundings off what follows from the one before; the loop does the rest"
+
+
+def _target_text(name: str, found: Data) -> Iterator[str]:
+    yield f"  {name:<9} {found['way']}: {found['because']}"
+    if "seconds" in found:
+        tokens = f"{found['tokens']:,} tokens"
+        kinds = {"forward": f"predicted, {tokens}", "training": "with gradients", "token": "one token"}
+        for kind, words in kinds.items():
+            yield f"            {words:<24} {_times(found['seconds'][kind])}"
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """The fastest way first."""
+    ways = sorted(seconds, key=lambda way: seconds[way])
+    return ", ".join(f"{way} {short_time(seconds[way])}" for way in ways)
 
 
 def _at(place: str | None) -> str:
@@ -305,6 +334,12 @@ def short_count(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g}"
+
+
+def short_time(seconds: float) -> str:
+    """Two digits, as `0.27 ms` or `120 ms`."""
+    digits = max(0, 1 - math.floor(math.log10(1e3 * seconds)))
+    return f"{round(1e3 * seconds, 1 - math.floor(math.log10(1e3 * seconds))):,.{digits}f} ms"
 
 
 def short_bytes(number: float) -> str:

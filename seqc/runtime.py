@@ -27,18 +27,18 @@ def continued(
     """The tokens that follow a prompt; the likeliest ones without `choose`, of equally likely ones the lowest."""
     choose = choose or Sampling().chooser()
     outputs, state = runner.prefill(np.array([list(prompt)], np.int64))
-    logits = _logits(outputs)[:, -1]
+    logits = logits_of(outputs)[:, -1]
     for produced in range(length):
         token = choose(logits[0])
         yield token
         if produced + 1 < length:
             outputs, state = runner.step(np.array([token]), state)
-            logits = _logits(outputs)
+            logits = logits_of(outputs)
 
 
 def vocabulary_of(runner: Runner) -> int:
     """How many tokens a model tells apart."""
-    return int(_logits(runner.prefill(np.zeros((1, 1), np.int64))[0]).shape[-1])
+    return int(logits_of(runner.prefill(np.zeros((1, 1), np.int64))[0]).shape[-1])
 
 
 def throughput(runner: Runner, prompt: int = 512, steps: int = 64, repeats: int = 3) -> tuple[float, float]:
@@ -71,11 +71,16 @@ def load_runner(folder: Path, threads: int | None = None) -> Runner:
     try:
         return maker.runner(folder, threads)
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
-        words = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"`{folder}` is damaged ({words})", "compile the spec again") from error
+        raise damage(folder, error) from error
 
 
-def _logits(outputs: Mapping[str, Array]) -> Array:
+def damage(folder: Path, error: Exception) -> UserError:
+    """What to say of a folder whose files are not what its manifest says."""
+    words = f"{type(error).__name__}: {error}".splitlines()[0]
+    return UserError(f"`{folder}` is damaged ({words})", "compile the spec again")
+
+
+def logits_of(outputs: Mapping[str, Array]) -> Array:
     """The only output of a model of tokens."""
     (logits,) = outputs.values()
     return logits

@@ -173,10 +173,18 @@ class Handle:
 
         return text(self.report())
 
-    def torch(self, mode: str | None = None, axes: AxesOf | None = None, **options: Any) -> Any:
-        """A `torch.nn.Module`, made of the file that `seqc compile --target torch` writes."""
+    def torch(
+        self, mode: str | None = None, axes: AxesOf | None = None, kernels: bool = True, **options: Any
+    ) -> Any:
+        """A `torch.nn.Module`, made of the file that `seqc compile --target torch` writes.
+
+        On a CPU its rules run as fused C++ loops where these pay (docs/cpu.md), unless a `mode` is asked for or
+        `kernels` are not wanted.
+        """
         from seqc.backend import backend
 
+        if kernels and mode is None:
+            return getattr(backend("cpu"), "module")(self.program(None, axes), patient=True, **options)  # noqa: B009
         module = getattr(backend("torch"), "module")  # noqa: B009  # no part of the protocol: only torch has modules
         if mode in LOOPS:
             return module(self.program(None, axes), mode=mode, **options)

@@ -14,6 +14,7 @@ from seqc.ir.paths import parameter_table
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 
+WEIGHTS = "weights.safetensors"
 BYTES = 12  # a weight while it is made: in double precision, and as it is written
 
 
@@ -74,11 +75,11 @@ def _memory() -> int | None:
 def keep_weights(
     weights: Mapping[str, Any] | None, whole: Recurrence | Model, seed: int, folder: Path
 ) -> None:
-    """Write `weights.safetensors` into a folder of files that hold the weights only in a form of their own.
+    """Write the weights into a folder of files that hold the weights only in a form of their own.
 
     Without `weights`, those that `seed` stands for.
     """
-    target = folder / "weights.safetensors"
+    target = folder / WEIGHTS
     names = list(parameter_table(whole))
     if target.exists() or not names:
         return

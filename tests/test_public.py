@@ -9,7 +9,7 @@ import pytest
 
 import seqc
 
-PUBLIC = ["SpecError", "__version__", "compile", "conform", "load", "loads"]
+PUBLIC = ["SpecError", "__version__", "compile", "conform", "load", "loads", "quantize"]
 
 
 def test_the_public_names_are_these() -> None:

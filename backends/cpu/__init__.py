@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
     from seqc.backend import Runner, Scheduled, Weights
+    from seqc.ir.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ class CpuBackend:
 
         with diagnosed(program):
             return opened(program, origin_of(program), seed, units_in_time if patient else units)
+
+    def predicted(self, plan: Plan) -> Mapping[str, Any]:
+        """Whether a rule runs as a fused loop or in PyTorch, why, and what each is predicted to take."""
+        from .predict import predicted
+
+        return predicted(plan)
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """The module with its weights and units."""

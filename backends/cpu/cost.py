@@ -112,8 +112,9 @@ def _loop(recurrence: Recurrence) -> Loop:
     own = counted((*recurrence.updates, *recurrence.outputs), sizes)
     moved = sum(_volume(axes, sizes) for axes in (*inputs, *recurrence.returns))
     constants = sum(_volume(parameter.axes, sizes) for parameter in recurrence.parameters)
+    states = sum(_volume(state.axes, sizes) for state in recurrence.states)
     tensors = len(inputs) + len(recurrence.returns) + len(recurrence.states) + len(recurrence.parameters)
-    return Loop(*own, moved=moved, constants=constants, tensors=tensors, pieces=_pieces(recurrence))
+    return Loop(*own, moved, constants, _pieces(recurrence), tensors, states)
 
 
 def _volume(axes: Iterable[str], sizes: Mapping[str, int]) -> int:

@@ -18,7 +18,7 @@ from seqc.passes.schedule import LOOP, schedule
 from ..torch import BACKEND as TORCH
 from ..torch import PlanOf, module_text
 from ..torch.cells import find_cell
-from ..torch.functions import Classes
+from ..torch.module import classes_of
 from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
 from .cost import work
@@ -139,8 +139,7 @@ def rules_of(program: Scheduled) -> list[tuple[str, Recurrence, tuple[str, ...]]
     if isinstance(whole, Recurrence):
         plain: PlanOf = lambda _: None  # noqa: E731  # the name does not depend on the plan
         return [(module_text(whole, plain)[1], whole, ())]
-    classes = Classes(program.plan)
-    classes.model(whole)
+    classes, _ = classes_of(whole, program.plan)
     return [
         (name, owner, given)
         for (owner, given, _), name in classes.known.items()

@@ -14,8 +14,9 @@ from seqc.ir.recurrence import Recurrence, State
 
 from .control import any_negative, branch
 from .lower import Lowering
-from .native import Native, find_native
+from .native import Native, find_native, rule
 from .pairs import Number
+from .primitives import MICROSOFT
 from .stages import StageRunner, run_stage
 from .tensors import BATCH, TIME, Space, Tensor
 
@@ -31,13 +32,19 @@ class Special:
     def runners(self) -> dict[str, StageRunner]:
         return {name: _runner(native, self.domain) for name, native in self.natives.items()}
 
+    def whole(self, plan: Plan) -> bool:
+        """Whether the operator computes all of a plan."""
+        return bool(self.natives) and len(self.natives) == len(plan.stages)
+
     def words(self) -> list[str]:
         return [f"{self.domain or 'ai.onnx'}.LinearAttention({n.rule})" for n in self.natives.values()]
 
-    def layout(self, state: State) -> Axes:
-        """The order of a state's axes between calls: the operator's where it has the state."""
+    def layout(self, state: State) -> tuple[Axes, ...]:
+        """A state's dimensions between calls, each with the axes that it joins: the operator's if it has the state."""
         native = next((n for n in self.natives.values() if n.state is state), None)
-        return state.axes if native is None else (*native.heads, *native.keys, *native.columns)
+        if native is None:
+            return tuple((axis,) for axis in state.axes)
+        return tuple(group for group in (native.heads, native.keys, native.columns) if group)
 
 
 def special_stages(plan: Plan, domain: str | None) -> Special:
@@ -130,6 +137,7 @@ class _Operator:
         reset = _reset_of(token)
         self.reset = reset if reset.axes else None
         self.lead = (BATCH, TIME) if TIME in token.space.dynamic else (BATCH,)
+        self.shares = domain == MICROSOFT  # which takes fewer heads of keys and queries than of values
         self.groups = tuple(a for a in self.query.axes if a not in (*self.lead, *native.heads, *native.keys))
         self.state_axes = (BATCH, *native.heads, *native.keys, *native.columns)
 
@@ -138,37 +146,38 @@ class _Operator:
         heads, keys, columns = self.native.heads, self.native.keys, self.native.columns
         gate = self._gate(space)
         gate_axes = (*heads, *keys) if gate is not None and set(gate.axes) & set(keys) else heads
+        own = (*heads, *self.groups) if self.groups else self._own_heads(self.query)
         inputs = [
-            self._pack(space, self.query, (*heads, *self.groups, *keys)),
-            self._pack(space, self.key, (*heads, *keys)),
+            self._pack(space, self.query, (*own, *keys)),
+            self._pack(space, self.key, (*self._own_heads(self.key), *keys)),
             self._pack(space, self.value, (*heads, *columns)),
             self._squeeze(space, self.before),
             None if gate is None else self._pack(space, gate, gate_axes),
         ]
         if self.rate is not None:
             inputs.append(self._pack(space, self.rate, heads))
-        names = {
-            (False, False): "linear",
-            (True, False): "gated",
-            (False, True): "delta",
-            (True, True): "gated_delta",
-        }
         y, after = space.builder.ops(
             "LinearAttention",
             *inputs,
             count=2,
             domain=self.domain,
-            q_num_heads=space.guess(heads) * space.guess(self.groups),
+            q_num_heads=space.guess(own),
             kv_num_heads=space.guess(heads),
-            update_rule=names[gate is not None, self.rate is not None],
+            update_rule=rule(gate is not None, self.rate is not None),
             scale=self.native.scale,
         )
-        for value, rank in (
-            (y, 3),
-            (after, 4),
-        ):  # shape inference knows nothing of another domain's operators
-            value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([None] * rank)
+        sizes = [space.guess(axes) for axes in (heads, keys, columns)]
+        # Shape inference knows nothing of another domain's operators.
+        y.shape, after.shape = ir.Shape([None] * 3), ir.Shape([None, *sizes])
+        y.type = after.type = ir.TensorType(ir.DataType.FLOAT)
         return [Tensor(y, (BATCH, TIME, "%packed")), Tensor(after, (BATCH, "%heads", "%keys", "%columns"))]
+
+    def _own_heads(self, tensor: Tensor) -> Axes:
+        """The heads without the last ones, along which keys or queries do not vary: they are shared there."""
+        heads = self.native.heads
+        while self.shares and heads and heads[-1] not in tensor.axes:
+            heads = heads[:-1]
+        return heads
 
     def packed(self, space: Space, read: Tensor, after: Tensor) -> list[Tensor]:
         """The read and the state as the node would give them."""
@@ -178,6 +187,7 @@ class _Operator:
 
     def unpacked(self, space: Space, y: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         axes = (*self.native.heads, *self.groups, *self.native.columns)
+        axes = tuple(a for a in axes if space.fixed(a) != 1)
         lengths = [0] * len(self.lead) + [space.guess((a,)) for a in axes]
         read = space.builder.op("Reshape", y.value, space.builder.ints(*lengths))
         state = after.value
@@ -198,9 +208,8 @@ class _Operator:
             log = space.elementwise("Log", self.decay)
         if self.reset is None:
             return log
-        lowest, zero = space.number(float("-inf")), space.number(0)
-        cut = space.elementwise("Where", self.reset, lowest, zero, kind=DType.REAL)
-        return cut if log is None else space.elementwise("Add", log, cut)
+        kept = space.number(0) if log is None else log
+        return space.elementwise("Where", self.reset, space.number(float("-inf")), kept, kind=DType.REAL)
 
     def _pack(self, space: Space, tensor: Tensor, axes: Axes) -> ir.Value:
         """`[batch, time, everything else]`; a graph for one token has a time of 1."""

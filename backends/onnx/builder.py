@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
+from .shapes import has_shape, joined, numbers
 
 Array = npt.NDArray[Any]
 Attribute = int | float | str | Sequence[int] | ir.Graph
@@ -40,12 +42,19 @@ class Names:
 class Builder:
     """Builds one `ir.Graph`; a child builds the body of a control-flow node and may use its parent's values.
 
-    Unless `hoist` is off, what a child computes from its parent's values alone is computed in the parent, once.
+    `opsets` are the operators that may be used: versions by domain.  Unless `hoist` is off, what a child computes from
+    its parent's values alone is computed in the parent, once.
     """
 
-    def __init__(self, parent: Builder | None = None, hoist: bool = True) -> None:
+    def __init__(
+        self,
+        parent: Builder | None = None,
+        hoist: bool = True,
+        opsets: Mapping[str, int] | None = None,
+    ) -> None:
         self.parent = parent
         self.hoist = hoist
+        self.opsets: Mapping[str, int] = opsets or (parent.opsets if parent else {})
         self.home: dict[ir.Value, Builder] = parent.home if parent else {}
         self.root: Builder = parent.root if parent else self
         self.names: Names = parent.names if parent else Names()
@@ -103,7 +112,12 @@ class Builder:
     def op(
         self, op: str, *inputs: ir.Value | None, domain: str = "", name: str = "", **attributes: Attribute
     ) -> ir.Value:
-        """One node with one result."""
+        """One node with one result; a `Reshape` to constant lengths skips changes of shape right before it."""
+        if op == "Reshape" and inputs[0] is not None and (target := numbers(inputs[1])) is not None:
+            source, lengths = joined(inputs[0], target)
+            if has_shape(source, lengths):
+                return source
+            inputs = (source, self.ints(*lengths))
         return self.ops(op, *inputs, count=1, domain=domain, name=name, **attributes)[0]
 
     def ops(
@@ -167,9 +181,17 @@ class Builder:
         self.home.update(dict.fromkeys(outputs, self))
         return tuple(outputs)
 
+    def prune(self, outputs: Sequence[ir.Value]) -> None:
+        """Drop the nodes that no output follows from, so that they use nothing any more."""
+        kept = needed_nodes(self.nodes, outputs)
+        for node in set(self.nodes).difference(kept):
+            for place in range(len(node.inputs)):
+                node.replace_input_with(place, None)
+        self.nodes = kept
+
     def graph(self, name: str, outputs: Sequence[ir.Value], opsets: dict[str, int]) -> ir.Graph:
         """What was built, without what the outputs do not need."""
-        self.nodes = needed_nodes(self.nodes, outputs)
+        self.prune(outputs)
         return ir.Graph(
             self.inputs,
             outputs,

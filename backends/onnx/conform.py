@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from seqc.conformance.subject import Request, Tensors
-from seqc.ir.expr import Axes
-from seqc.ir.paths import state_table
+from seqc.ir.paths import NamedState, state_table
 
 from . import BACKEND
 from .export import PORTABLE, PROFILES
@@ -26,7 +25,7 @@ from .session import Session
 
 def subjects(request: Request) -> Iterator[Graphs]:
     """The graphs that any runtime reads; with time, those of the other profiles that use other operators."""
-    axes = {name: known.axes for name, known in state_table(request.whole).items()}
+    known = state_table(request.whole)
     program = request.scheduled()
     portable: set[tuple[str, str]] = set()
     for profile in (PORTABLE,) if request.fast else PROFILES:
@@ -35,7 +34,7 @@ def subjects(request: Request) -> Iterator[Graphs]:
         BACKEND.write(program, folder, weights=request.weights, seed=0, options={"profile": profile})
         operators = _operators(folder)
         if operators != portable:
-            yield Graphs(profile, Session(folder), axes)
+            yield Graphs(profile, Session(folder), known)
         portable = portable or operators
 
 
@@ -52,7 +51,7 @@ class Graphs:
 
     mode: str
     session: Session
-    axes: Mapping[str, Axes] = field(default_factory=dict[str, "Axes"])
+    known: Mapping[str, NamedState] = field(default_factory=dict[str, "NamedState"])
     backend: str = "onnx"
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
     differentiable: bool = False
@@ -79,11 +78,18 @@ class Graphs:
                 continue
             x = torch.from_numpy(np.ascontiguousarray(state[info.name]))
             x = torch.view_as_complex(x) if info.layout == "complex" else x
-            own = self.axes.get(info.name, ())
-            if set(own) == set(info.axes[1:]):
-                x = x.permute(0, *(1 + info.axes[1:].index(axis) for axis in own))
-            found[info.name] = x
+            found[info.name] = self._ordered(x, info.axes[1:], self.known.get(info.name))
         return found
+
+    def _ordered(self, x: Tensor, axes: tuple[str, ...], own: NamedState | None) -> Tensor:
+        """A state with the axes in the oracle's order; in the graph a dimension may join several."""
+        apart = " ".join(axes).split()
+        if own is None or set(own.axes) != set(apart):
+            return x
+        sizes = dict(zip(own.axes, own.shape, strict=True))
+        if len(apart) > len(axes):
+            x = x.reshape(len(x), *(sizes[axis] for axis in apart))
+        return x.permute(0, *(1 + apart.index(axis) for axis in own.axes))
 
     def bytes_of(self, state: Mapping[str, Any]) -> int:
         return sum(value.nbytes for value in state.values())

@@ -78,28 +78,22 @@ def _native_step(
     channels = math.prod(space.fixed(a) or 0 for a in axes)
     if reset is not None:
         window = space.elementwise("Where", reset, space.number(0), window, kind=DType.REAL)
-    flat = b.op("Reshape", space.expand(x, (BATCH, *axes)).value, b.ints(0, 1, channels))
-    before = space.transpose(window, (BATCH, TAP, *axes)).value
-    if len(axes) != 1:
-        before = b.op("Reshape", before, b.ints(0, width - 1, channels))
+    newest = b.op("Unsqueeze", space.expand(x, (BATCH, *axes)).value, b.ints(1))
     kernel = b.op("Reshape", space.transpose(weight, (*axes, node.taps)).value, b.ints(channels, 1, width))
-    flat_bias = None if bias is None else b.op("Reshape", space.transpose(bias, axes).value, b.ints(channels))
+    order = (BATCH, TAP, *axes)
     y, after = b.ops(
         "CausalConvWithState",
-        flat,
+        newest,
         kernel,
-        flat_bias,
-        before,
+        None if bias is None else b.op("Reshape", space.transpose(bias, axes).value, b.ints(channels)),
+        space.transpose(window, order).value,
         count=2,
         domain="com.microsoft",
         channels_last=1,
     )
     for value in (y, after):
-        value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([None] * 3)
-    sizes = [space.fixed(a) or 0 for a in axes]
-    result = Tensor(b.op("Reshape", y, b.ints(0, *sizes)), (BATCH, *axes))
-    kept = after if len(axes) == 1 else b.op("Reshape", after, b.ints(0, width - 1, *sizes))
-    return result, Tensor(kept, (BATCH, TAP, *axes))
+        value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([None] * len(order))
+    return Tensor(b.op("Squeeze", y, b.ints(1)), (BATCH, *axes)), Tensor(after, order)
 
 
 def _sequence(

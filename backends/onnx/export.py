@@ -15,19 +15,19 @@ from seqc.ir.program import Function
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import varying_outputs
 
-from .builder import DTYPES, Array, Builder, needed_nodes, used_by
+from .builder import DTYPES, Array, Builder, used_by
 from .control import Unsupported
 from .fold import fold
 from .manifest import LoweringInfo, TensorInfo, WeightInfo
 from .pairs import PARTS, Number, Pair, both, pack, pair, unpack
 from .program import Call, Planner, StateSlot, run_instance
 from .tensors import BATCH, STORED, TIME, Space, Tensor
-from .tidy import join_reshapes, keep_dimensions
+from .tidy import fold_signs, fuse_activations, join_reshapes, keep_dimensions
 
 PORTABLE = "portable"
 PROFILES = {
     PORTABLE: {"": 21},
-    "ort": {"": 21, "com.microsoft": 1},
+    "ort": {"": 23, "com.microsoft": 1},
     "opset27": {"": 27},
 }
 NATIVE = {PORTABLE: None, "ort": "com.microsoft", "opset27": ""}  # the domain of LinearAttention
@@ -68,7 +68,7 @@ class Emitter:
     whole: bool
     planner: Planner
     profile: str = PORTABLE
-    builder: Builder = field(default_factory=Builder)
+    builder: Builder = field(init=False)
     states: dict[str, tuple[StateSlot, str, str]] = field(
         default_factory=dict[str, tuple[StateSlot, str, str]]
     )
@@ -78,6 +78,7 @@ class Emitter:
 
     def run(self) -> Emitted:
         owner = self.subject.owner
+        self.builder = Builder(opsets=PROFILES[self.profile])
         self.space = Space(self.builder, owner.sizes, {})
         args = [self._input(leaf) for leaf in owner.inputs]
         self._measure()
@@ -207,10 +208,12 @@ class Emitter:
 
     def _finish(self, outputs: list[ir.Value]) -> tuple[dict[str, WeightInfo], ir.Model]:
         opsets = PROFILES[self.profile]
-        self.builder.nodes = needed_nodes(self.builder.nodes, outputs)
+        self.builder.prune(outputs)
         self.builder.nodes = keep_dimensions(self.builder.nodes, outputs)
         join_reshapes(self.builder, outputs)
-        moved = fold(self.builder, outputs, IR_VERSION, PROFILES[PORTABLE])
+        moved = fold(self.builder, outputs, IR_VERSION, PROFILES["ort"])
+        fold_signs(self.builder)
+        fuse_activations(self.builder, outputs)
         weights = self._tidy(moved, outputs)
         graph = self.builder.graph(self.subject.name, outputs, opsets)
         return weights, ir.Model(graph, ir_version=IR_VERSION, producer_name="seqc")

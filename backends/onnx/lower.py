@@ -37,6 +37,7 @@ from seqc.ir.expr import (
 
 from . import lookup
 from .control import Unsupported
+from .norms import Norm, find_norm, normalize
 from .pairs import COMPLEX_PRIMITIVES, Number, Pair, both
 from .primitives import LOGICAL, PRIMITIVES
 from .scans import contract, linear_scan, product_kernel, running_product, running_sum, spread
@@ -70,6 +71,7 @@ class Lowering:
         self.growing = dict(growing or {})
         self._factors: dict[Expr, tuple[Expr, ...]] = {}
         self._moved: dict[Expr, tuple[str, int]] = {}
+        self._norms: dict[Expr, Norm] = {}
 
     def value(self, root: Expr) -> Number:
         """The number that an expression denotes."""
@@ -98,6 +100,9 @@ class Lowering:
         """What has to be known before a node can be emitted."""
         if node in self.definitions:
             return (self.definitions[node],)
+        if (norm := find_norm(self.space, node)) is not None:
+            self._norms[node] = norm
+            return (norm.x,) if norm.weight is None else (norm.x, norm.weight)
         if (
             isinstance(node, Apply)
             and (scaled := self._scaled_sum(node)) is not None
@@ -148,6 +153,10 @@ class Lowering:
     def _emit(self, node: Expr) -> Number:
         if node in self.definitions:
             return self.env[self.definitions[node]]
+        if node in self._norms:
+            norm = self._norms[node]
+            weight = None if norm.weight is None else self.real(norm.weight)
+            return normalize(self.space, norm, self.real(norm.x), weight)
         match node:
             case Const():
                 return self.space.number(node.value)

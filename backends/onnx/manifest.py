@@ -28,7 +28,8 @@ class StateInfo(_Strict):
     """A tensor that a call hands to the next: the graph's `output` is the next call's `input`.
 
     `initial` is a number or a key of `init.safetensors`, whose tensor has a batch of 1; a dimension whose name begins
-    with "past" is a number of entries, 0 before the first token.  `axes` names every dimension.
+    with "past" is a number of entries, 0 before the first token.  `axes` names every dimension; one that joins
+    several has their names with spaces between, the outermost first.
     """
 
     name: str
@@ -69,6 +70,19 @@ class LoweringInfo(_Strict):
     native: str | None = None
 
 
+class QuantizationInfo(_Strict):
+    """How `seqc quantize` changed the graphs: by weight, in which form each is held; all others are as they were.
+
+    `smoothed` counts the values whose outliers were moved into the matrices that take them.
+    """
+
+    format: str
+    block: int | None
+    calibrated: bool
+    smoothed: int
+    held: dict[str, str]
+
+
 class Manifest(_Strict):
     """The interface of a folder with `prefill.onnx` and, unless the model reads the future, `step.onnx`."""
 
@@ -93,3 +107,4 @@ class Manifest(_Strict):
     )
     lowerings: tuple[LoweringInfo, ...]
     external_data: str | None = None
+    quantization: QuantizationInfo | None = None

@@ -46,9 +46,13 @@ class Native:
 
     @property
     def rule(self) -> str:
-        return (
-            ("gated_" if self.decay else "") + "delta" if self.beta else "gated" if self.decay else "linear"
-        )
+        return rule(self.decay is not None, self.beta is not None)
+
+
+def rule(gated: bool, delta: bool) -> str:
+    """The operator's name for an update, with or without a gate and a correction by what is known."""
+    words = (["gated"] if gated else []) + (["delta"] if delta else [])
+    return "_".join(words) or "linear"
 
 
 def find_native(recurrence: Recurrence) -> dict[str, Native]:
@@ -151,4 +155,6 @@ def _complete(
     gate = None if decay is ONE else decay
     log = None if gate is None else log_of(gate)
     leaf = problem.reads[0].leaf
+    shared = {axis: (axis not in inner.axes) + (axis not in key.axes) for axis in heads}
+    heads = tuple(sorted(heads, key=shared.__getitem__))  # those that keys and queries share stand last
     return Native(state, leaf, heads, keys, columns, inner, key, value, scale, gate, log, rate)

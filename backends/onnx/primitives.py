@@ -10,6 +10,7 @@ from .tensors import Space, Tensor
 
 Spelling = Callable[..., Tensor]
 
+MICROSOFT = "com.microsoft"
 LOGICAL = frozenset({"and", "or", "not"})
 
 
@@ -68,6 +69,8 @@ def _inv_softplus(s: Space, x: Tensor) -> Tensor:
 
 
 def _silu(s: Space, x: Tensor) -> Tensor:
+    if MICROSOFT in s.builder.opsets:
+        return s.elementwise("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
     return s.mul(x, s.elementwise("Sigmoid", x))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
-from seqc.ir.expr import Axes, Conv, DType, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
+from seqc.ir.expr import Axes, Const, Conv, DType, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
 from seqc.ir.paths import Instance, callees, count_name, join, window_name
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Recurrence, State, Store
@@ -16,6 +17,7 @@ from .builder import Builder
 from .cells import cell_runner
 from .control import Unsupported
 from .conv import convolve
+from .gates import known_log, log_leaf, with_logs
 from .local import is_local, local_outputs
 from .lower import Lowering
 from .manifest import LoweringInfo
@@ -60,7 +62,9 @@ class Call:
     stateless: bool = False
     native: str | None = None
     lowerings: list[LoweringInfo] = field(default_factory=list[LoweringInfo])
-    prepared: dict[Recurrence, Prepared] = field(default_factory=dict[Recurrence, "Prepared"])
+    prepared: dict[tuple[Recurrence, frozenset[str]], Prepared] = field(
+        default_factory=dict[tuple[Recurrence, frozenset[str]], "Prepared"]
+    )
     _documents: Documents | None = None
 
     @property
@@ -71,21 +75,28 @@ class Call:
         """A space for the axes of one owner."""
         return Space(self.builder, sizes, self.space.dynamic)
 
-    def prepare(self, owner: Recurrence) -> Prepared:
-        """A recurrence's plan as this graph runs it; worked out once for all instances."""
-        if owner not in self.prepared:
-            plan = self.planner(owner)
-            if any(stage.newton is not None for stage in plan.stages):
-                raise Unsupported("the schedule `newton`")
-            special = special_stages(plan, self.native)
-            sums = find_sums(plan) if self.whole else {}
-            cells = find_cells(plan, WIDEST) if self.whole else {}
-            if self.whole and not special.natives and not sums and not cells and not owner.stores:
-                plan = narrow(plan)
-            runners = {**sums, **{name: cell_runner(cell) for name, cell in cells.items()}}
-            words = [*special.words(), *(f"ai.onnx.{cell.op}" for cell in cells.values())]
-            self.prepared[owner] = plan, special, runners, "; ".join(words) or None
-        return self.prepared[owner]
+    def prepare(self, owner: Recurrence, logged: frozenset[str]) -> Prepared:
+        """A recurrence's plan as this graph runs it, where the logarithms of the inputs `logged` are known."""
+        key = owner, logged
+        if key not in self.prepared:
+            self.prepared[key] = self._prepare(owner, logged)
+        return self.prepared[key]
+
+    def _prepare(self, owner: Recurrence, logged: frozenset[str]) -> Prepared:
+        plan = self.planner(owner)
+        if any(stage.newton is not None for stage in plan.stages):
+            raise Unsupported("the schedule `newton`")
+        with_gates = with_logs(plan, logged) if plan.mode == "chunk" else plan
+        special = special_stages(with_gates, self.native)
+        if self.whole or special.whole(with_gates):
+            plan = with_gates
+        sums = find_sums(plan) if self.whole else {}
+        cells = find_cells(plan, WIDEST) if self.whole else {}
+        if self.whole and not special.natives and not sums and not cells and not owner.stores:
+            plan = narrow(plan)
+        runners = {**sums, **{name: cell_runner(cell) for name, cell in cells.items()}}
+        words = [*special.words(), *(f"ai.onnx.{cell.op}" for cell in cells.values())]
+        return plan, special, runners, "; ".join(words) or None
 
     @property
     def documents(self) -> Documents | None:
@@ -105,9 +116,16 @@ class Call:
 
 
 def run_instance(
-    call: Call, instance: Instance, args: Sequence[Number], given: Mapping[str, Number]
+    call: Call,
+    instance: Instance,
+    args: Sequence[Number],
+    given: Mapping[str, Number],
+    logs: Mapping[Leaf, Number] | None = None,
 ) -> list[Number]:
-    """The outputs of an instance, brought to nothing more than the axes they depend on."""
+    """The outputs of an instance, brought to nothing more than the axes they depend on.
+
+    `logs` are the logarithms of inputs, as far as they are known.
+    """
     owner = instance.owner
     space = call.scope(owner.sizes)
     env: dict[Expr, Number] = dict(zip(owner.inputs, args, strict=True))
@@ -117,9 +135,11 @@ def run_instance(
             env[parameter.leaf] = given[parameter.name]
         else:
             env[parameter.leaf] = Tensor(call.parameters[names[parameter.name]].value, parameter.axes)
+    env.update((log_leaf(leaf), log) for leaf, log in (logs or {}).items())
+    logged = {leaf: log_leaf(leaf) for leaf in logs or {}}
     if isinstance(owner, Recurrence):
-        return _run_recurrence(call, instance, owner, Lowering(space, env))
-    return _FunctionLowering(call, instance, space, env).values(owner.outputs)
+        return _run_recurrence(call, instance, owner, Lowering(space, env), frozenset(x.name for x in logged))
+    return _FunctionLowering(call, instance, space, env, logged).values(owner.outputs)
 
 
 # --- blocks and models --------------------------------------------------------------------------------------
@@ -128,9 +148,16 @@ def run_instance(
 class _FunctionLowering(Lowering):
     """Adds what only whole sequences have: calls, convolutions, reversal and pooling."""
 
-    def __init__(self, call: Call, instance: Instance, space: Space, env: Mapping[Expr, Number]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        instance: Instance,
+        space: Space,
+        env: Mapping[Expr, Number],
+        logged: Mapping[Leaf, Leaf],
+    ) -> None:
         super().__init__(space, env)
-        self.call, self.instance = call, instance
+        self.call, self.instance, self.logged = call, instance, logged
         self._results: dict[Invoke, list[Number]] = {}
 
     def _move(self, node: Expr) -> Number:
@@ -153,10 +180,20 @@ class _FunctionLowering(Lowering):
         args = [self.env[arg] for arg in node.args]
         given = {name: self.env[value] for name, value in node.given}
         results: list[Number] = []
+        logs = self._logs(node)
         for inner in callees(node, self.instance.path, self.instance.parameter_path):
-            results = run_instance(self.call, inner, args, given)
-            args = [*results, *args[len(results) :]]
+            results = run_instance(self.call, inner, args, given, logs)
+            args, logs = [*results, *args[len(results) :]], {}
         return results
+
+    def _logs(self, node: Invoke) -> dict[Leaf, Number]:
+        """The logarithms of what is given to a callee."""
+        found: dict[Leaf, Number] = {}
+        for leaf, arg in zip(node.callee.inputs, node.args, strict=True):
+            log = known_log(arg, self.logged)
+            if log is not None and not isinstance(log, Const):
+                found[leaf] = self.value(log)
+        return found
 
     def _pool(self, node: Pool) -> Number:
         def pool(tensor: Tensor) -> Tensor:
@@ -201,8 +238,10 @@ def convolve_in(call: Call, instance: Instance, lowering: Lowering, node: Conv) 
 # --- recurrences --------------------------------------------------------------------------------------------
 
 
-def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lowering) -> list[Number]:
-    plan, special, runners, words = call.prepare(owner)
+def _run_recurrence(
+    call: Call, instance: Instance, owner: Recurrence, token: Lowering, logged: frozenset[str]
+) -> list[Number]:
+    plan, special, runners, words = call.prepare(owner, logged)
     call.lowerings.append(describe(plan, instance.path, words))
     slots = {s.name: _state_slot(owner, instance.path, s, special.layout(s)) for s in owner.states}
     before: dict[str, Number] = {}
@@ -210,35 +249,44 @@ def _run_recurrence(call: Call, instance: Instance, owner: Recurrence, token: Lo
         if call.stateless:
             before[state.name] = token.value(state.initial)
         else:
-            before[state.name] = _unpacked(token.space, state, call.enter(slots[state.name]))
+            entered = call.enter(slots[state.name])
+            before[state.name] = _unpacked(token.space, state, entered, special.layout(state))
     token.env[RESET] = call.reset if call.reset is not None else token.space.filled(0, (), DType.BOOL)
     if call.whole:
         outputs, after = _run_sequence(call, instance, plan, {**runners, **special.runners}, token, before)
     else:
         outputs, after = _run_token(call, instance, plan, special, token, before)
     for state in () if call.stateless else owner.states:
-        call.leave(slots[state.name], _packed(token.space, state, after[state.name]))
+        packed = _packed(token.space, state, after[state.name], special.layout(state))
+        call.leave(slots[state.name], packed)
     return outputs
 
 
-def _state_slot(owner: Recurrence, path: str, state: State, order: Axes) -> StateSlot:
-    shape = tuple(owner.sizes[a] for a in order)
-    axes = (BATCH, *order)
+def _state_slot(owner: Recurrence, path: str, state: State, layout: tuple[Axes, ...]) -> StateSlot:
+    shape = tuple(prod(owner.sizes[a] for a in group) for group in layout)
+    axes = (BATCH, *map(" ".join, layout))
     if state.dtype is DType.COMPLEX:
         axes, shape = (*axes, PARTS), (*shape, 2)
     dtype = {DType.INT: "int64", DType.BOOL: "bool"}.get(state.dtype, "float32")
     return StateSlot(join(path, state.name), axes, shape, dtype, state)
 
 
-def _unpacked(space: Space, state: State, value: Tensor) -> Number:
-    return unpack(space, value) if state.dtype is DType.COMPLEX else value
+def _unpacked(space: Space, state: State, value: Tensor, layout: tuple[Axes, ...]) -> Number:
+    if state.dtype is DType.COMPLEX:
+        return unpack(space, value)
+    return space.ungroup(
+        Tensor(value.value, (BATCH, *map(" ".join, layout)), value.kind), [(BATCH,), *layout]
+    )
 
 
-def _packed(space: Space, state: State, value: Number) -> Tensor:
+def _packed(space: Space, state: State, value: Number, layout: tuple[Axes, ...]) -> Tensor:
+    axes = (BATCH, *(axis for group in layout for axis in group))
     if state.dtype is not DType.COMPLEX:
         assert isinstance(value, Tensor)
-        return value
-    z, axes = pair(space, value), (BATCH, *state.axes)
+        if all(len(group) == 1 for group in layout):
+            return value
+        return space.regroup(space.expand(value, axes), [(BATCH,), *layout], (BATCH, *map(" ".join, layout)))
+    z = pair(space, value)
     return pack(space, Pair(space.expand(z.re, axes), space.expand(z.im, axes)))
 
 
@@ -295,7 +343,7 @@ def _run_token(
     before: Mapping[str, Number],
 ) -> Results:
     owner = plan.recurrence
-    if special.natives and len(special.natives) == len(plan.stages):
+    if special.whole(plan):
         after: dict[str, Number] = {}
         for native in special.natives.values():
             value = before[native.state.name]

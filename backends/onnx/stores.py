@@ -154,7 +154,9 @@ class Appending:
     def _visible(self, age: Tensor) -> Tensor:
         """Entries of the same document, not in the future, and within the window or among the sinks."""
         space = self.space
-        seen = self._and(self._same_document(), self._compare("GreaterOrEqual", age, 0))
+        seen = self._same_document()
+        if self.documents is not None:  # a single token has none after it
+            seen = self._and(seen, self._compare("GreaterOrEqual", age, 0))
         if self.window is None:
             return seen
         near = self._compare("Less", age, self.window)
@@ -166,8 +168,9 @@ class Appending:
     def _kept_entries(self) -> Tensor:
         """Entries of an earlier call that a row has appended since its last reset (others are true as well)."""
         space = self.space
-        place = space.positions(self.axis)
-        end = space.elementwise("Add", self._scalar(self.past), self._number(self.kept))
+        place, end = space.positions(self.axis), self._scalar(self.past)
+        if self.kept:
+            end = space.elementwise("Add", end, self._number(self.kept))
         kept = self._compare("LessOrEqual", self._sub(end, place), self.count)
         if not self.kept:
             return kept

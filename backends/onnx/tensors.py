@@ -150,14 +150,30 @@ class Space:
 
     def elementwise(self, op: str, *tensors: Tensor, kind: DType | None = None, **attributes: Any) -> Tensor:
         """A broadcasting node."""
-        axes = self.merge(tensors)
-        values = [self.align(t, axes) for t in tensors]
+        slim = [self._without_units(t) for t in tensors]
+        axes = self.merge(slim)
+        values = [self.align(t, axes) for t in slim]
         return Tensor(self.builder.op(op, *values, **attributes), axes, kind or tensors[0].kind)
+
+    def _without_units(self, tensor: Tensor) -> Tensor:
+        """A constant without its axes of length 1, which say nothing: others need not be aligned to them then."""
+        if tensor.value.const_value is None or tensor.value.is_graph_input():
+            return tensor
+        rest = tuple(a for a in tensor.axes if a == UNIT or self.fixed(a) != 1)
+        if rest == tensor.axes:
+            return tensor
+        sizes = [self.fixed(a) or 0 for a in rest]
+        return Tensor(self.builder.op("Reshape", tensor.value, self.builder.ints(*sizes)), rest, tensor.kind)
 
     def expand(self, tensor: Tensor, axes: Axes) -> Tensor:
         """The tensor with exactly these axes in this order, repeated along those it lacks."""
         if set(tensor.axes) == set(axes):
             return self.transpose(tensor, axes)
+        lacking = [i for i, a in enumerate(axes) if a not in tensor.axes]
+        if all(self.fixed(axes[i]) == 1 for i in lacking):
+            mine = self.transpose(tensor, tuple(a for a in axes if a in tensor.axes))
+            value = self.builder.op("Unsqueeze", mine.value, self.builder.ints(*lacking))
+            return Tensor(value, axes, tensor.kind)
         value = self.builder.op("Expand", self.align(tensor, axes), self.shape(axes))
         return Tensor(value, axes, tensor.kind)
 
@@ -188,7 +204,8 @@ class Space:
         return Tensor(self._reshape(tensor.value, target), names, tensor.kind)
 
     def ungroup(self, tensor: Tensor, groups: Sequence[tuple[str, ...]]) -> Tensor:
-        """The inverse of `regroup`: each axis becomes the axes of its group again."""
+        """The inverse of `regroup`: each axis becomes the axes of its group again, but for those of length 1."""
+        groups = [tuple(a for a in g if self.fixed(a) != 1) if len(g) > 1 else g for g in groups]
         axes = tuple(a for group in groups for a in group)
         if all(len(group) == 1 for group in groups):
             return Tensor(tensor.value, axes, tensor.kind)

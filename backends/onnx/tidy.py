@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from .builder import Builder, needed_nodes
+from .builder import Builder
+from .shapes import numbers
 
 REDUCTIONS = frozenset({"ReduceSum", "ReduceMax", "ReduceSumSquare"})
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Exp", "Log", "Neg", "Abs", "Max", "Min", "Pow"})
@@ -31,43 +32,83 @@ def keep_dimensions(nodes: list[ir.Node], outputs: Iterable[ir.Value]) -> list[i
 
 
 def join_reshapes(builder: Builder, outputs: Iterable[ir.Value]) -> None:
-    """A `Reshape` whose result is only reshaped again, or gets dimensions of 1, does all of it at once."""
+    """A `Reshape` whose result only gets dimensions of 1 makes these too."""
     fixed = set(outputs)
     for node in builder.nodes:
-        if node.op_type not in ("Reshape", "Unsqueeze") or node.inputs[0] is None:
+        if node.op_type != "Unsqueeze" or node.inputs[0] is None:
             continue
         before = node.inputs[0].producer()
         if before is None or before.op_type != "Reshape" or before.outputs[0] in fixed:
             continue
-        target = _joined(_numbers(before.inputs[1]), _numbers(node.inputs[1]), node.op_type)
+        target = _unsqueezed(numbers(before.inputs[1]), numbers(node.inputs[1]))
         if target is None or len(list(before.outputs[0].uses())) > 1:
             continue
-        if node.op_type == "Unsqueeze" and node.outputs[0] not in fixed:
+        if node.outputs[0] not in fixed:
             node.outputs[0].name = builder.names.claim("reshape")
         node.op_type = "Reshape"
         node.replace_input_with(0, before.inputs[0])
         node.replace_input_with(1, builder.ints(*target))
-    builder.nodes = needed_nodes(builder.nodes, list(fixed))
+    builder.prune(list(fixed))
 
 
-def _joined(first: list[int] | None, second: list[int] | None, op: str) -> list[int] | None:
-    """The lengths that two changes of shape give together; 0 in them is the length at this place before."""
-    if first is None or second is None:
+def fold_signs(builder: Builder) -> None:
+    """The negative of a product with a constant is the product with the negative constant."""
+    for node in builder.nodes:
+        product = None if node.op_type != "Neg" or node.inputs[0] is None else node.inputs[0].producer()
+        if product is None or product.op_type != "Mul" or len(list(product.outputs[0].uses())) > 1:
+            continue
+        constants = [x for x in product.inputs if x is not None and x.const_value is not None]
+        constants = [x for x in constants if not x.is_graph_input()]
+        if product.outputs[0].is_graph_output() or not constants:
+            continue
+        constant = constants[0]
+        assert constant.const_value is not None
+        negative = builder.constant(-constant.const_value.numpy())
+        others = [x for x in product.inputs if x is not constant] or [constant]
+        node.op_type = "Mul"
+        node.resize_inputs(2)
+        node.replace_input_with(0, others[0])
+        node.replace_input_with(1, negative)
+
+
+def fuse_activations(builder: Builder, outputs: Iterable[ir.Value]) -> None:
+    """`x · sigmoid(x)` of what the operator for convolutions gives, and nobody else uses, is done by it."""
+    fixed = list(outputs)
+    for node in builder.nodes:
+        conv = _convolution_above(node, fixed) if node.op_type == "QuickGelu" else None
+        if conv is None or node.inputs[0] is None or node.outputs[0] in fixed:
+            continue
+        conv.attributes["activation"] = ir.AttrString("activation", "silu")
+        for use in list(node.outputs[0].uses()):
+            use.node.replace_input_with(use.idx, node.inputs[0])
+    builder.prune(fixed)
+
+
+def _convolution_above(node: ir.Node, fixed: list[ir.Value]) -> ir.Node | None:
+    """The convolution that a node's only input is, but for its shape."""
+    value = node.inputs[0]
+    while value is not None and value not in fixed and len(list(value.uses())) == 1:
+        before = value.producer()
+        if before is None:
+            return None
+        if before.op_type == "CausalConvWithState":
+            return before if value is before.outputs[0] else None
+        if before.op_type not in ("Reshape", "Squeeze", "Unsqueeze"):
+            return None
+        value = before.inputs[0]
+    return None
+
+
+def _unsqueezed(lengths: list[int] | None, places: list[int] | None) -> list[int] | None:
+    """The lengths of a `Reshape` with dimensions of 1 added at places; 0 in them is the length there before."""
+    if lengths is None or places is None:
         return None
-    if op == "Reshape":
-        return second if all(n or first[i : i + 1] == [0] for i, n in enumerate(second)) else None
-    shape = list(first)
-    for place in sorted(second):
+    shape = list(lengths)
+    for place in sorted(places):
         if place < 0 or 0 in shape[place:]:
             return None
         shape.insert(place, 1)
     return shape
-
-
-def _numbers(value: ir.Value | None) -> list[int] | None:
-    if value is None or value.const_value is None or value.is_graph_input():
-        return None
-    return [int(x) for x in value.const_value.numpy().ravel()]
 
 
 def _reduction_above(value: ir.Value, fixed: set[ir.Value]) -> ir.Node | None:
@@ -92,5 +133,5 @@ def _is_number(value: ir.Value) -> bool:
 
 
 def _axes(node: ir.Node) -> list[int] | None:
-    found = _numbers(node.inputs[1]) if len(node.inputs) > 1 else None
+    found = numbers(node.inputs[1]) if len(node.inputs) > 1 else None
     return None if found is None else sorted(found)

@@ -26,6 +26,7 @@ from .program import Planner, StateSlot
 
 EXTERNAL_BYTES = 100_000_000
 EXTERNAL_FILE = "weights.data"
+INITIAL_FILE = "init.safetensors"
 SMALL_BYTES = 1024
 ALIGNMENT = 4096
 
@@ -55,14 +56,14 @@ def write(
     graphs = {"prefill": Emitter(subject, arrays, True, planner, profile).run()}
     if not subject.stateless:
         graphs["step"] = Emitter(subject, arrays, False, planner, profile).run()
-    external = _save(graphs, folder)
+    external = save({name: graph.model for name, graph in graphs.items()}, folder, EXTERNAL_BYTES)
     initial = {} if subject.stateless else _initial_states(whole, arrays)
     manifest = _manifest(subject, graphs, initial, profile, external)
     learned = {s.initial: initial[s.name] for s in manifest.states if isinstance(s.initial, str)}
     if learned:
         save_file(
             {name: np.asarray(a, np.float32, order="C") for name, a in learned.items()},
-            folder / "init.safetensors",
+            folder / INITIAL_FILE,
         )
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
@@ -83,29 +84,29 @@ def _arrays(
     return arrays
 
 
-def _save(graphs: Mapping[str, Emitted], folder: Path) -> str | None:
-    """Check and write the graphs; large weights go into one file that both refer to."""
-    sizes = [t.nbytes for graph in graphs.values() for t in _tensors(graph)]
-    external = EXTERNAL_FILE if sum(sizes) > EXTERNAL_BYTES else None
+def save(models: Mapping[str, ir.Model], folder: Path, inside: int) -> str | None:
+    """Check and write graphs; weights of more than `inside` bytes go into one file that all refer to."""
+    sizes = [tensor.nbytes for model in models.values() for tensor in _tensors(model)]
+    external = EXTERNAL_FILE if sum(sizes) > inside else None
     if external is not None:
-        _move_out(graphs, folder / external)
-    for name, graph in graphs.items():
+        _move_out(models, folder / external)
+    for name, model in models.items():
         path = folder / f"{name}.onnx"
-        path.write_bytes(ir.to_proto(graph.model).SerializeToString())
+        path.write_bytes(ir.to_proto(model).SerializeToString())
         onnx.checker.check_model(str(path), full_check=True)
     return external
 
 
-def _tensors(graph: Emitted) -> list[ir.TensorProtocol]:
-    return [v.const_value for v in graph.model.graph.initializers.values() if v.const_value is not None]
+def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
+    return [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]
 
 
-def _move_out(graphs: Mapping[str, Emitted], path: Path) -> None:
+def _move_out(models: Mapping[str, ir.Model], path: Path) -> None:
     """Put what is not small into a file, equal tensors once."""
     places: dict[bytes, int] = {}
     with path.open("wb") as file:
-        for graph in graphs.values():
-            for value in graph.model.graph.initializers.values():
+        for model in models.values():
+            for value in model.graph.initializers.values():
                 tensor = value.const_value
                 if tensor is None or tensor.nbytes < SMALL_BYTES:
                     continue

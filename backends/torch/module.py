@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
@@ -25,14 +27,20 @@ def emit_rule(rec: Recurrence, plan: Plan | None, origin: str = "", place: str =
 
 def emit_model(model: Model, plan: PlanOf, origin: str = "") -> tuple[str, str]:
     """The text of a module with one model, and the name of its class."""
-    classes = Classes(plan)
-    name = classes.model(model)
+    classes, name = classes_of(model, plan)
     about = f"The model `{model.name}`: forward, step, init_state."
     sizes = {axis: size for axis, size in model.body.sizes.items() if "." not in axis}
     body = "\n\n\n".join(text.strip("\n") for text in classes.texts)
     return assemble(
         body, origin or f"model {model.name}", about, [f"{a}: {n}" for a, n in sizes.items()]
     ), name
+
+
+@lru_cache(maxsize=1)
+def classes_of(model: Model, plan: PlanOf) -> tuple[Classes, str]:
+    """The classes of a model, and the name of the outermost; kept, for whoever asks for the last one again."""
+    classes = Classes(plan)
+    return classes, classes.model(model)
 
 
 def glossary(rec: Recurrence) -> list[str]:

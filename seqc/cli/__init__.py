@@ -11,10 +11,11 @@ Exit codes are part of the interface:
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
@@ -27,7 +28,7 @@ from seqc.diagnostics.base import SpecError
 from seqc.errors import UserError
 
 # In this order in the help.
-COMMANDS = ("new", "check", "fmt", "explain", "trace", "compile", "run", "conform", "bench", "list")
+COMMANDS = ("new", "check", "fmt", "explain", "trace", "compile", "quantize", "run", "conform", "bench", "list")
 
 OUR_MISTAKE = 70
 REPORT = "This is a mistake in seqc, not in your spec: please report it, with the lines above and the spec."
@@ -74,8 +75,15 @@ def application() -> typer.Typer:
     )
     app.callback()(_options)
     for name in COMMANDS:
-        app.command(name)(import_module(f"seqc.cli.{name}").command)
+        command = import_module(f"seqc.cli.{name}").command
+        app.command(name, help=_help(command))(command)
     return app
+
+
+def _help(command: Callable[..., None]) -> str:
+    """The docstring with every paragraph on one line, for the terminal to break; indented lines are as they stand."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(text if text.startswith(" ") else " ".join(text.splitlines()) for text in paragraphs)
 
 
 def _show_version(wanted: bool) -> None:

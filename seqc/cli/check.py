@@ -32,7 +32,11 @@ class Format(StrEnum):
 def command(
     specs: Annotated[
         list[str],
-        typer.Argument(metavar="SPEC", help="One or more .seq files.", autocompletion=complete_spec),
+        typer.Argument(
+            metavar="SPEC",
+            help="One or more .seq files, or names of specs of `seqc list`.",
+            autocompletion=complete_spec,
+        ),
     ],
     settings: Settings = None,
     format: Annotated[Format, typer.Option(help="How to print the diagnostics.")] = Format.TEXT,

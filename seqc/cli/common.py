@@ -47,7 +47,7 @@ Settings = Annotated[
 Schedule = Annotated[
     str | None,
     typer.Option(
-        "--schedule", metavar="MODE", help="Another parallel form of the rules: scan, chunk, newton, loop."
+        "--schedule", metavar="MODE", help="Another form of the rules: scan, chunk, newton, loop, attention."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for another program to read.")]

@@ -36,7 +36,9 @@ def command(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="SPEC|CODE", help="A .seq file, or a code such as E0201.", autocompletion=complete_spec
+            metavar="SPEC|CODE",
+            help="A .seq file, the name of a spec of `seqc list`, or a code such as E0201.",
+            autocompletion=complete_spec,
         ),
     ],
     name: Name = None,

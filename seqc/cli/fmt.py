@@ -23,6 +23,8 @@ def command(
 ) -> None:
     """Lay out specs in the one standard way; comments stay.
 
+    One statement a row, four spaces for every brace, aligned columns. A file that is laid out already is not written.
+
     Example:
 
       seqc fmt griffin.seq

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ITEM = re.compile(r"^(rule|model) +(\w+)", re.MULTILINE)
 
 Cells = dict[str, object]
+LEAST = 25  # columns of a terminal for what is said about something
 
 
 class What(StrEnum):
@@ -34,7 +35,8 @@ def command(
     """List the specs that come with seqc, the targets, or the codes of all diagnostics.
 
     A spec is shown with the classes and schedules of its rules, the backends in which everything passed when it was
-    last examined, and the worst error found. The JSON has the names, sizes and costs of its models and rules too.
+    last examined, and the worst error found, as far as the terminal is wide enough. The JSON has the names, sizes and
+    costs of its models and rules too.
 
     Example:
 
@@ -45,19 +47,31 @@ def command(
     if json:
         print_json(rows)
         return
-    from rich.table import Table
+    screen = console()
+    head, *lines = table(rows, screen.width if screen.is_terminal else None)
+    screen.print(head, style="bold", soft_wrap=True)
+    screen.print("\n".join(lines), markup=False, soft_wrap=True)
 
-    shown = [{key: value for key, value in row.items() if isinstance(value, str)} for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    *first, last = shown[0]
-    for heading in first:
-        table.add_column(
-            heading, no_wrap=True, min_width=max(len(row[heading]) for row in [*shown, {heading: heading}])
-        )
-    table.add_column(last, no_wrap=True, overflow="ellipsis")
-    for row in shown:
-        table.add_row(*row.values())
-    console().print(table)
+
+def table(rows: list[Cells], width: int | None) -> list[str]:
+    """The texts of rows in columns, headings first, one line a row; in full if there is no `width`.
+
+    The last column is cut to what is left; where that would be less than `LEAST`, those before it are left out.
+    """
+    headings = [key for key, value in rows[0].items() if isinstance(value, str)]
+    cells = [
+        dict(zip(headings, headings, strict=True)),
+        *({key: str(row[key]) for key in headings} for row in rows),
+    ]
+    widths = {key: max(len(row[key]) for row in cells) for key in headings}
+    while (
+        width is not None
+        and len(headings) > 2
+        and sum(widths[key] + 2 for key in headings[:-1]) + LEAST > width
+    ):
+        del headings[-2]
+    lines = ("  ".join(row[key].ljust(widths[key]) for key in headings).rstrip() for row in cells)
+    return [line if width is None or len(line) <= width else f"{line[: width - 1]}…" for line in lines]
 
 
 def _specs() -> list[Cells]:

@@ -56,6 +56,8 @@ def command(
 ) -> None:
     """Write a small spec to start from: NAME.seq in this folder.
 
+    It is a model of bytes around a rule of your own, or a copy of a spec that comes with seqc. No file is replaced.
+
     Example:
 
       seqc new mine

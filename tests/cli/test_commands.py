@@ -9,9 +9,19 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from seqc.cli import main
+from seqc.cli.list import table
 
 KEEP = "rule keep(x[d]; rate = 0.5) {\n    state  h[d] = 0\n    h'     = rate * h + x\n    return h'\n}\n"
 BROKEN = "rule keep(x[d]) {\n    return y\n}\n"
+TWO = """
+rule two(x[d]) {
+    state a[d] = 0
+    state b[d] = 0
+    a' = 0.5 * a + x
+    b' = b + a'
+    return a' + x
+}
+"""
 # 0 / 0 at the first token.
 NAN = "rule lost(x[d]) {\n    state  h[d] = 0\n    let    r = h / (x - x)\n    h'     = h + r\n    return h'\n}\n"
 SMALL = ("--set", "d=8", "--set", "w=12", "--set", "h=1", "--set", "n=8", "--set", "layers=1")
@@ -147,6 +157,20 @@ def test_explain_a_rule(seqc: Seqc, keep: Path) -> None:
     assert done.code == 0
     for line in ("with d = 8", "h'         = rate * h + x", "class     K1", "32 bytes in 1 tensor"):
         assert line in done.out.replace("0.5 * h", "rate * h"), done.out
+
+
+def test_explain_gives_a_line_its_own_place(seqc: Seqc) -> None:
+    Path("two.seq").write_text(TWO)
+    found = {
+        (line["kind"], line["name"]): line["place"] for line in _rule(seqc("explain", "two.seq", "--json"))
+    }
+    assert found["state", "b[d]"] is None
+    assert found["update", "b'"] == "two.seq:6:10"
+    assert found["return", ""] == "two.seq:7:12"
+
+
+def _rule(done: Done) -> Any:
+    return done.json["rules"][0]["recurrence"]
 
 
 def test_explain_as_json(seqc: Seqc) -> None:
@@ -338,14 +362,34 @@ def test_a_damaged_folder_is_no_traceback(seqc: Seqc, target: str) -> None:
 # --- bench ---------------------------------------------------------------------------------------------------------
 
 
-def test_bench_measures_both(seqc: Seqc, keep: Path) -> None:
+def test_bench_measures_every_target_that_runs(seqc: Seqc) -> None:
     done = seqc("bench", "griffin", "--length", "16", *SMALL, "--json")
     assert done.code == 0
-    assert [row["target"] for row in done.json["targets"]] == ["torch", "onnx"]
-    assert all(row["prefill"] > 0 and row["decode"] > 0 for row in done.json["targets"])
-    done = seqc("bench", keep, "--set", "d=4")
-    assert done.code == 1
-    assert "`keep` is not a model of tokens" in done.err
+    rows = {row["target"]: row for row in done.json["rows"]}
+    assert {"torch", "cpu", "onnx"} <= {*rows}
+    assert all(row[kind]["median"] > 0 for row in rows.values() for kind in ("forward", "step"))
+    assert ["backward" in rows[name] for name in ("torch", "onnx")] == [True, False]
+
+
+def test_bench_measures_rules_and_their_schedules(seqc: Seqc) -> None:
+    rule = ("bench", "gated_delta", "--name", "gated_delta", "--set", "n=4", "--set", "m=4", "--length", "16")
+    done = seqc(*rule, "--target", "torch", "--target", "onnx:ort", "--schedule", "all", "--json")
+    measured = {(row["target"], row["schedule"]) for row in done.json["rows"]}
+    assert {("torch", "default"), ("torch", "chunk"), ("torch", "loop"), ("onnx:ort", "loop")} <= measured
+    assert done.json["unit"] == "ms"
+    shown = seqc(*rule, "--target", "torch", "--batch", "2").out
+    assert "with backward, ms" in shown
+
+
+def test_bench_says_what_it_does_not_measure(seqc: Seqc) -> None:
+    Path("cell.seq").write_text(CELL)
+    cell = ("bench", "cell.seq", "--set", "d=3", "--length", "8")
+    done = seqc(*cell, "--target", "torch", "--target", "onnx", "--schedule", "newton", "--json")
+    assert [row["target"] for row in done.json["rows"]] == ["torch"]
+    assert "not measured: onnx, newton: " in done.err
+    assert seqc(*cell, "--target", "onnx", "--schedule", "newton").code == 1
+    done = seqc(*cell, "--target", "onnx:none")
+    assert (done.code, "no profile `none`" in done.err) == (1, True)
 
 
 # --- conform -------------------------------------------------------------------------------------------------------
@@ -427,9 +471,22 @@ def test_conform_fails_loudly(seqc: Seqc, keep: Path, monkeypatch: pytest.Monkey
 def test_list(seqc: Seqc) -> None:
     names = {spec["name"] for spec in seqc("list", "--json").json}
     assert "griffin" in names
-    assert {"class", "conform"} <= set(seqc("list").out.splitlines()[0].split())
+    head, *lines = seqc("list").out.splitlines()
+    assert head.split() == ["name", "family", "class", "schedule", "conform", "error", "about"]
+    assert not any(line.endswith("…") for line in lines)
     assert {target["target"] for target in seqc("list", "targets", "--json").json} >= {"torch", "onnx"}
     assert "E0101" in {code["code"] for code in seqc("list", "codes", "--json").json}
+
+
+@pytest.mark.parametrize(("width", "headings"), [(80, 4), (60, 3), (30, 2), (None, 5)])
+def test_a_narrow_list_has_fewer_columns(width: int | None, headings: int) -> None:
+    row: dict[str, object] = {"name": "n" * 10, "class": "c" * 12, "mode": "m" * 18, "error": "e" * 30}
+    rows = [row | {"items": {}, "about": "a" * length} for length in (5, 90)]
+    head, short, long = table(rows, width)
+    assert len(head.split()) == headings
+    assert short.endswith("  aaaaa")
+    assert len(long) == (width or 10 + 12 + 18 + 30 + 8 + 90)
+    assert long.endswith("…") == (width is not None)
 
 
 def test_list_shows_what_was_recorded(seqc: Seqc, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,14 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_help_fills_a_narrow_terminal() -> None:
+    lines = seqc("explain", "--help", COLUMNS="80").stdout.splitlines()
+    start = next(place for place, line in enumerate(lines) if "For a spec:" in line)
+    end = next(place for place, line in enumerate(lines) if place > start and not line.strip())
+    assert all(len(line.rstrip()) > 60 for line in lines[start : end - 1])
+    assert "   seqc explain E0201" in "\n".join(lines)
+
+
 def test_the_version() -> None:
     assert seqc("--version").stdout.startswith("seqc 0.")
 

@@ -88,7 +88,6 @@ def test_it_says_why_a_backend_makes_nothing_of_a_rule() -> None:
         assert f"count {name}: the backend `{name}` cannot do a rule without inputs" in str(report)
 
 
-
 def test_unknown_names_list_what_is_known(spec: Spec) -> None:
     with pytest.raises(UserError, match="no check `value`") as error:
         seqc.conform(spec, only=["value"])

@@ -26,6 +26,7 @@ PAGES = [
     "docs/zoo.md",
     "docs/cpu.md",
     "docs/command-line.md",
+    "docs/quantize.md",
 ]
 
 

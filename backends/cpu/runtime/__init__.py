@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from .attach import Signature, Value, attach
-from .cost import read
-from .kernel import Interface, Port
-from .rule import Fused
+    from .rule import Fused
 
 
 def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
     """The same module, its rules run as the units of a folder: by default of this one."""
+    from .attach import attach
+
     place = folder or Path(__file__).parent
     facts = json.loads((place / "units.json").read_text(encoding="utf-8"))
     return attach(module, {name: _read(fact, place) for name, fact in facts.items()})
 
 
 def _read(fact: Any, place: Path) -> Fused:
+    from .attach import Signature, Value
+    from .cost import read
+    from .kernel import Interface, Port
+    from .rule import Fused
+
     face, sign = dict(fact["interface"]), dict(fact["signature"])
     for key in ("inputs", "outputs", "states", "constants", "parameters"):
         face[key] = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import copyreg
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import prod
@@ -131,7 +130,7 @@ class FusedRule:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """What is pickled is the module as it was emitted."""
-        return copyreg.__newobj__, (self.plain,), self.__dict__  # type: ignore[attr-defined]  # typeshed lacks it
+        return object.__new__, (self.plain,), self.__dict__
 
     def exactly(
         self,

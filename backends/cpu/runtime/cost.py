@@ -17,8 +17,8 @@ class Loop(NamedTuple):
     """A fused loop, a token: operations, and the numbers that they make, by kind.
 
     `functions` are entries of elementary functions, `products` those that are multiplied and summed.  `moved` are the
-    numbers of inputs and outputs, `constants` those that all tokens share; `tensors` are what a call is handed.
-    `pieces` can be computed apart.
+    numbers of inputs and outputs, `constants` those that all tokens share; `pieces` can be computed apart.  A call is
+    handed `tensors`, and `states` numbers of states.
     """
 
     operations: float
@@ -27,8 +27,9 @@ class Loop(NamedTuple):
     products: float
     moved: float
     constants: float
-    tensors: int
     pieces: int
+    tensors: int
+    states: float
 
 
 class Part(NamedTuple):
@@ -63,12 +64,12 @@ class Weights(NamedTuple):
     counts: tuple[float, ...]
 
 
-LOOP_FORWARD = Weights(5e-5, (1e-5, 5e-8, 3e-9, 3e-10, 2e-9, 1.5e-10, 5e-10, 5e-10))
-LOOP_TRAINING = Weights(2e-4, (3e-5, 2e-7, 1.2e-8, 1e-9, 6e-9, 6e-10, 2e-9, 2e-9))
-TORCH_FORWARD = Weights(3e-4, (6e-6, 8e-6, 1e-9, 4e-9, 5e-11, 3e-10))
-TORCH_TRAINING = Weights(6e-4, (1e-5, 1e-5, 2e-9, 6e-9, 1e-10, 6e-10, 6e-6, 8e-6, 1e-9, 4e-9, 5e-11, 3e-10))
-TOKEN_FORWARD = Weights(5e-5, (0.0, 6e-6, 1e-9, 4e-9, 1e-10, 3e-10))
-TOKEN_TRAINING = Weights(2e-4, (0.0, 2e-5, 2e-9, 8e-9, 3e-10, 6e-10))
+LOOP_FORWARD = Weights(6.4e-5, (3.5e-5, 1.5e-9, 0, 7.7e-9, 4.3e-11, 6.1e-10, 3e-11, 6.3e-11, 3e-10))
+LOOP_TRAINING = Weights(2.5e-4, (1.6e-4, 9.7e-9, 0, 3e-8, 1.9e-10, 2e-9, 1.8e-10, 9e-10, 9e-10))
+TORCH_FORWARD = Weights(5.1e-4, (8e-6, 7e-6, 8.8e-10, 6.3e-10, 3.2e-11, 4e-10))
+TORCH_TRAINING = Weights(1.7e-3, (8.2e-6, 6.7e-6, 9.8e-10, 1.1e-10, 4.9e-11, 6e-10))
+TOKEN_FORWARD = Weights(5.2e-5, (0, 8.7e-6, 4.1e-10, 9.7e-10, 3.2e-10, 4e-10))
+TOKEN_TRAINING = Weights(5.1e-4, (0, 1.5e-5, 1e-9, 2e-9, 1e-9, 1e-9))
 
 
 def loop_counts(work: Work, batch: int, time: int, threads: int = 1) -> list[float]:
@@ -77,7 +78,7 @@ def loop_counts(work: Work, batch: int, time: int, threads: int = 1) -> list[flo
     share = batch * time / min(threads, batch * own.pieces)
     far = own.constants if own.constants > CACHE else 0.0
     each = (1.0, own.operations, own.numbers, own.functions, own.products, own.moved, far)
-    return [own.tensors, *(share * count for count in each)]
+    return [own.tensors, batch * own.states, *(share * count for count in each)]
 
 
 def torch_counts(parts: Sequence[Part], batch: int, time: int, threads: int = 1) -> list[float]:
@@ -105,15 +106,26 @@ def loop_seconds(work: Work, batch: int, time: int, training: bool, threads: int
 
 def torch_seconds(work: Work, batch: int, time: int, training: bool, threads: int = 1) -> float:
     """PyTorch's schedule for the same."""
-    forward = torch_counts(work.forward, batch, time, threads)
-    if not training:
-        return weighed(TORCH_FORWARD, forward)
-    return weighed(TORCH_TRAINING, [*forward, *torch_counts(work.backward, batch, time, threads)])
+    parts = [*work.forward, *work.backward] if training else work.forward
+    return weighed(TORCH_TRAINING if training else TORCH_FORWARD, torch_counts(parts, batch, time, threads))
 
 
 def token_seconds(work: Work, batch: int, training: bool) -> float:
     """PyTorch's operations for a single token."""
     return weighed(TOKEN_TRAINING if training else TOKEN_FORWARD, torch_counts(work.token, batch, 1))
+
+
+def weights_of(training: bool) -> tuple[float, ...]:
+    """What PyTorch's counts are weighed by, in the order of `torch_counts`."""
+    return (TORCH_TRAINING if training else TORCH_FORWARD).counts
+
+
+def saved(work: Work, batch: int, time: int | None, training: bool, threads: int = 1) -> float:
+    """The seconds that a fused loop saves, which may be negative; `time` None for a single token."""
+    if time is None:
+        return token_seconds(work, batch, training) - loop_seconds(work, batch, 1, training)
+    other = torch_seconds(work, batch, time, training, threads)
+    return other - loop_seconds(work, batch, time, training, threads)
 
 
 def read(facts: Any) -> Work:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .attach import Attached, Flags, Results, Signature, Value
 from .build import NoCompiler
-from .cost import Work, loop_seconds, token_seconds, torch_seconds
+from .cost import Work, saved
 from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 
 Made = tuple[str, Interface]
@@ -48,14 +48,19 @@ class Fused(Attached):
     @property
     def kernel(self) -> Kernel:
         """The unit and its operators.  Raises `NoUnit`."""
-        return self._made() if self._kernel is None else self._kernel
+        return self._create() if self._kernel is None else self._kernel
 
-    def _made(self) -> Kernel:
+    def _create(self) -> Kernel:
         with _making:
             if self._kernel is None:
                 text, interface = self._make()
                 self._kernel = Kernel(text, interface, self.name)
             return self._kernel
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a unit already."""
+        return self._kernel is not None
 
     @property
     def text(self) -> str:
@@ -65,23 +70,25 @@ class Fused(Attached):
         """Whether the unit is faster than PyTorch's schedule, and worth being made by now."""
         if self.forced:
             return True
+        training = torch.is_grad_enabled()
         if torch.compiler.is_compiling():
-            return self.gain(TRACED[0], time and TRACED[1]) > 0
-        gain = self.gain(batch, time)
+            return self.pays_traced(time is None, training)
+        gain = self.gain(batch, time, training)
         if gain <= 0:
             return False
-        if self._kernel is None:
+        if not self.made:
             self.lost += gain
-        return self._kernel is not None or self.lost >= self.patience
+        return self.made or self.lost >= self.patience
 
-    def gain(self, batch: int, time: int | None) -> float:
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not type it
+    def pays_traced(self, step: bool, training: bool) -> bool:
+        """The same for all that a trace may be run with later, decided once."""
+        batch, time = TRACED
+        return self.gain(batch, None if step else time, training) > 0
+
+    def gain(self, batch: int, time: int | None, training: bool) -> float:
         """The seconds that the unit is predicted to save."""
-        training, threads = torch.is_grad_enabled(), torch.get_num_threads()
-        if time is None:
-            return token_seconds(self.work, batch, training) - loop_seconds(self.work, batch, 1, training)
-        return torch_seconds(self.work, batch, time, training, threads) - loop_seconds(
-            self.work, batch, time, training, threads
-        )
+        return saved(self.work, batch, time, training, torch.get_num_threads())
 
     def ready(self, x: Tensor) -> bool:
         """Whether the unit takes such tensors and can be built; if not, why is said."""

@@ -15,17 +15,15 @@ if TYPE_CHECKING:
     from backends.cpu import BACKEND  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.cpu.module import without_unit  # noqa: TID251
     from backends.cpu.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
-    from backends.cpu.runtime import build  # noqa: TID251
+    from backends.cpu.runtime import build, kernel  # noqa: TID251
     from backends.cpu.runtime.attach import forced  # noqa: TID251
-    from backends.cpu.runtime.kernel import Interface  # noqa: TID251
     from backends.torch import rule as in_torch  # noqa: TID251
 else:
     from seqc.backends.cpu import BACKEND
     from seqc.backends.cpu.module import without_unit
     from seqc.backends.cpu.primitives import NOT_WRITTEN, SPELLINGS
-    from seqc.backends.cpu.runtime import build
+    from seqc.backends.cpu.runtime import build, kernel
     from seqc.backends.cpu.runtime.attach import forced
-    from seqc.backends.cpu.runtime.kernel import Interface
     from seqc.backends.torch import rule as in_torch
 
 
@@ -51,21 +49,15 @@ def text_of(module: Any) -> str:
     return text
 
 
-def interface_of(module: Any) -> Interface:
-    face: Interface = module.fused.kernel.interface
-    return face
-
-
 __all__ = [
     "BACKEND",
     "NOT_WRITTEN",
     "SPELLINGS",
-    "Interface",
     "build",
     "forced",
     "fused",
     "in_torch",
-    "interface_of",
+    "kernel",
     "plain",
     "scheduled",
     "text_of",

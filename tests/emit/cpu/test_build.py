@@ -63,16 +63,6 @@ def test_a_unit_compiles_alone_without_a_warning(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr
 
 
-ARM = shutil.which("aarch64-linux-gnu-g++")
-
-
-@pytest.mark.skipif(ARM is None, reason="there is no compiler for aarch64")
-def test_a_unit_compiles_for_another_processor(tmp_path: Path) -> None:
-    (tmp_path / "unit.cpp").write_text(BACKEND.unit(scheduled(rules.gated_delta())))
-    flags = ("-std=c++17", "-O3", "-fopenmp-simd", "-shared", "-fPIC", "-o", "unit.so")
-    subprocess.run([ARM or "", *flags, "unit.cpp"], cwd=tmp_path, check=True)
-
-
 @needs_compiler
 def test_a_unit_is_built_once_and_nothing_else_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

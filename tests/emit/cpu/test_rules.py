@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 import seqc
+from seqc.conformance.case import cast
 from seqc.ir.recurrence import Recurrence
+from tests.emit.cpu import zoo
 from tests.emit.cpu.parts import BACKEND, fused, plain, scheduled, without_unit
 from tests.emit.torch import rules
 from tests.emit.torch.rules import error, everything, inputs_of
@@ -195,20 +198,33 @@ def test_long_axes_are_cut_into_slices_that_sum_what_they_share() -> None:
     assert all(error(x, y) < 1e-12 for x, y in zip(found, wanted, strict=True))
 
 
-def test_one_thread_and_two_give_the_same_bits() -> None:
-    rec = rules.linear_attention(heads=2)
-    module, inputs = (
-        fused(rec),
-        {n: x.detach().float().requires_grad_() for n, x in inputs_of(rec, 3, 70).items()},
-    )
-    count, found = torch.get_num_threads(), list[list[Tensor]]()
+def with_threads(module: Any, inputs: Mapping[str, Tensor], threads: int) -> list[Tensor]:
+    """Values and gradients, computed by so many threads."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(everything(module, inputs))
+        return list(chain(*zoo.everything(module, inputs)))
     finally:
         torch.set_num_threads(count)
-    assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_one_thread_and_two_give_the_same_bits(make: Callable[[], Recurrence]) -> None:
+    module, inputs = fused(make()).double(), inputs_of(make(), 3, 70)
+    one, two = (with_threads(module, inputs, threads) for threads in (1, 2))
+    assert all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
+
+
+@pytest.mark.slow
+def test_so_they_do_for_all_rules_of_the_specs() -> None:
+    different: list[str] = []
+    for name, recurrence in zoo.rules_with_units():
+        module, (inputs, weights) = fused(recurrence), zoo.drawn(recurrence, 70)
+        module.load_state_dict(weights)
+        one, two = (with_threads(module, cast(inputs, torch.float32), threads) for threads in (1, 2))
+        if not all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(one, two, strict=True)):
+            different.append(name)
+    assert different == []
 
 
 @pytest.mark.parametrize("gate", [0.0, 1.0, 1e-38])

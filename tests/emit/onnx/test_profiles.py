@@ -126,6 +126,29 @@ def test_grouped_queries(tmp_path: Path) -> None:
     assert error(exported.whole(inputs)[0][0], exported.expected(inputs)[0]) < 1e-5
 
 
+SHARED = {
+    "keys and queries": ({"q": "kv n", "k": "kv n", "v": "kv h m", "g": "kv h", "beta": "kv h"}, 2),
+    "keys": ({"q": "kv h n", "k": "kv n", "v": "kv h m", "g": "kv h", "beta": "kv h"}, 6),
+    "over the first heads": ({"q": "h n", "k": "h n", "v": "kv h m", "g": "kv h", "beta": "kv"}, 3),
+}
+
+
+@pytest.mark.parametrize(("axes", "heads"), SHARED.values(), ids=list(SHARED))
+def test_heads_of_values_that_share_keys(tmp_path: Path, axes: dict[str, str], heads: int) -> None:
+    exported = export(SPEC.rule("gated_delta", n=8, m=6, kv=2, h=3).mapped(axes), tmp_path, profile="ort")
+    (state,) = exported.session.manifest.states
+    assert sorted(state.axes[1].split()) == ["h", "kv"]
+    assert state.shape == ("batch", 6, 8, 6)
+    inputs = exported.inputs(2, 19)
+    (wanted,) = exported.expected(inputs)
+    assert error(exported.whole(inputs)[0][0], wanted) < 1e-5
+    assert error(exported.steps(inputs, 11)[0], wanted[:, 11:]) < 1e-5
+    (node,) = (n for n in onnx.load(tmp_path / "prefill.onnx").graph.node if n.op_type == "If")
+    (branch,) = (a.g for a in node.attribute if a.name == "else_branch")
+    (operator,) = (n for n in branch.node if n.op_type == "LinearAttention")
+    assert heads == next(a.i for a in operator.attribute if a.name == "q_num_heads")
+
+
 def test_a_model_uses_the_convolution_of_the_runtime_for_a_token(tmp_path: Path) -> None:
     exported = export(seqc.loads(HYBRID).model(layers=1).whole, tmp_path, profile="ort")
     assert "CausalConvWithState" in operators(tmp_path / "step.onnx")
@@ -150,7 +173,7 @@ def test_conformance_examines_every_profile_with_an_operator() -> None:
     wanted = {
         "gated_delta": {"portable", "ort", "opset27"},
         "ema": {"portable"},
-        "hybrid": {"portable", "ort"},
+        "hybrid": {"portable", "ort", "opset27"},
     }
     spec = seqc.loads(RULES + HYBRID)
     for name, profiles in wanted.items():

@@ -1,0 +1,368 @@
+"""Whole models on the CPU beside Transformers': the same configuration, weights, threads and setting of products.
+
+Random weights, fp32, batch 1.  A prefill reads 2,048 tokens and keeps what decoding needs; decoding reads single tokens
+after 64.  Each is measured with PyTorch's own products and with `set_float32_matmul_precision("medium")`, on both
+sides.  Before anything is measured the logits of both are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+import seqc
+from benchmarks.measure import Sample, in_turn, peak_memory, restart_with_kept_memory
+from benchmarks.report import Bar, Report, row
+from seqc.bundled import folder
+from seqc.spec import Handle
+from tests.parity import weights as parts
+from tests.parity.weights import Weights, dense, under
+
+TOKENS, BEFORE, STEPS = 2048, 64, 16
+VOCAB, WIDTH = 4096, 768
+# How far the logits may lie apart, 2-norm over 2-norm: both sides round, in different orders.
+TOLERANCE = 1e-4
+SETTINGS = ("highest", "medium")
+# Kernels that Transformers would call if they were there; they want a GPU.
+KERNELS = ("fla", "mamba_ssm", "causal_conv1d")
+# Where their answers keep what decoding goes on from.
+CACHES = ("cache_params", "past_key_values", "state")
+MEMORY = Bar(0.1, most=True)
+
+MAMBA2 = """
+model mamba2_lm(tokens; vocab, d, layers) {
+    x[d] = embed(tokens, vocab)
+    repeat layers {
+        x = x + mamba2_mixer(rms_norm(x, 1e-5))
+    }
+    return lm_head(rms_norm(x, 1e-5), vocab)
+}
+"""
+QWEN3_NEXT = """
+model qwen3_next_dense(tokens; vocab, d, layers, h, kv_heads, n, delta_heads, delta_groups, delta_n, hidden) {
+    x[d] = embed(tokens, vocab)
+    repeat layers as l {
+        if l % 4 == 3 {
+            x = x + gated_attention(rms_norm(x), h, n, kv_heads = kv_heads)
+        } else {
+            x = x + gated_delta_net(rms_norm(x), delta_heads, delta_groups, delta_n, delta_n)
+        }
+        x = x + swiglu(rms_norm(x), hidden)
+    }
+    return lm_head(rms_norm(x), vocab)
+}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model: what Transformers calls it and its settings there, our spec of it, its weights, its bar."""
+
+    name: str
+    settings: Mapping[str, Any]
+    ours: Callable[[], Handle]
+    weights: Callable[[Any], Weights]
+    bar: float
+
+    def theirs(self) -> nn.Module:
+        known = cast(dict[str, Any], sys.modules)
+        known.update(dict.fromkeys(KERNELS))
+        import transformers
+
+        common = {"vocab_size": VOCAB, "hidden_size": WIDTH, "tie_word_embeddings": True}
+        config = getattr(transformers, f"{self.name}Config")(**common, **self.settings)
+        torch.manual_seed(0)
+        made: nn.Module = getattr(transformers, f"{self.name}ForCausalLM")(config).eval()
+        for weight in made.parameters():
+            # Matrices of norms, gates and decays keep their initial values; the table begins too small to matter.
+            if weight.shape == (VOCAB, WIDTH):
+                nn.init.normal_(weight, std=WIDTH**-0.5)
+        base: Any = getattr(made, "model", None)
+        if hasattr(base, "normalizer"):  # the root of the width, which they round to bfloat16
+            base.normalizer = torch.tensor(WIDTH**0.5)
+        return made
+
+
+def composed(path: str, text: str) -> seqc.Spec:
+    """The rules and blocks of a bundled spec with another model around them."""
+    whole = (folder("specs") / path).read_text()
+    return seqc.loads(whole[: whole.index("\nmodel ")] + text)
+
+
+def mamba(theirs: Any) -> Weights:
+    weights: Weights = {}
+    for i, layer in enumerate(theirs.backbone.layers):
+        weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
+        weights |= under(f"layers.{i}.mamba_mixer", parts.mamba(layer.mixer))
+    return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
+
+
+def mamba2(theirs: Any) -> Weights:
+    weights: Weights = {}
+    for i, layer in enumerate(theirs.backbone.layers):
+        weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
+        weights |= under(f"layers.{i}.mamba2_mixer", parts.mamba2(layer.mixer))
+    return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
+
+
+def qwen3_next(theirs: Any) -> Weights:
+    weights: Weights = {}
+    for i, layer in enumerate(theirs.model.layers):
+        if hasattr(layer, "linear_attn"):
+            weights |= under(f"layers.{i}.gated_delta_net", parts.gated_delta_net(layer.linear_attn))
+        else:
+            weights |= under(f"layers.{i}.gated_attention", parts.gated_attention(layer.self_attn))
+        weights |= under(f"layers.{i}.swiglu", parts.gated(layer.mlp))
+        weights[f"layers.{i}.rms_norm.weight"] = 1 + layer.input_layernorm.weight
+        weights[f"layers.{i}.rms_norm_1.weight"] = 1 + layer.post_attention_layernorm.weight
+    return weights | ends(theirs, theirs.model.embed_tokens, 1 + theirs.model.norm.weight)
+
+
+def recurrent_gemma(theirs: Any) -> Weights:
+    weights: Weights = {}
+    for i, layer in enumerate(theirs.model.layers):
+        mixer = layer.temporal_block
+        if i % 3 == 2:
+            own = f"layers.{i}.half_turned_attention"
+            weights |= under(own, parts.attention(mixer)) | {f"{own}.out.bias": mixer.o_proj.bias}
+        else:
+            weights |= under(
+                f"layers.{i}.recurrent", parts.recurrent(mixer, theirs.config.num_attention_heads)
+            )
+        for name in ("gate", "up", "down"):
+            weights |= dense(f"layers.{i}.gated_network.{name}", getattr(layer.mlp_block, f"{name}_proj"))
+        weights[f"layers.{i}.rms_norm.weight"] = 1 + layer.temporal_pre_norm.weight
+        weights[f"layers.{i}.rms_norm_1.weight"] = 1 + layer.channel_pre_norm.weight
+    own = {"table": theirs.model.embed_tokens.weight, "rms_norm.weight": 1 + theirs.model.final_norm.weight}
+    return weights | own
+
+
+def rwkv(theirs: Any) -> Weights:
+    weights: Weights = {}
+    blocks = theirs.rwkv.blocks
+    norms = {"layer_norm": blocks[0].pre_ln, "layer_norm_1": theirs.rwkv.ln_out}
+    for i, layer in enumerate(blocks):
+        weights |= under(f"layers.{i}.time_mix", parts.time_mix(layer.attention))
+        weights |= under(f"layers.{i}.channel_mix", parts.channel_mix(layer.feed_forward))
+        norms |= {f"layers.{i}.layer_norm": layer.ln1, f"layers.{i}.layer_norm_1": layer.ln2}
+    for name, norm in norms.items():
+        weights |= dense(name, norm)
+    return weights | {
+        "embed.weight": theirs.rwkv.embeddings.weight,
+        "lm_head.scores.weight": theirs.head.weight,
+    }
+
+
+def ends(theirs: Any, table: Any, norm: Tensor) -> Weights:
+    """The embedding, the last norm and the head."""
+    return {
+        "embed.weight": table.weight,
+        "rms_norm.weight": norm,
+        "lm_head.scores.weight": theirs.lm_head.weight,
+    }
+
+
+COMMON = {"vocab": VOCAB, "d": WIDTH}
+CASES = {
+    "Mamba": Case(
+        "Mamba",
+        {"num_hidden_layers": 12, "layer_norm_epsilon": 1e-6},
+        lambda: seqc.load(folder("specs") / "gated/mamba.seq").model(**COMMON, layers=12),
+        mamba,
+        6,
+    ),
+    "Mamba-2": Case(
+        "Mamba2",
+        {"num_hidden_layers": 12, "num_heads": 24, "head_dim": 64, "n_groups": 1, "state_size": 128},
+        lambda: composed("linear/mamba2.seq", MAMBA2).model(**COMMON, layers=12),
+        mamba2,
+        2.5,
+    ),
+    "Qwen3-Next, dense": Case(
+        "Qwen3Next",
+        {
+            "num_hidden_layers": 12, "intermediate_size": 2048, "mlp_only_layers": list(range(12)),
+            "num_attention_heads": 6, "num_key_value_heads": 1, "head_dim": 128, "linear_num_key_heads": 4,
+            "linear_num_value_heads": 8, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+        },
+        lambda: composed("hybrid/qwen3_next.seq", QWEN3_NEXT).model(
+            **COMMON, layers=12, h=6, kv_heads=1, n=128, delta_heads=4, delta_groups=2, delta_n=128, hidden=2048
+        ),
+        qwen3_next,
+        1.3,
+    ),
+    "RecurrentGemma": Case(
+        "RecurrentGemma",
+        {
+            "num_hidden_layers": 6, "intermediate_size": 8 * WIDTH, "lru_width": WIDTH, "num_attention_heads": 6,
+            "num_key_value_heads": 1, "head_dim": 128,
+        },
+        lambda: seqc.load(folder("specs") / "hybrid/recurrent_gemma.seq").model(
+            **COMMON, layers=6, h=6, hidden=4 * WIDTH
+        ),
+        recurrent_gemma,
+        1.5,
+    ),
+    "RWKV-4": Case(
+        "Rwkv",
+        {"num_hidden_layers": 12, "rescale_every": 0, "context_length": TOKENS},
+        lambda: seqc.load(Path(__file__).with_name("rwkv4.seq")).model(**COMMON, layers=12),
+        rwkv,
+        1.5,
+    ),
+}  # fmt: skip
+
+
+def some_tokens(count: int) -> Tensor:
+    return torch.randint(VOCAB, (1, count), generator=torch.Generator().manual_seed(0))
+
+
+class Theirs:
+    """A model of Transformers, called as ours are."""
+
+    def __init__(self, case: Case) -> None:
+        self.model: Any = case.theirs()
+
+    def __call__(self, tokens: Tensor) -> tuple[Tensor, Any]:
+        return self._run(tokens, **self._begun(tokens))
+
+    def _begun(self, tokens: Tensor) -> dict[str, Any]:
+        """A cache made beforehand, for models that answer with none."""
+        prepare = getattr(getattr(self.model, "model", None), "_setup_cache", None)
+        if prepare is None:
+            return {}
+        from transformers import DynamicCache
+
+        config = self.model.config
+        prepare(config, len(tokens), tokens.device, torch.float32)
+        return {"past_key_values": DynamicCache(config=config)}
+
+    def step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
+        name, kept = state
+        return self._run(token[:, None], **{name: kept})
+
+    def _run(self, tokens: Tensor, **state: Any) -> tuple[Tensor, Any]:
+        out = self.model(tokens, use_cache=True, **state)
+        kept = {name: getattr(out, name, None) for name in CACHES} | state
+        return out.logits, next((name, x) for name, x in kept.items() if x is not None)
+
+
+def both(case: Case) -> tuple[Any, Theirs]:
+    """Our module and theirs with the same weights, whose logits agree."""
+    theirs = Theirs(case)
+    ours = case.ours().cpu()
+    ours.load_state_dict({name: x.detach().contiguous() for name, x in case.weights(theirs.model).items()})
+    tokens = some_tokens(BEFORE)
+    with torch.no_grad():
+        mine, want = ours(tokens)[0], theirs(tokens)[0]
+    error = float((mine - want).norm() / want.norm())
+    if not error <= TOLERANCE:
+        raise AssertionError(f"{case.name}: the logits differ by {error:.1e}")
+    return ours, theirs
+
+
+def prefill(model: Any, setting: str, tokens: Tensor) -> None:
+    torch.set_float32_matmul_precision(setting)
+    with torch.no_grad():
+        model(tokens)
+
+
+def decoder(model: Any, setting: str) -> Callable[[], None]:
+    """Reads `STEPS` tokens more at every call."""
+    tokens = some_tokens(BEFORE)
+    with torch.no_grad():
+        state = model(tokens)[1]
+
+    def run() -> None:
+        nonlocal state
+        torch.set_float32_matmul_precision(setting)
+        with torch.no_grad():
+            for i in range(STEPS):
+                _, state = model.step(tokens[:, i], state)
+
+    return run
+
+
+def measure(report: Report, title: str, case: Case, rounds: int) -> None:
+    ours, theirs = both(case)
+    millions = sum(weight.numel() for weight in {*theirs.model.parameters()}) / 1e6
+    clock = time.process_time if report.threads == 1 else time.perf_counter
+    tokens = some_tokens(TOKENS)
+    work: dict[str, tuple[float, Callable[[Any, str], Callable[[], None]]]] = {
+        "prefill": (TOKENS, lambda model, setting: partial(prefill, model, setting, tokens)),
+        "decode": (STEPS, decoder),
+    }
+    for kind, (count, made) in work.items():
+        for setting in SETTINGS:
+            sides = {"seqc": made(ours, setting), "Transformers": made(theirs, setting)}
+            times = in_turn(sides, rounds, clock)
+            rates = {side: sample.per(count / 1e3) for side, sample in times.items()}
+            ratio = rates["seqc"].median / rates["Transformers"].median
+            name = f"{title} ({millions:.0f}M), {kind}, {setting}"
+            bar = Bar(case.bar) if kind == "prefill" else None
+            report.add(row(name, "seqc", rates["seqc"], "tokens/s", ratio, bar))
+            report.add(row(name, "Transformers", rates["Transformers"], "tokens/s"))
+
+
+def memory(report: Report, title: str) -> None:
+    """What a prefill needs beyond the weights, each side in a process of its own."""
+    found: dict[str, Sample] = {}
+    for side in ("seqc", "Transformers"):
+        command = [sys.executable, "-m", "benchmarks.models", "--memory-of", side, "--only", title]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[side] = Sample(json.loads(done.stdout.splitlines()[-1]), 0.0)
+    ratio = found["seqc"].median / found["Transformers"].median
+    name = f"{title}, memory of a prefill"
+    report.add(row(name, "seqc", found["seqc"], "MB", ratio, MEMORY if title == "Mamba" else None))
+    report.add(row(name, "Transformers", found["Transformers"], "MB"))
+
+
+def memory_of(side: str, case: Case) -> float:
+    """Megabytes, after a short sequence that builds what is built once."""
+    models = dict(zip(("seqc", "Transformers"), both(case), strict=True))
+    return peak_memory(partial(prefill, models[side], "highest", some_tokens(TOKENS)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__)
+    parser.add_argument("--only", choices=[*CASES], help="one of the models")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--memory-of", choices=("seqc", "Transformers"), help="print the megabytes of one side"
+    )
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.memory_of:
+        print(json.dumps(memory_of(given.memory_of, CASES[given.only])))
+        return
+    restart_with_kept_memory("benchmarks.models")
+    assert __doc__ is not None
+    report = Report(
+        "models",
+        "Whole models on the CPU",
+        " ".join(__doc__.split()),
+        "tokens a second over Transformers'; memory: ours over theirs",
+        given.threads,
+    )
+    chosen = [given.only] if given.only else [*CASES]
+    for title in chosen:
+        measure(report, title, CASES[title], given.rounds)
+        memory(report, title)
+    if not given.only:
+        report.write()
+
+
+if __name__ == "__main__":
+    main()

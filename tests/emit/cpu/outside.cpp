@@ -1,0 +1,70 @@
+// Calls a function of the unit above once: `main FILE` reads what it is passed, and writes all arrays back.
+
+#include <cstdio>
+#include <vector>
+
+namespace {
+
+using Arrays = std::vector<std::vector<real>>;
+
+template <class number>
+void read(std::FILE* file, number* to, std::int64_t count) {
+    if (count != 0 && static_cast<std::int64_t>(std::fread(to, sizeof(number), count, file)) != count) std::abort();
+}
+
+std::int64_t read_one(std::FILE* file) {
+    std::int64_t x = 0;
+    read(file, &x, 1);
+    return x;
+}
+
+Arrays read_arrays(std::FILE* file) {
+    Arrays arrays(read_one(file));
+    for (std::vector<real>& array : arrays) {
+        array.resize(read_one(file));
+        read(file, array.data(), array.size());
+    }
+    return arrays;
+}
+
+std::vector<real*> pointers(Arrays& arrays) {
+    std::vector<real*> found(arrays.size());
+    for (std::size_t k = 0; k < arrays.size(); ++k) found[k] = arrays[k].data();
+    return found;
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+    std::FILE* file = std::fopen(arguments[1], "rb");
+    const std::int64_t called = read_one(file), threads = read_one(file), batch = read_one(file), time = read_one(file);
+    std::vector<std::uint8_t> flags(read_one(file));
+    read(file, flags.data(), flags.size());
+    const std::uint8_t* reset = flags.empty() ? nullptr : flags.data();
+    std::vector<Arrays> groups(read_one(file));
+    for (Arrays& arrays : groups) arrays = read_arrays(file);
+    std::fclose(file);
+    std::vector<std::vector<real*>> at;
+    for (Arrays& arrays : groups) at.push_back(pointers(arrays));
+    const auto all = [&](std::size_t k) { return at[k].data(); };
+    const auto one = [&](std::size_t k) { return at[k].empty() ? nullptr : at[k][0]; };
+    if (called == 0) {
+        prepare(all(0), all(1));
+    } else if (called == 1) {
+        prepare_backward(all(0), all(1));
+    } else if (called == 2) {
+        forward(
+            threads, batch, time, all(0), all(1), one(2), one(3), reset, all(4), one(5), one(6));
+    } else {
+        backward(
+            threads, batch, time, all(0), all(1), one(2), one(3), reset, all(4), one(5), all(6), one(7), one(8),
+            one(9));
+    }
+    file = std::fopen(arguments[1], "wb");
+    for (const Arrays& arrays : groups) {
+        for (const std::vector<real>& array : arrays) {
+            if (!array.empty()) std::fwrite(array.data(), sizeof(real), array.size(), file);
+        }
+    }
+    std::fclose(file);
+}

@@ -1,0 +1,104 @@
+"""Units that run in a process of their own: under the sanitizers, or under an emulated processor."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from struct import pack
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.emit.cpu.parts import kernel, text_of
+
+DRIVER = Path(__file__).with_name("outside.cpp").read_text(encoding="utf-8")
+NUMBERS = {torch.float32: "float", torch.float64: "double"}
+
+Arrays = Sequence[Tensor]
+
+
+class Outside:
+    """A unit and a program that calls its functions, built by `compiler` and started by `runner`.
+
+    It is called as the library that `Kernel` loads is, but for tensors instead of pointers.  What a function writes
+    is not a number before.
+    """
+
+    def __init__(
+        self, text: str, dtype: torch.dtype, folder: Path, compiler: Sequence[str], runner: Sequence[str] = ()
+    ) -> None:
+        self.dtype, self.folder, self.runner = dtype, folder, runner
+        (folder / "unit.cpp").write_text(text + DRIVER, encoding="utf-8")
+        self._done([*compiler, f"-DREAL={NUMBERS[dtype]}", "unit.cpp", "-o", "unit"])
+
+    def prepare(self, given: Arrays, found: Arrays) -> None:
+        self._call(0, (0, 0, 0), None, [given, found], 1)
+
+    def prepare_backward(self, given: Arrays, found: Arrays) -> None:
+        self._call(1, (0, 0, 0), None, [given, found], 1)
+
+    def forward(
+        self, threads: int, batch: Any, time: Any, inputs: Arrays, constants: Arrays, initial: Tensor,
+        before: Tensor, reset: Tensor | None, outputs: Arrays, after: Tensor, kept: Tensor | None,
+    ) -> None:  # fmt: skip
+        last = [] if kept is None else [kept]
+        groups = [inputs, constants, [initial], [before], outputs, [after], last]
+        self._call(2, (threads, batch.value, time.value), reset, groups, 4)
+
+    def backward(
+        self, threads: int, batch: Any, time: Any, inputs: Arrays, constants: Arrays, initial: Tensor,
+        kept: Tensor, reset: Tensor | None, cotangents: Arrays, d_after: Tensor, parts: Arrays, shared: Tensor,
+        begin: Tensor, before: Tensor,
+    ) -> None:  # fmt: skip
+        known = [inputs, constants, [initial], [kept], cotangents, [d_after]]
+        self._call(
+            3, (threads, batch.value, time.value), reset, [*known, parts, [shared], [begin], [before]], 6
+        )
+
+    def _call(
+        self,
+        function: int,
+        sizes: tuple[int, int, int],
+        reset: Tensor | None,
+        groups: Sequence[Arrays],
+        read: int,
+    ) -> None:
+        """Pass groups of arrays; those after the first `read` are written."""
+        for x in (x for arrays in groups[read:] for x in arrays):
+            x.fill_(torch.nan)
+        flags = b"" if reset is None else reset.numpy().tobytes()
+        parts = [pack("=5q", function, *sizes, len(flags)), flags, pack("=q", len(groups))]
+        for arrays in groups:
+            parts.append(pack("=q", len(arrays)))
+            parts += [pack("=q", x.numel()) + x.detach().numpy().tobytes() for x in arrays]
+        file = self.folder / "arrays"
+        file.write_bytes(b"".join(parts))
+        self._done([*self.runner, "./unit", "arrays"])
+        found = torch.frombuffer(bytearray(file.read_bytes()), dtype=self.dtype)
+        everything = [x for arrays in groups for x in arrays]
+        for k, part in enumerate(found.split([x.numel() for x in everything])):
+            if k >= sum(map(len, groups[:read])):
+                everything[k].copy_(part.reshape(everything[k].shape))
+
+    def _done(self, command: Sequence[str]) -> None:
+        run = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+
+
+def outside(
+    module: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    compiler: Sequence[str],
+    runner: Sequence[str] = (),
+) -> Any:
+    """The same module of a rule, whose unit runs outside, in double precision."""
+    monkeypatch.setattr(kernel, "_pointers", list)
+    monkeypatch.setattr(kernel, "_pointer", lambda x: x)  # pyright: ignore[reportUnknownLambdaType]
+    module.fused.kernel.built[torch.float64] = Outside(
+        text_of(module), torch.float64, folder, compiler, runner
+    )
+    return module.double()
