@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu import CASES, SHAPES, Case, recurrence
@@ -97,9 +97,9 @@ def of_loop(case: Case, shape: tuple[int, ...], rule: Any, made: dict[str, Any])
     batch, time = shape[:2]
     face = rule.kernel.interface
     programs = batch * face.rows * face.tiles
-    inputs, outputs = (WIDTH * sum(_numbers(p) for p in ports) for ports in (face.inputs, face.outputs))
-    states = 4 * sum(_numbers(p) for p in face.states) / face.segment
-    written = sum(_numbers(p) * (4 * s if (s := face.sharing(p)) > 1 else WIDTH) for p in face.inputs)
+    inputs, outputs = (WIDTH * sum(prod(p.shape) for p in ports) for ports in (face.inputs, face.outputs))
+    states = 4 * sum(prod(p.shape) for p in face.states) / face.segment
+    written = sum(prod(p.shape) * (4 * s if (s := face.sharing(p)) > 1 else WIDTH) for p in face.inputs)
     moved = {
         "forward": inputs + outputs + states,
         "backward": 2 * inputs + outputs + 3 * states + written,
@@ -109,29 +109,38 @@ def of_loop(case: Case, shape: tuple[int, ...], rule: Any, made: dict[str, Any])
         yield predicted((case.name, shape), made[kernel], batch * time * each, 0.0, programs, step)
 
 
-def of_blocks(case: Case, shape: tuple[int, ...], stage: Any, made: dict[str, Any]) -> Iterator[Prediction]:
+def of_blocks(
+    case: Case, shape: tuple[int, ...], rule: Any, made: list[dict[str, Any]]
+) -> Iterator[Prediction]:
     batch, time = shape[:2]
-    face = stage.kernels.face
-    blocks, each = ceil(time / face.block), face.rows * face.tiles
-    for kernel, code in made.items():
-        moved, products = face.work[FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))]
-        swept = kernel.startswith("sweep")
-        programs = batch * each * (1 if swept else blocks)
+    width = WIDTH if rule.unrounded else 4
+    for stage, kernels in zip(rule.stages, made, strict=True):
+        face = stage.kernels.face
+        blocks, each = ceil(time / face.block), face.rows * face.tiles
         total = batch * blocks
-        step = (blocks if swept else 1) * BLOCK
-        yield predicted((case.name, shape), code, total * moved, total * products, programs, step)
+        for kernel, code in kernels.items():
+            function = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
+            narrow, wide, products = face.work[function]
+            swept = kernel.startswith("sweep")
+            programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
+            moved = total * (width * narrow + 4 * wide)
+            yield predicted((case.name, shape), code, moved, total * products, programs, step)
+    yield from casts(case, shape, rule)
+
+
+def casts(case: Case, shape: tuple[int, ...], rule: Any) -> Iterator[Prediction]:
+    """What PyTorch does around blocks: between 16 bits and single precision."""
+    sign = rule.signature
+    outputs = sum(prod(x.shape) for x in sign.outputs)
+    inputs = 0 if rule.unrounded else sum(prod(x.shape) for x in sign.inputs)
+    moved = shape[0] * shape[1] * (WIDTH + 4) * (inputs + outputs) / COPY
+    for kernel, backward in (("casts", False), ("casts_back", True)):
+        yield Prediction(case.name, shape, kernel, backward, moved, 0.0, 0.0, 0)
 
 
 FUNCTIONS = {
     "prepare": "before", "sweep": "update", "answer": "reads", "prepare_back": "before_back", "sweep_back": "back",
 }  # fmt: skip
-
-
-def _numbers(port: Any) -> int:
-    count = 1
-    for length in port.shape:
-        count *= length
-    return count
 
 
 def compiled(rule: Any, target: Any) -> list[dict[str, Any]]:
@@ -155,11 +164,7 @@ def examined(case: Case) -> tuple[list[Any], list[Prediction]]:
             known[size] = compiled(rule, target)
             taken += [(f"{case.name}, {size}", each) for part in known[size] for each in part.values()]
         made = known[size]
-        if rule.stages:
-            for stage, part in zip(rule.stages, made, strict=True):
-                found += of_blocks(case, shape, stage, part)
-        else:
-            found += of_loop(case, shape, rule, made[0])
+        found += of_blocks(case, shape, rule, made) if rule.stages else of_loop(case, shape, rule, made[0])
     return taken, found
 
 

@@ -183,18 +183,30 @@ class _StageWriter:
         doc: str,
     ) -> list[str]:
         body = BlockBody(self.layout, self.names.copy())
-        used, moved = set(leaves(roots)), list(targets)
+        used, read = set(leaves(roots)), list[Leaf]()
         for argument, own in given.items():
             for k, leaf in enumerate(own):
                 if self._bind(body, leaf, f"{argument}[{k}]", used) and argument != RESIDENT_IN.get(name):
-                    moved.append(leaf)
+                    read.append(leaf)
         hints = [f"{hint(leaf)}_new" for leaf in targets]
         found = body.emit(roots, hints)
         texts = [body.full(value, leaf.axes) for value, leaf in zip(found, targets, strict=True)]
         lines = [*body.lines, f"return {packed(texts)}"]
-        entries = sum(self.layout.entries(leaf.axes) for leaf in moved)
-        self.work[name] = [4 * entries, body.products * self.programs]
+        self.work[name] = [*self._moved(read, targets), body.products * self.programs]
         return function_text(name, f"{', '.join(given)}, tile", doc, lines, ", PRECISION: tl.constexpr")
+
+    def _moved(self, read: Sequence[Leaf], written: Sequence[Leaf]) -> tuple[int, int]:
+        """How many entries are moved: as wide as inputs are, and in single precision."""
+        shares = [self._shares(leaf) if leaf in self.inputs else 1 for leaf in written]
+        moved = [(leaf, 1) for leaf in read] + list(zip(written, shares, strict=True))
+        counts = [(leaf in self.inputs and n == 1, n * self.layout.entries(leaf.axes)) for leaf, n in moved]
+        narrow = sum(count for as_given, count in counts if as_given)
+        return narrow, sum(count for _, count in counts) - narrow
+
+    def _shares(self, leaf: Leaf) -> int:
+        """How many programs share a tensor."""
+        port = self._port(leaf)
+        return port.shares * (self.programs // self.layout.count if port.tiled else 1)
 
     def _bind(self, body: BlockBody, leaf: Leaf, text: str, used: set[Leaf]) -> bool:
         """Whether a leaf is used.  A cotangent of a result that is the same at all tokens is the sum of theirs."""

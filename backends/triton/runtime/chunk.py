@@ -20,8 +20,8 @@ class Blocks(NamedTuple):
     """How the unit of a stage is called: `block` tokens at a time, else as `Interface`.
 
     `made` and `later` are the shapes of what is made for each block before the states and before their cotangents;
-    `work` says of each function what it takes for a block of a sequence: bytes that are read or written, and operations
-    of matrix products.
+    `work` says of each function what it takes for a block of a sequence: entries that are read or written, those of the
+    type of the inputs and those in single precision, and operations of matrix products.
     """
 
     rows: int

@@ -6,6 +6,7 @@ It stands at the root of a checkout and is imported as part of `seqc`, which typ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from backends.triton import BACKEND, aot  # noqa: TID251
     from backends.triton.module import looped, units  # noqa: TID251
     from backends.triton.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
+    from backends.triton.runtime import boundaries  # noqa: TID251
     from backends.triton.unit import definitions  # noqa: TID251
 else:
     from seqc.backends.torch import rule as in_torch
     from seqc.backends.triton import BACKEND, aot
     from seqc.backends.triton.module import looped, units
     from seqc.backends.triton.primitives import NOT_WRITTEN, SPELLINGS
+    from seqc.backends.triton.runtime import boundaries
     from seqc.backends.triton.unit import definitions
 
 SPECS = Path(__file__).parents[3] / "specs"
@@ -241,6 +244,25 @@ def split(name: str) -> bool:
     one, _ = module.step(**{key: x[:, 0] for key, x in inputs.items()})
     same = [torch.equal(state[key], x) for key, x in end.items()]
     return all(same) and torch.equal(torch.cat([head, tail], 1), whole) and torch.equal(one, whole[:, 0])
+
+
+def packed(name: str, cu_seqlens: list[int]) -> list[float]:
+    """The errors of packed sequences against each of them alone: outputs, and gradients of the inputs."""
+    rec, time = MAKERS[name](), cu_seqlens[-1]
+    module: Any = BACKEND.module(scheduled(rec))
+    inputs = {key: x.detach().float().requires_grad_() for key, x in inputs_of(rec, 1, time).items()}
+    whole, _ = module(**inputs, reset=boundaries(torch.tensor(cu_seqlens), time))
+    alone = [
+        module(**{key: x[:, start:end] for key, x in inputs.items()})[0]
+        for start, end in pairwise(cu_seqlens)
+        if start < end
+    ]
+    weight = torch.randn(whole.shape, generator=torch.Generator().manual_seed(3))
+    results = [whole, torch.cat(alone, 1)]
+    ours, theirs = (
+        [out, *torch.autograd.grad((out * weight).sum(), list(inputs.values()))] for out in results
+    )
+    return [error(x, y) for x, y in zip(ours, theirs, strict=True)]
 
 
 def no_tokens() -> bool:

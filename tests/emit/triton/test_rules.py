@@ -32,10 +32,15 @@ def test_a_rule_in_blocks_has_a_loop_as_well(name: str, interpreted: Interpreted
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["selective", "gated delta"])
-def test_inputs_of_16_bits(name: str, dtype: torch.dtype, interpreted: Interpreted) -> None:
-    """Each result is rounded once, which the interpreter does towards zero."""
-    assert max(interpreted(parts.compared, name, 5, True, None, None, dtype)) < torch.finfo(dtype).eps
+@pytest.mark.parametrize(("name", "time"), [("selective", 5), ("gated delta", 5), ("gate a value", 35)])
+def test_inputs_of_16_bits(name: str, time: int, dtype: torch.dtype, interpreted: Interpreted) -> None:
+    """Each result is rounded once, which the interpreter does towards zero: in a loop, and in blocks."""
+    assert max(interpreted(parts.compared, name, time, True, dtype=dtype)) < torch.finfo(dtype).eps
+
+
+def test_packed_sequences_are_computed_apart(interpreted: Interpreted) -> None:
+    """In blocks, where sequences begin within them and one has no token at all."""
+    assert max(interpreted(parts.packed, "gate a value", [0, 5, 5, 22, 40])) < 2e-6
 
 
 def test_states_go_from_block_to_block(interpreted: Interpreted) -> None:
