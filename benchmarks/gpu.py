@@ -180,7 +180,7 @@ def bench(run: Callable[[], Any]) -> Sample:
     """Milliseconds."""
     from triton.testing import do_bench
 
-    middle, low, high = do_bench(run, quantiles=[0.5, 0.25, 0.75])  # type: ignore[misc]  # three numbers
+    middle, low, high = do_bench(run, quantiles=[0.5, 0.25, 0.75])
     return Sample(float(middle), float(high - low) / 2)
 
 

@@ -27,7 +27,7 @@ def functions(text: str) -> dict[str, str]:
 
 def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
     """A unit holds the functions that `kernels/loop.py` imports, as `kernels/rule.py` has them for one rule."""
-    text = BACKEND.unit(parts.scheduled(parts.written(parts.AVERAGE, d=100)()))
+    text = parts.kernels_of(parts.written(parts.AVERAGE, d=100)()).text
     for file in ("rule", "loop"):
         assert functions("\n".join(definitions(file).values())).items() <= functions(text).items()
 
@@ -95,12 +95,12 @@ draw = torch.Generator().manual_seed(0)
 q, k, v = (torch.randn(1, 40, n, generator=draw) for n in (5, 5, 3))
 alpha = torch.full((1, 40), 0.9)
 whole, _ = model(q=q, k=k, v=v, alpha=alpha)
-assert count == 2, count
+assert count == 3, count
 state, outs = model.init_state(1), []
 for t in range(40):
     out, state = model.step(q=q[:, t], k=k[:, t], v=v[:, t], alpha=alpha[:, t], state=state)
     outs.append(out)
-assert count == 2, count
+assert count == 3, count
 assert torch.allclose(torch.stack(outs, 1), whole, atol=1e-4)
 assert "seqc" not in sys.modules
 """
@@ -121,7 +121,7 @@ def test_machine_code_is_written_with_how_to_launch_it(tmp_path: Path) -> None:
     program = seqc.loads(parts.AVERAGE).rule(d=5).program()
     BACKEND.write(program, tmp_path, weights=None, seed=0, options={"aot": "sm_90"})
     facts = json.loads((tmp_path / "kernels" / "average_sm_90.json").read_text())
-    assert [fact["function"] for fact in facts] == ["forward", "backward"]
+    assert [fact["function"] for fact in facts[:4]] == ["forward", "backward", "prepare", "sweep"]
     assert all((tmp_path / "kernels" / fact["file"]).stat().st_size for fact in facts)
 
 
