@@ -14,10 +14,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 WORKERS ?= auto
 # What `make test` and `make accept` run: make test TESTS=tests/errors
 TESTS ?= tests
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+# What `make bench` repeats: make bench BENCHMARKS=models
+BENCHMARKS ?= compiler rules cpu onnx lengths models
+SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(SINGLE) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint accept zoo wheel clean
+.PHONY: help venv demo test test-all lint accept zoo bench wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -47,6 +50,10 @@ accept: $(VENV)/.all  ## rewrite the expected parts of the tests' pages; then re
 
 zoo: $(VENV)/.all  ## examine the specs that have changed and write docs/zoo.md; goes on where it stopped
 	$(BIN)/python -m tools.zoo
+
+# One thread each: two that share a busy machine wait for each other.
+bench: $(VENV)/.all  ## every comparison with other people's code, into benchmarks/results/ (a quarter of an hour)
+	@set -e; for name in $(BENCHMARKS); do echo "benchmarks.$$name"; $(SINGLE) $(BIN)/python -m benchmarks.$$name; done
 
 wheel: $(VENV)/.all  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -7,12 +7,16 @@ it).  The layers are groups of three mixers and three feed-forward blocks, so 16
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 
+from benchmarks.measure import Sample
+from benchmarks.report import Bar, Report, row
+
 LAYERS = (1, 16, 48, 96, 192)
 RUNS = 5
+# How much more a layer may cost among many than among 16.
+LINEAR = 1.25
 
 SAME = "x = x + recurrent(rms_norm(x), w)"
 VARIED = "x = x + recurrent(rms_norm(x), w + l)"
@@ -53,33 +57,42 @@ start = time.perf_counter()
 handle = seqc.loads(text).model()
 model = handle.model
 middle = time.perf_counter()
-source = seqc.backends.torch.emit_model(model)
-print(middle - start, time.perf_counter() - middle, len(source.splitlines()))
+seqc.backends.torch.emit_model(model)
+print(middle - start, time.perf_counter() - middle)
 """
 
 
-def measure(layers: int, recurrent: str) -> tuple[float, float, int]:
-    """Median seconds to check and to emit, and the lines emitted."""
+def measure(layers: int, recurrent: str) -> tuple[Sample, Sample, Sample]:
+    """Seconds to check, to emit, and for both."""
     text = SPEC.replace("LAYERS", str(layers)).replace("RECURRENT", recurrent)
-    runs: list[tuple[float, float, float]] = []
+    runs: list[tuple[float, float]] = []
     for _ in range(RUNS):
         done = subprocess.run(
             [sys.executable, "-c", PROBE], input=text, capture_output=True, text=True, check=True
         )
-        check, emit, lines = map(float, done.stdout.split())
-        runs.append((check, emit, lines))
-    checks, emits, lines_ = zip(*runs, strict=True)
-    return statistics.median(checks), statistics.median(emits), int(lines_[0])
+        check, emit = map(float, done.stdout.split())
+        runs.append((check, emit))
+    return (
+        Sample.of([check for check, _ in runs]),
+        Sample.of([emit for _, emit in runs]),
+        Sample.of([check + emit for check, emit in runs]),
+    )
 
 
 def main() -> None:
-    print(
-        f"{'layers':>8} {'layers are':>10} {'parse, check':>14} {'schedule, emit':>15} {'total':>8} {'lines':>7}"
-    )
+    about = " ".join((__doc__ or "").split())
+    compared = "of 16: seconds over one second; of the others: seconds a layer over those of 16"
+    report = Report("compiler", "From text to a PyTorch module's source", about, compared)
     for name, recurrent in (("alike", SAME), ("varied", VARIED)):
-        for layers in LAYERS if name == "alike" else LAYERS[:3]:
-            check, emit, lines = measure(layers, recurrent)
-            print(f"{layers:8} {name:>10} {check:12.3f} s {emit:13.3f} s {check + emit:6.3f} s {lines:7}")
+        found = {layers: measure(layers, recurrent) for layers in (LAYERS if name == "alike" else LAYERS[:3])}
+        of_16 = found[16][2].median / 16
+        for layers, (check, emit, both) in found.items():
+            case = f"{layers} layers {name}"
+            ratio = both.median if layers == 16 else both.median / layers / of_16
+            report.add(row(case, "parse and check", check, "s"), row(case, "schedule and emit", emit, "s"))
+            bar = Bar(1 if layers == 16 else LINEAR, most=True) if layers >= 16 and name == "alike" else None
+            report.add(row(case, "both", both, "s", ratio, bar))
+    report.write()
 
 
 if __name__ == "__main__":

@@ -144,11 +144,15 @@ def measured(rec: Recurrence, shapes: tuple[tuple[int, int | None], ...]) -> Ite
             yield {"batch": batch, "time": tokens, "training": training, **times}
 
 
+def table() -> list[Row]:
+    """What has been measured."""
+    return json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else []
+
+
 def measure() -> None:
     """Add what is missing to the table."""
     torch.set_num_threads(1)
-    rows: list[Row] = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else []
-    known = {(row["spec"], row["rule"], tuple(row["settings"].items())) for row in rows}
+    known = {(row["spec"], row["rule"], tuple(row["settings"].items())) for row in table()}
     start = time.perf_counter()
     for path, rule, settings, shapes in CASES:
         if (path, rule, tuple(settings.items())) in known:
@@ -157,8 +161,8 @@ def measure() -> None:
             print("there is more to measure: run it again")
             return
         names = {"spec": path, "rule": rule, "settings": settings}
-        rows += [names | row for row in measured(recurrence(path, rule, settings), shapes)]
-        lines = ",\n".join(json.dumps(row) for row in rows)
+        found = [names | row for row in measured(recurrence(path, rule, settings), shapes)]
+        lines = ",\n".join(json.dumps(row) for row in (*table(), *found))
         TABLE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
         print(path, rule, settings, flush=True)
 
@@ -187,7 +191,7 @@ def fitted(counts: list[list[float]], seconds: list[float]) -> cost.Weights:
 
 def fit() -> None:
     """Print the constants, how far predictions with them are off, and which choices are worse than they should be."""
-    rows: list[Row] = json.loads(TABLE.read_text(encoding="utf-8"))
+    rows = table()
     pairs = list(zip(rows, works(rows), strict=True))
     for training in (False, True):
         some = [(row, own) for row, own in pairs if row["training"] is training]
@@ -219,7 +223,7 @@ def show(name: str, counts: list[list[float]], seconds: list[float]) -> None:
 
 def check() -> None:
     """Which choices cost more than they have to."""
-    rows: list[Row] = json.loads(TABLE.read_text(encoding="utf-8"))
+    rows = table()
     for row, own in zip(rows, works(rows), strict=True):
         chosen = (
             row["loop"] if cost.saved(own, row["batch"], row["time"], row["training"]) > 0 else row["torch"]

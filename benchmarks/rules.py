@@ -1,13 +1,11 @@
-"""Emitted modules beside flash-linear-attention's naive PyTorch forms, on the CPU.
+"""PyTorch's schedules of matrix memories beside flash-linear-attention's naive PyTorch forms, on the CPU.
 
-Batch 1, 2,048 tokens, 8 heads of 64, fp32, one thread; both sides in turn in one process.  Theirs are a recurrent
-and a chunked form.
+Batch 1, 2,048 tokens, 8 heads of 64, fp32, one thread; all sides in turn in one process.  Theirs are a recurrent and a
+chunked form; the fused loops are measured by `benchmarks.cpu`.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +13,12 @@ import torch
 from torch import Tensor
 
 import seqc
+from benchmarks.measure import in_turn, restart_with_kept_memory
+from benchmarks.report import Report, row
 from tests.parity.references import naive
 
 T, H, D = 2048, 8, 64
-RUNS = 5
+ROUNDS = 5
 Inputs = dict[str, Tensor]
 Run = Callable[[Inputs], Tensor]
 
@@ -83,32 +83,21 @@ def inputs() -> Inputs:
     return {name: x.requires_grad_() for name, x in found.items()}
 
 
-def median(run: Callable[[], Any]) -> float:
-    run()
-    times: list[float] = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
-
-
-def forward_and_back(run: Run, given: Inputs) -> tuple[float, float]:
-    """Median milliseconds without and with the gradient."""
-
-    def forward() -> None:
+def forward(run: Run, given: Inputs) -> Callable[[], Any]:
+    def called() -> None:
         with torch.no_grad():
             run(given)
 
-    def both() -> None:
-        run(given).sum().backward()
+    return called
 
-    return median(forward), median(both)
+
+def backward(run: Run, given: Inputs) -> Callable[[], Any]:
+    return lambda: run(given).sum().backward()
 
 
 def ours(text: str) -> Run:
     rule = seqc.loads(text).rule(n=D, m=D)
-    op, names = rule.torch(), [leaf.name for leaf in rule.recurrence.inputs]
+    op, names = rule.torch(kernels=False), [leaf.name for leaf in rule.recurrence.inputs]
 
     def run(x: Inputs) -> Tensor:
         known = {**x, "alpha": x["g"].exp()}
@@ -119,17 +108,19 @@ def ours(text: str) -> Run:
 
 
 def main() -> None:
+    restart_with_kept_memory("benchmarks.rules")
     torch.set_num_threads(1)
     given = inputs()
-    print(f"{'':26}{'forward':>12}{'+ backward':>12}   ms, medians of {RUNS}")
+    about = " ".join((__doc__ or "").split())
+    report = Report("rules", "Matrix memories in PyTorch", about, "their time over ours")
     for title, (text, forms) in CASES.items():
-        print(title)
-        mine = forward_and_back(ours(text), given)
-        print(f"  {'seqc':38}{mine[0]:10.1f}{mine[1]:12.1f}")
-        for name, run in forms.items():
-            other = forward_and_back(run, given)
-            ratios = f"{other[0] / mine[0]:.1f}x and {other[1] / mine[1]:.1f}x ours"
-            print(f"  {name:38}{other[0]:10.1f}{other[1]:12.1f}   {ratios}")
+        runs: dict[str, Run] = {"seqc": ours(text), **forms}
+        for kind, made in (("forward", forward), ("forward and backward", backward)):
+            times = in_turn({side: made(run, given) for side, run in runs.items()}, ROUNDS)
+            for side, sample in times.items():
+                ratio = None if side == "seqc" else sample.median / times["seqc"].median
+                report.add(row(f"{title}, {kind}", side, sample, "ms", ratio))
+    report.write()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # The forms that every rule has: a token at a time, from the definition.
 LOOPS = ("step", "reference")
+ONLINE = "rtrl"
 
 # All axes of an input of a rule, mapped ones first: "kv g n", or ("kv", "g", "n").
 AxesOf = Mapping[str, str | Axes]
@@ -186,7 +187,7 @@ class Handle:
         if kernels and mode is None:
             return getattr(backend("cpu"), "module")(self.program(None, axes), patient=True, **options)  # noqa: B009
         module = getattr(backend("torch"), "module")  # noqa: B009  # no part of the protocol: only torch has modules
-        if mode in LOOPS:
+        if mode in (*LOOPS, ONLINE):
             return module(self.program(None, axes), mode=mode, **options)
         return module(self.program(mode, axes, LOOPS), **options)
 

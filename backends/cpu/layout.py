@@ -94,6 +94,11 @@ def external(name: str, axes: Iterable[str], layout: Layout) -> View:
     return View(name, tuple((axis, step) for axis, step in view.strides if axis not in layout.rows))
 
 
+def is_whole(axes: Axes, layout: Layout) -> bool:
+    """Whether a row's slice of a tensor is without gaps."""
+    return external("", axes, layout) == dense("", layout.inner(axes), layout.inside)
+
+
 def choose(program: Program) -> Layout:
     """The layout of a unit."""
     sizes = {**program.sizes, NOTHING: 1}

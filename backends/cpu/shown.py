@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .layout import Layout, dense, external
+from .layout import Layout, is_whole
 from .program import Program
 
 NEVER = 2**30  # tokens between two states that are kept, where none but the first is
@@ -14,9 +14,8 @@ def shown(program: Program, layout: Layout) -> int | None:
         return None
     state, *outputs = program.token.targets
     axes = program.states[0].axes
-    row = dense("", layout.inner(axes), layout.inside)
     for k, target in enumerate(outputs):
         same = target.value is state.value and set(target.leaf.axes) == set(axes)
-        if same and external("", target.leaf.axes, layout) == row:
+        if same and is_whole(target.leaf.axes, layout):
             return k
     return None

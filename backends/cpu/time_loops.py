@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from seqc.ir.expr import Leaf
 
-from .layout import Layout, dense
+from .layout import Layout, dense, is_whole
 from .lines import call, filled
 from .names import Names
 from .program import Program, Task, cotangent, differentiable
@@ -19,6 +19,8 @@ COTANGENTS = (
     "const real* before", "const real* after", "const real* d_after", "real* d_before", "real* d_shared",
     "real* scratch",
 )  # fmt: skip
+AFTER, BEFORE = "std::min(at + 1, batch * time - 1)", "std::max<std::int64_t>(at, 1) - 1"
+BUSY = 4  # numbers of the states for one that is loaded, from which on a token works while the next is loaded
 
 
 @dataclass(slots=True)
@@ -58,9 +60,9 @@ class Loops:
             terms.append(f"slice * {layout.width}")
         return "".join(f" + {term}" for term in terms)
 
-    def _token(self, leaf: Leaf, part: str = "") -> str:
-        """Where the row's part of the token `at` begins in a tensor [batch, time, ...] or in a part of several."""
-        return f"{_times(part + 'at', self.layout.volume(leaf.axes))}{self._offset(leaf)}"
+    def _token(self, leaf: Leaf, at: str = "at") -> str:
+        """Where the row's part of a token begins in a tensor [batch, time, ...]."""
+        return f"{_times(at, self.layout.volume(leaf.axes))}{self._offset(leaf)}"
 
     def _inputs(self, task: Task) -> list[str]:
         made = self.program
@@ -73,6 +75,22 @@ class Loops:
             if leaf in task.reads
         ]
 
+    def _soon(self, task: Task, later: str) -> list[str]:
+        """What begins to load a later token, where a token works long enough for that to be done."""
+        made, layout = self.program, self.layout
+        leaves = {f"inputs[{k}]": leaf for k, leaf in enumerate(made.inputs) if leaf in task.reads}
+        known = [cotangent(leaf) for leaf in made.outputs]
+        leaves |= {f"d_outputs[{k}]": leaf for k, leaf in enumerate(known) if leaf in task.reads}
+        states = sum(layout.local(state.axes) for state in made.states)
+        if layout.count == 1 or states < BUSY * sum(layout.local(leaf.axes) for leaf in leaves.values()):
+            return []
+        lines = [
+            f"soon<{layout.local(leaf.axes)}>({name} + {self._token(leaf, 'next')});"
+            for name, leaf in leaves.items()
+            if is_whole(leaf.axes, layout)
+        ]
+        return [f"const std::int64_t next = {later};", *lines] if lines else []
+
     def forward(self) -> list[str]:
         made = self.program
         outputs = [f"outputs[{k}] + {self._token(leaf)}" for k, leaf in enumerate(made.outputs)]
@@ -84,14 +102,14 @@ class Loops:
             "    int threads, std::int64_t batch, std::int64_t time, [[maybe_unused]] const real* const* inputs,",
             "    [[maybe_unused]] const real* const* constants, const real* initial, const real* before,",
             "    const std::uint8_t* reset, real* const* outputs, real* after, real* kept) {",
-            *self._task(made.token, STATES, [*self._inputs(made.token), "before", "after", *outputs, "scratch"]),
+            *self._task(made.token, STATES, [*self._inputs(made.token), "before", "after", *outputs, "scratch"], AFTER),
             "    forwards(threads, batch, time, initial, before, reset, after, kept, token_at);",
             "}",
         ]  # fmt: skip
 
-    def _task(self, task: Task, more: Sequence[str], arguments: Sequence[str]) -> list[str]:
-        """A task as a function of the token `at` and the row `row`."""
-        rows, called = self._rows(), call(task.name, arguments, 8)
+    def _task(self, task: Task, more: Sequence[str], arguments: Sequence[str], later: str) -> list[str]:
+        """A task as a function of the token `at` and the row `row`; `later` is the token to be done after it."""
+        rows, called = [*self._rows(), *self._soon(task, later)], call(task.name, arguments, 8)
         used = re.findall(r"\w+", "\n".join([*rows, *called]))
         places = [
             f"{'' if name in used else '[[maybe_unused]] '}std::int64_t {name}" for name in ("at", "row")
@@ -121,7 +139,7 @@ class Loops:
             if cotangent(leaf) in made.reverse.reads
         ]
         found = [
-            f"d_inputs[{k}] + {self._token(leaf, self._partial(leaf))}"
+            f"d_inputs[{k}] + {self._token(leaf, self._partial(leaf) + 'at')}"
             for k, leaf in enumerate(differentiable(made.inputs))
         ]
         arguments = [*self._inputs(made.reverse), *cotangents, "before", "after", "d_after", "d_before", *found,
@@ -137,7 +155,7 @@ class Loops:
             "    [[maybe_unused]] const real* const* d_outputs, const real* d_after,",
             "    [[maybe_unused]] real* const* d_inputs, real* d_constants, real* d_initial, real* d_before) {",
             *self._states(),
-            *self._task(made.reverse, COTANGENTS, arguments),
+            *self._task(made.reverse, COTANGENTS, arguments, BEFORE),
             f"    backwards_{'over' if self.shown is not None else 'again'}(",
             "        threads, batch, time, initial, kept, reset, d_after, d_constants, d_initial, d_before,",
             f"        {'shown' if self.shown is not None else 'advance'}_at, reverse_at);",
@@ -148,7 +166,7 @@ class Loops:
         """How the states around a token are found: read where they are an output, else computed again."""
         if self.shown is None:
             advance = self.program.advance
-            return self._task(advance, STATES, [*self._inputs(advance), "before", "after", "scratch"])
+            return self._task(advance, STATES, [*self._inputs(advance), "before", "after", "scratch"], AFTER)
         place = self._token(self.program.outputs[self.shown])
         return [
             "    const auto shown_at = [=](std::int64_t at, [[maybe_unused]] std::int64_t row) -> const real* {",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seqc.backend import Runner, Scheduled, Weights
 
 LOOPS = ("reference", "step")
+ONLINE = "rtrl"  # real-time recurrent learning
 PlanOf = Callable[[Recurrence], Plan | None]
 
 
@@ -63,19 +64,23 @@ def _plans(plan: Plan | None, mode: str | None) -> PlanOf:
     return lambda recurrence: schedule(recurrence, mode)
 
 
-def module_text(whole: Recurrence | Model, plans: PlanOf, origin: str = "") -> tuple[str, str]:
-    """The text of a module and the name of its class."""
+def module_text(
+    whole: Recurrence | Model, plans: PlanOf, origin: str = "", online: bool = False
+) -> tuple[str, str]:
+    """The text of a module and the name of its class; a rule may learn `online`."""
     from . import module
 
     if isinstance(whole, Model):
         return module.emit_model(whole, plans, origin)
-    return module.emit_rule(whole, plans(whole), origin)
+    return module.emit_rule(whole, None if online else plans(whole), origin, online)
 
 
-def _loaded(whole: Recurrence | Model, plans: PlanOf, seed: int, origin: str = "") -> torch.nn.Module:
+def _loaded(
+    whole: Recurrence | Model, plans: PlanOf, seed: int, origin: str = "", online: bool = False
+) -> torch.nn.Module:
     from .load import load_module
 
-    text, name = module_text(whole, plans, origin)
+    text, name = module_text(whole, plans, origin, online)
     made: torch.nn.Module = getattr(load_module(text, name), name)(seed)
     return made
 
@@ -114,10 +119,15 @@ class TorchBackend:
         return () if cell is None else (f"torch.{cell.kind}",)
 
     def module(self, program: Scheduled, mode: str | None = None, seed: int = 0) -> torch.nn.Module:
-        """A module, made of exactly the text that `write` writes; `mode` may be "reference" or "step"."""
+        """A module, made of exactly the text that `write` writes; `mode` may be "reference", "step" or
+        "rtrl".
+        """
+        from seqc.passes.influence import NotElementwise
+
         from .diagnose import diagnosed, refusal
         from .write import origin_of
 
+        online = mode == ONLINE
         with diagnosed(program):
             plans: PlanOf = (lambda _: None) if mode in LOOPS else program.plan
             origin = origin_of(program)
@@ -125,8 +135,10 @@ class TorchBackend:
                 from .opened import Opened, open_axes
 
                 if open_axes(program.whole):
-                    return Opened(program.whole, lambda rule: _loaded(rule, plans, seed, origin))
-            made = _loaded(program.whole, plans, seed, origin)
+                    return Opened(program.whole, lambda rule: _loaded(rule, plans, seed, origin, online))
+            elif online:
+                raise NotElementwise("a model does not learn online, a rule by itself may")
+            made = _loaded(program.whole, plans, seed, origin, online)
         if isinstance(program.whole, Model) and reads_future(program.whole):
             object.__setattr__(made, "step", refusal(program, "a step of a model that reads the future"))
         return made

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from seqc.backend import Scheduled
 from seqc.diagnostics import SpecError
-from seqc.diagnostics.targets import NotSupported
+from seqc.diagnostics.targets import ModeNotAllowed, NotSupported
+from seqc.passes.influence import NotElementwise
+from seqc.passes.schedule import modes_of
 
 
 class Unsupported(Exception):
@@ -22,6 +24,11 @@ def diagnosed(program: Scheduled) -> Generator[None]:
     except Unsupported as error:
         reason = "the emitted module has no form for it"
         raise SpecError([NotSupported(program.origin, "torch", str(error), reason)]) from error
+    except NotElementwise as error:
+        from . import LOOPS, ONLINE
+
+        allowed = (*modes_of(program.whole), *LOOPS)
+        raise SpecError([ModeNotAllowed(program.origin, ONLINE, allowed, str(error))]) from error
 
 
 def refusal(program: Scheduled, what: str) -> Callable[..., None]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
+from seqc.passes.influence import with_traces
 
 from .diagnose import Unsupported
 from .functions import Classes, PlanOf
@@ -15,12 +16,19 @@ from .rules import print_rule
 from .splice import imports, pieces, used
 
 
-def emit_rule(rec: Recurrence, plan: Plan | None, origin: str = "", place: str = "") -> tuple[str, str]:
-    """The text of a module with one rule, and the name of its class."""
+def emit_rule(rec: Recurrence, plan: Plan | None, origin: str = "", online: bool = False) -> tuple[str, str]:
+    """The text of a module with one rule, and the name of its class.
+
+    With `online` it learns while it runs, token after token; `NotElementwise` if the rule does not allow that.
+    """
     if not rec.inputs:
         raise Unsupported("a rule without inputs by itself, which would not know how long a sequence is")
     names = Names({*RESERVED, *pieces()})
-    rule = print_rule(rec, plan, names, public=True, place=place)
+    traces = None
+    if online:
+        plan = None
+        rec, traces = with_traces(rec)
+    rule = print_rule(rec, plan, names, public=True, traces=traces)
     about = f"The rule `{rec.name}` as a module: forward, step, init_state."
     return assemble(rule.text, origin or f"rule {rec.name}", about, glossary(rec)), rule.name
 

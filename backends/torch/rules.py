@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, leaves, walk
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Parameter, Recurrence, State
 from seqc.passes.cells import WIDEST
+from seqc.passes.influence import Trace
 
 from .attention import PrintedAttention, print_attention, print_store_token, store_axis
 from .cells import Cell, find_cell, print_recurrent
@@ -41,16 +43,17 @@ def print_rule(
     given: Sequence[str] = (),
     public: bool = False,
     place: str = "",
+    traces: Sequence[Trace] | None = None,
 ) -> PrintedRule:
     """A rule as a class; without a plan, a sequence runs token after token.
 
     `given` are the parameters that callers pass in, after the inputs.  `public` adds the interface of a rule on its
-    own; `place` says where it comes from.
+    own; `place` says where it comes from.  With `traces` among its states it learns online.
     """
     if rec.stores:
         store_axis(rec)
     name = names.fresh_class(rec.name)
-    printer = _RulePrinter(rec, plan, name, tuple(given), find_cell(rec, plan, given))
+    printer = _RulePrinter(rec, plan, name, tuple(given), find_cell(rec, plan, given), traces=traces)
     lines: list[str] = []
     operators: list[str] = []
     if plan is not None:
@@ -130,13 +133,14 @@ class _RulePrinter:
     cell: Cell | None = None
     operator: str = ""  # of the cell
     attention: PrintedAttention | None = None
+    traces: Sequence[Trace] | None = None
 
     def header(self) -> list[str]:
         rec = self.rec
         ranks = ", ".join(str(len(leaf.axes)) for leaf in rec.inputs) or "0"
         comma = "," if len(rec.inputs) <= 1 else ""
         lines = [
-            f"class {self.name}({'Rule' if self.cell is None else 'CellRule'}):",
+            f"class {self.name}({self._base}):",
             f'    """{signature(rec)}"""',
             "",
             f"    ranks = ({ranks}{comma})",
@@ -148,6 +152,9 @@ class _RulePrinter:
         if rec.stores:
             stores = ", ".join(f'"{s.name}"' for s in rec.stores)
             lines.append(f"    stores = ({stores}{',' if len(rec.stores) == 1 else ''})")
+        if self.traces is not None:
+            rows = ", ".join(f'"{trace.own.name}": {_row(trace)}' for trace in self.traces)
+            lines += split_statement(f"traces = {{{rows}}}", WIDTH, 4)
         if self.cell is not None:
             lines += [f'    kind = "{self.cell.kind}"', f"    operator = staticmethod({self.operator})"]
             lines += [f"    gates = {self.cell.gates}", f"    carried = {_strings(self.cell.carried)}"]
@@ -158,6 +165,12 @@ class _RulePrinter:
 
             lines += print_constructor(own, rec.sizes)
         return lines
+
+    @property
+    def _base(self) -> str:
+        if self.traces is not None:
+            return "OnlineRule"
+        return "Rule" if self.cell is None else "CellRule"
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 
@@ -264,7 +277,7 @@ class _RulePrinter:
         values = scope.emit(list(exprs))
         lead = self._lead(scope)
         outputs = [scope.full(v, axes, lead).text for v, axes in zip(values, rec.returns, strict=True)]
-        return self._method("token", "", scope, outputs, results)
+        return self._method("token" if self.traces is None else "traced", "", scope, outputs, results)
 
     def _updates(self, scope: Scope) -> list[tuple[State, str]]:
         """The updates in an order in which each finds the new states that it refers to."""
@@ -423,6 +436,16 @@ class _RulePrinter:
 def _needs(update: Expr) -> set[str]:
     """The states whose new values an update refers to."""
     return {leaf.name for leaf in leaves([update]) if leaf.kind is LeafKind.NEXT}
+
+
+def _row(trace: Trace) -> str:
+    """The state, the parameter, and the sum that takes gradients of the one to the other."""
+    letters = dict(zip(trace.own.axes, ascii_lowercase, strict=False))
+    state, whole, parameter = (
+        "".join(letters[axis] for axis in axes)
+        for axes in (trace.state.axes, trace.own.axes, trace.parameter.axes)
+    )
+    return f'("{trace.state.name}", "{trace.parameter.name}", "Z{state},Z{whole}->{parameter}")'
 
 
 def _state_text(state: State) -> str:

@@ -36,8 +36,8 @@ class TorchRunner:
         self.model.eval()
 
     @torch.inference_mode()
-    def prefill(self, inputs: Any) -> tuple[Arrays, Any]:
-        outputs, state = self._called(self.model, _tensors(inputs))
+    def prefill(self, inputs: Any, state: Any = None) -> tuple[Arrays, Any]:
+        outputs, state = self._called(self.model, _tensors(inputs), state=state)
         return self._arrays(outputs), state
 
     @torch.inference_mode()

@@ -20,6 +20,7 @@ FILES = (
     "convolution",
     "modules",
     "cells",
+    "online",
     "initial",
 )
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")

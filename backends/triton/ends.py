@@ -69,4 +69,6 @@ def place_of_one(source: Expr, axis: str) -> str:
         case Apply(op="where", args=(Apply(op="eq", args=(Index() as x, Index() as y)), yes, no)):
             if yes is ONE and no is ZERO and axis in (x.axis, y.axis) and x.axis != y.axis:
                 return y.axis if x.axis == axis else x.axis
+        case _:
+            pass
     return ""

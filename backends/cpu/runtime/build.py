@@ -18,6 +18,7 @@ FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
+    "-fno-tree-loop-distribute-patterns",  # calls of memset would keep sums out of registers
     "-shared",
     "-fPIC",
 )

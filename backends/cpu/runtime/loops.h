@@ -11,6 +11,14 @@ inline void shared_out(int threads, std::int64_t batch, Work work) {
     }
 }
 
+// Begins to load the numbers of a later token, which lie apart from those of this one.
+template <std::int64_t count>
+[[maybe_unused]] inline void soon([[maybe_unused]] const real* from) {
+#ifdef __GNUC__
+    for (std::int64_t k = 0; k < count; k += 64 / sizeof(real)) __builtin_prefetch(from + k);
+#endif
+}
+
 // `token(at, row, before, after, scratch)` is called for every token `at` of every row of the batch.
 template <class Token>
 inline void forwards(

@@ -57,8 +57,8 @@ int main(int, char** arguments) {
             threads, batch, time, all(0), all(1), one(2), one(3), reset, all(4), one(5), one(6));
     } else {
         backward(
-            threads, batch, time, all(0), all(1), one(2), one(3), reset, all(4), one(5), all(6), one(7), one(8),
-            one(9));
+            threads, batch, time, all(0), all(1), one(2), one(3), reset, all(4), all(5), one(6), all(7), one(8),
+            one(9), one(10));
     }
     file = std::fopen(arguments[1], "wb");
     for (const Arrays& arrays : groups) {

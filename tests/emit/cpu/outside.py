@@ -50,12 +50,12 @@ class Outside:
 
     def backward(
         self, threads: int, batch: Any, time: Any, inputs: Arrays, constants: Arrays, initial: Tensor,
-        kept: Tensor, reset: Tensor | None, cotangents: Arrays, d_after: Tensor, parts: Arrays, shared: Tensor,
-        begin: Tensor, before: Tensor,
+        kept: Tensor, reset: Tensor | None, outputs: Arrays, cotangents: Arrays, d_after: Tensor, parts: Arrays,
+        shared: Tensor, begin: Tensor, before: Tensor,
     ) -> None:  # fmt: skip
-        known = [inputs, constants, [initial], [kept], cotangents, [d_after]]
+        known = [inputs, constants, [initial], [kept], outputs, cotangents, [d_after]]
         self._call(
-            3, (threads, batch.value, time.value), reset, [*known, parts, [shared], [begin], [before]], 6
+            3, (threads, batch.value, time.value), reset, [*known, parts, [shared], [begin], [before]], 7
         )
 
     def _call(

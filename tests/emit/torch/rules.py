@@ -47,6 +47,14 @@ def average() -> Recurrence:
     return rule("average", (a, b), {h: add(mul(a, h.leaf), b)}, h.next, ("d",), {"d": 3})
 
 
+def gated_average() -> Recurrence:
+    """h' = sigmoid(w) · h + x, from w."""
+    x, w = given("x", "d"), Parameter("w", ("d",), const(0.5))
+    h = State("h", ("d",), w.leaf)
+    update = add(mul(apply("sigmoid", w.leaf), h.leaf), x)
+    return rule("gated_average", (x,), {h: update}, h.next, ("d",), {"d": 3}, (w,))
+
+
 def tanh_cell() -> Recurrence:
     """h' = tanh(x + R h)."""
     x, h = given("x", "d"), State("h", ("d",), const(0))

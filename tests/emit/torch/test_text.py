@@ -62,6 +62,7 @@ def texts() -> dict[str, str]:
         "hybrid": emit_model(program()),
         "pair": emit_model(program(PAIR)),
         "direct": emit_model(program(DIRECT)),
+        "online": backend.module_text(rules.gated_average(), lambda _: None, online=True)[0],
         "cells": emit_model(seqc.loads(CELLS).block("lstm_layer", d=5).model),
     }
 
