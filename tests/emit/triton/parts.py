@@ -132,7 +132,7 @@ def of_spec(name: str, rule: str, **sizes: float) -> Callable[[], Recurrence]:
 KEYS = {"n": 5, "m": 3}
 CLASSES: dict[str, Callable[[], Recurrence]] = {
     "diagonal": of_spec("gated/hgrn", "hgrn", d=5),
-    "diagonal, complex": of_spec("complex/s5", "s5", d=3),
+    "diagonal, complex": of_spec("complex/s5", "s5", d=6),
     "diagonal, complex matrix": of_spec("complex/gateloop", "gate_loop", n=3, m=5),
     "gate an element": of_spec("gated/mamba", "selective_scan", d=5, n=3),
     "gate a head": of_spec("linear/mamba2", "mamba2", p=3, n=5),
@@ -167,7 +167,9 @@ def kernels_of(recurrence: Recurrence) -> Any:
 def _drawn(state: Mapping[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
     """Other states: counts stay what they are."""
     return {
-        key: x + 0.3 * torch.randn(x.shape, generator=draw, dtype=x.dtype) if _differentiable(x) else x
+        key: x.detach() + 0.3 * torch.randn(x.shape, generator=draw, dtype=x.dtype)
+        if _differentiable(x)
+        else x
         for key, x in state.items()
     }
 
@@ -230,7 +232,10 @@ def compared(
     found = everything(module, _asking(narrow, dtype), _asking(before, torch.float32), **given)
     wanted = everything(tokens, _asking(narrow, torch.float64), _asking(before, torch.float64), **given)
     assert all(x.isfinite().all() for x in found)
-    return [error(x, y) if y.norm() > 1e-6 else float(x.norm()) for x, y in zip(found, wanted, strict=True)]
+    return [
+        error(x, y) if y.norm() > 1e-6 else float(x.detach().norm())
+        for x, y in zip(found, wanted, strict=True)
+    ]
 
 
 def split(name: str) -> bool:
