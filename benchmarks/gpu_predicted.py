@@ -1,7 +1,7 @@
 """What kernels take, compiled for an H200 without one, and how long they should run there.
 
     python -m benchmarks.gpu_predicted            # results/gpu-predicted.json and .md; some minutes
-    python -m benchmarks.gpu_predicted --only delta
+    python -m benchmarks.gpu_predicted --quick    # compiles nothing: how many programs run at once is assumed
 
 A kernel takes the longest of three times.  Memory: what is read and written once, at the rate that copies reach.
 Products: operations of matrix products at half of the tensor cores' rate, on as many multiprocessors as have a program.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,11 @@ COPY = 0.9 * 4.8e12  # bytes a second
 PRODUCTS = 0.5 * 494e12  # operations of TF32 a second
 LAUNCH = 3e-6  # seconds that a kernel costs besides
 TOKEN, BLOCK = 0.15e-6, 1.5e-6  # seconds of a token of a loop whose inputs are at hand, and of a block
+ASSUMED = 2  # programs that a multiprocessor holds, of a kernel that was not compiled
 WIDTH = 2  # bytes of an input and of an output of a loop: bf16
+
+
+Kernels = list[dict[str, aot.Compiled]]
 
 
 @dataclass(frozen=True)
@@ -73,69 +77,75 @@ def resident(made: aot.Compiled) -> int:
     return max(1, min(REGISTERS // registers, SHARED // max(made.shared, 1024), THREADS // threads, PLACES))
 
 
-def predicted(
-    about: tuple[str, tuple[int, ...]],
-    made: aot.Compiled,
-    moved: float,
-    products: float,
-    programs: int,
-    step: float,
-) -> Prediction:
-    """`step` are seconds of what a program does one after another."""
-    room = resident(made)
-    share = min(1.0, programs / SMS)
-    turns = ceil(programs / (SMS * room))
-    name, shape = about
-    backward = "back" in made.kernel or "differentiate" in made.kernel
-    return Prediction(
-        name, shape, made.kernel, backward, moved / (COPY * share), products / (PRODUCTS * share),
-        turns * step, room,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Run:
+    """A case at a shape, the rule with one head, and its kernels by name, of its loop or of each of its stages.
+
+    Those that are not compiled are not there.
+    """
+
+    case: str
+    shape: tuple[int, ...]
+    rule: Any
+    made: Kernels
+
+    def predicted(
+        self,
+        kernel: str,
+        code: Mapping[str, aot.Compiled],
+        moved: float,
+        products: float,
+        programs: int,
+        step: float,
+    ) -> Prediction:
+        """Of a kernel that moves so many bytes a head; `step` are seconds of what a program does one after another."""
+        heads = self.shape[2]
+        moved, products, programs = moved * heads, products * heads, programs * heads
+        room = resident(code[kernel]) if code else ASSUMED
+        share = min(1.0, programs / SMS)
+        turns = ceil(programs / (SMS * room))
+        memory, computing = moved / (COPY * share), products / (PRODUCTS * share)
+        backward = "back" in kernel or "differentiate" in kernel
+        return Prediction(self.case, self.shape, kernel, backward, memory, computing, turns * step, room)
 
 
-def of_loop(case: Case, shape: tuple[int, ...], rule: Any, made: dict[str, Any]) -> Iterator[Prediction]:
-    batch, time = shape[:2]
-    face = rule.kernel.interface
-    programs = batch * face.rows * face.tiles
+def of_loop(run: Run) -> Iterator[Prediction]:
+    batch, time = run.shape[:2]
+    face = run.rule.kernel.interface
     inputs, outputs = (WIDTH * sum(prod(p.shape) for p in ports) for ports in (face.inputs, face.outputs))
     states = 4 * sum(prod(p.shape) for p in face.states) / face.segment
     written = sum(prod(p.shape) * (4 * s if (s := face.sharing(p)) > 1 else WIDTH) for p in face.inputs)
-    moved = {
-        "forward": inputs + outputs + states,
-        "backward": 2 * inputs + outputs + 3 * states + written,
-    }
+    moved = {"forward": inputs + outputs + states, "backward": 2 * inputs + outputs + 3 * states + written}
     for kernel, each in moved.items():
-        step = time * TOKEN * (1 if kernel == "forward" else 2)
-        yield predicted((case.name, shape), made[kernel], batch * time * each, 0.0, programs, step)
+        step, programs = time * TOKEN * (1 if kernel == "forward" else 2), batch * face.rows * face.tiles
+        yield run.predicted(kernel, run.made[0], batch * time * each, 0.0, programs, step)
 
 
-def of_blocks(
-    case: Case, shape: tuple[int, ...], rule: Any, made: list[dict[str, Any]]
-) -> Iterator[Prediction]:
-    batch, time = shape[:2]
-    width = WIDTH if rule.unrounded else 4
-    for stage, kernels in zip(rule.stages, made, strict=True):
+def of_blocks(run: Run) -> Iterator[Prediction]:
+    batch, time = run.shape[:2]
+    width = WIDTH if run.rule.unrounded else 4
+    for stage, code in zip(run.rule.stages, run.made, strict=True):
         face = stage.kernels.face
         blocks, each = ceil(time / face.block), face.rows * face.tiles
-        total = batch * blocks
-        for kernel, code in kernels.items():
-            function = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
-            narrow, wide, products = face.work[function]
+        for kernel in aot.block_kernels(face):
+            narrow, wide, products = face.work[
+                FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
+            ]
             swept = kernel.startswith("sweep")
             programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
-            moved = total * (width * narrow + 4 * wide)
-            yield predicted((case.name, shape), code, moved, total * products, programs, step)
-    yield from casts(case, shape, rule)
+            moved = batch * blocks * (width * narrow + 4 * wide)
+            yield run.predicted(kernel, code, moved, batch * blocks * products, programs, step)
+    yield from casts(run)
 
 
-def casts(case: Case, shape: tuple[int, ...], rule: Any) -> Iterator[Prediction]:
+def casts(run: Run) -> Iterator[Prediction]:
     """What PyTorch does around blocks: between 16 bits and single precision."""
-    sign = rule.signature
+    sign = run.rule.signature
     outputs = sum(prod(x.shape) for x in sign.outputs)
-    inputs = 0 if rule.unrounded else sum(prod(x.shape) for x in sign.inputs)
-    moved = shape[0] * shape[1] * (WIDTH + 4) * (inputs + outputs) / COPY
+    inputs = 0 if run.rule.unrounded else sum(prod(x.shape) for x in sign.inputs)
+    moved = prod(run.shape[:3]) * (WIDTH + 4) * (inputs + outputs) / COPY
     for kernel, backward in (("casts", False), ("casts_back", True)):
-        yield Prediction(case.name, shape, kernel, backward, moved, 0.0, 0.0, 0)
+        yield Prediction(run.case, run.shape, kernel, backward, moved, 0.0, 0.0, 0)
 
 
 FUNCTIONS = {
@@ -143,8 +153,7 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-def compiled(rule: Any, target: Any) -> list[dict[str, Any]]:
-    """The kernels of a rule by name: of its loop, or of each of its stages in blocks."""
+def compiled(rule: Any, target: aot.Target) -> Kernels:
     if not rule.stages:
         return [{k: aot.compiled(rule, k, target, "bfloat16") for k in ("forward", "backward")}]
     return [
@@ -153,18 +162,22 @@ def compiled(rule: Any, target: Any) -> list[dict[str, Any]]:
     ]
 
 
-def examined(case: Case) -> tuple[list[Any], list[Prediction]]:
+def examined(case: Case, compiles: bool) -> tuple[list[tuple[str, aot.Compiled]], list[Prediction]]:
     """What the kernels of a case take, and how long they should run at every shape."""
     (target,) = aot.targets("sm_90")
-    taken, found, known = list[Any](), list[Prediction](), dict[int, Any]()
+    taken, found, known = (
+        list[tuple[str, aot.Compiled]](),
+        list[Prediction](),
+        dict[int, tuple[Any, Kernels]](),
+    )
     for shape in SHAPES:
-        heads, size = shape[2:]
-        (rule,) = units(Scheduled(recurrence(case, heads, size), schedule), "a benchmark").values()
-        if size not in known:  # how many heads there are changes no more than addresses
-            known[size] = compiled(rule, target)
-            taken += [(f"{case.name}, {size}", each) for part in known[size] for each in part.values()]
-        made = known[size]
-        found += of_blocks(case, shape, rule, made) if rule.stages else of_loop(case, shape, rule, made[0])
+        size = shape[-1]
+        if size not in known:  # heads are apart: so many take so many times what one takes
+            (rule,) = units(Scheduled(recurrence(case, 1, size), schedule), "a benchmark").values()
+            known[size] = rule, compiled(rule, target) if compiles else [{} for _ in rule.stages or [rule]]
+            taken += [(f"{case.name}, {size}", each) for part in known[size][1] for each in part.values()]
+        run = Run(case.name, shape, *known[size])
+        found += of_blocks(run) if run.rule.stages else of_loop(run)
     return taken, found
 
 
@@ -191,28 +204,36 @@ def main() -> int:
         description="What kernels take, and how long they should run on an H200."
     )
     parser.add_argument("--only", help="the name of one case")
+    parser.add_argument("--quick", action="store_true", help="compile nothing")
     asked = parser.parse_args()
-    taken, found = list[Any](), list[Prediction]()
+    taken, found = list[tuple[str, aot.Compiled]](), list[Prediction]()
     for case in CASES:
         if asked.only in (None, case.name):
-            more = examined(case)
+            more = examined(case, not asked.quick)
             taken, found = taken + more[0], found + more[1]
-            print(case.name, flush=True)
-    text = [
-        "# Kernels on an H200, predicted", "",
-        "No GPU was at hand: kernels were compiled for sm_90, and their times follow from what they move and compute.",
-        "`python -m benchmarks.gpu_predicted` says how; `python -m benchmarks.gpu` measures.", "",
-        *sums(found), "", "## What kernels take", "",
-        "Entries of keys and values behind the name of a case; loops read bf16, products of blocks are TF32.", "",
-        aot.table(taken),
-    ]  # fmt: skip
     print("\n".join(sums(found)))
     if asked.only is None:
         RESULTS.mkdir(exist_ok=True)
         rows = [{**asdict(x), "seconds": x.seconds, "bound": x.bound} for x in found]
         (RESULTS / "gpu-predicted.json").write_text(json.dumps(rows, indent=1) + "\n")
-        (RESULTS / "gpu-predicted.md").write_text("\n".join(text) + "\n")
+        (RESULTS / "gpu-predicted.md").write_text("\n".join(page(taken, found)) + "\n")
     return 0
+
+
+def page(taken: list[tuple[str, aot.Compiled]], found: list[Prediction]) -> list[str]:
+    rooms = (
+        "were compiled for sm_90"
+        if taken
+        else f"were not compiled: a multiprocessor is taken to hold {ASSUMED}"
+    )
+    return [
+        "# Kernels on an H200, predicted", "",
+        f"No GPU was at hand. Times follow from what kernels move and compute; kernels {rooms}.",
+        "`python -m benchmarks.gpu_predicted` says how; `python -m benchmarks.gpu` measures.", "",
+        *sums(found),
+        *(["", "## What kernels take", "", "Behind the name of a case the entries of keys and values.", "",
+           aot.table(taken)] if taken else []),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

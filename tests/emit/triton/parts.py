@@ -132,7 +132,7 @@ def of_spec(name: str, rule: str, **sizes: float) -> Callable[[], Recurrence]:
 KEYS = {"n": 5, "m": 3}
 CLASSES: dict[str, Callable[[], Recurrence]] = {
     "diagonal": of_spec("gated/hgrn", "hgrn", d=5),
-    "diagonal, complex": of_spec("complex/s5", "s5", d=6),
+    "diagonal, complex": of_spec("gated/lru", "lru", d=5),
     "diagonal, complex matrix": of_spec("complex/gateloop", "gate_loop", n=3, m=5),
     "gate an element": of_spec("gated/mamba", "selective_scan", d=5, n=3),
     "gate a head": of_spec("linear/mamba2", "mamba2", p=3, n=5),
