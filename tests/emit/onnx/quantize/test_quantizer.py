@@ -35,7 +35,7 @@ FORMATS = {
 }
 RECURRENT = """
 rule elman(x[d]; e = d) {
-    param U[d, e] = orthogonal()
+    param U[d, e] = uniform(-0.1, 0.1)
     state h[d] = 0
     h'    = tanh(x + sum[e](U * h[d -> e]))
     return h'
@@ -103,8 +103,8 @@ def test_products_of_bytes_do_not_overflow(tmp_path: Path) -> None:
     """Two largest bytes times two largest weights: 16 bits hold their sum."""
     whole = seqc.loads("model m(x[d]; d = 128) {\n    return linear(x) -> [d] as y\n}\n").model().whole
     weight = np.ones((128, 128), np.float32)
+    (tmp_path / "in").mkdir()
     exported = export(whole, tmp_path / "in")
-    model = onnx.load(tmp_path / "in" / "prefill.onnx")
     for name in ("prefill", "step"):
         model = onnx.load(tmp_path / "in" / f"{name}.onnx")
         (stored,) = [x for x in model.graph.initializer if list(x.dims) == [128, 128]]
@@ -117,6 +117,7 @@ def test_products_of_bytes_do_not_overflow(tmp_path: Path) -> None:
 
 def test_what_a_recurrence_multiplies_its_state_by_is_left_alone(tmp_path: Path) -> None:
     whole = seqc.loads(RECURRENT).model().whole
+    (tmp_path / "in").mkdir()
     exported = export(whole, tmp_path / "in")
     session, held = quantized(exported.session.folder, tmp_path / "out", Recipe("4bit"))
     assert not [name for name in held if "elman" in name]
