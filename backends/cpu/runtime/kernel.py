@@ -31,11 +31,12 @@ class Port(NamedTuple):
 class Interface(NamedTuple):
     """How a unit is called; `rows` are the lengths of the row axes and the number of slices, `width` wide each.
 
+    Between two states that are kept for the way back lie `kept` tokens.
     `shown`: the way back reads the outputs, in which the states are.
     """
 
     rows: tuple[int, ...]
-    segment: int
+    kept: int
     width: int
     inputs: list[Port]
     outputs: list[Port]
@@ -130,7 +131,7 @@ class Kernel:
         time: int,
         keep: bool,
     ) -> list[Tensor]:
-        """The outputs, the states after the last token and, if asked, those before each segment."""
+        """The outputs, the states after the last token and, if asked, those that are kept."""
         made = self.fake(inputs, constants, initial, before, reset, time, keep)
         count = len(self.interface.outputs)
         self.library(before.dtype).forward(
@@ -162,8 +163,8 @@ class Kernel:
         made = [before.new_empty((batch, time, *port.shape)) for port in self.interface.outputs]
         made.append(before.new_empty((batch, self.count, self.state)))
         if keep:
-            segments = (time + self.interface.segment - 1) // self.interface.segment
-            made.append(before.new_empty((batch, self.count, segments, self.state)))
+            states = (time + self.interface.kept - 1) // self.interface.kept
+            made.append(before.new_empty((batch, self.count, states, self.state)))
         return made
 
     def back(
