@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def test_a_folder_that_may_only_be_read_serves_what_is_in_it(
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(build.tempfile, "TemporaryDirectory", refused)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refused)
     assert build.library(TEXT, "float").twice is not None
     with pytest.raises(
         build.NoCompiler, match=r"cannot be kept .* Permission denied; name a folder in SEQC_CACHE"
