@@ -386,7 +386,7 @@ class Caller:
 
     def _apart(self, function: Function, names: Mapping[str, str], made_up: frozenset[str]) -> dict[str, str]:
         """Names of their own, inside the block, for its axes that are one axis of the caller's."""
-        first = {ours: theirs for theirs, ours in reversed(names.items())}
+        first = {ours: theirs for theirs, ours in reversed(list(names.items()))}
         return {
             axis: self._inner_axis(f"{function.name}.{axis}", size, axis in made_up)
             for axis, size in function.sizes.items()
