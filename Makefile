@@ -15,7 +15,7 @@ WORKERS ?= auto
 # What `make test` and `make accept` run: make test TESTS=tests/errors
 TESTS ?= tests
 # What `make bench` repeats: make bench BENCHMARKS=models
-BENCHMARKS ?= compiler rules cpu onnx lengths models
+BENCHMARKS ?= models cpu onnx lengths quantize compiler
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 

@@ -14,7 +14,7 @@ from benchmarks.measure import Sample
 from benchmarks.report import Bar, Report, row
 
 LAYERS = (1, 16, 48, 96, 192)
-RUNS = 5
+RUNS = 3
 # How much more a layer may cost among many than among 16.
 LINEAR = 1.25
 

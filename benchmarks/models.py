@@ -38,6 +38,8 @@ TOLERANCE = 1e-4
 SETTINGS = ("highest", "medium")
 # Kernels that Transformers would call if they were there; they want a GPU.
 KERNELS = ("fla", "mamba_ssm", "causal_conv1d")
+# What PyTorch calls products of matrices, and what is around them.
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul")
 # Where their answers keep what decoding goes on from.
 CACHES = ("cache_params", "past_key_values", "state")
 MEMORY = Bar(0.1, most=True)
@@ -309,6 +311,27 @@ def products(model: Any, tokens: Tensor) -> Callable[[], None]:
     return run
 
 
+def shares(model: Any, tokens: Tensor) -> dict[str, float]:
+    """Percentages of the time of a prefill; the loops are what is no operation of PyTorch's."""
+    found = dict.fromkeys(("products", "attention", "elementwise and copies"), 0.0)
+    with (
+        torch.no_grad(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled,
+    ):
+        start = time.perf_counter()
+        model(tokens)
+        whole = 1e6 * (time.perf_counter() - start)
+    for event in profiled.key_averages():
+        kind = "elementwise and copies"
+        if event.key.removeprefix("aten::") in PRODUCTS:
+            kind = "products"
+        elif "attention" in event.key:
+            kind = "attention"
+        found[kind] += event.self_cpu_time_total
+    found["fused loops, Python"] = max(0.0, whole - sum(found.values()))
+    return {kind: 100 * spent / whole for kind, spent in found.items()}
+
+
 def prefill(model: Any, setting: str, tokens: Tensor) -> None:
     torch.set_float32_matmul_precision(setting)
     with torch.no_grad():
@@ -356,6 +379,9 @@ def measure(report: Report, title: str, case: Case, rounds: int) -> None:
             if "products alone" in rates:
                 most = rates["products alone"].median / rates["Transformers"].median
                 report.add(row(name, "products alone", rates["products alone"], "tokens/s", most))
+    torch.set_float32_matmul_precision(SETTINGS[0])
+    for kind, share in shares(ours, tokens).items():
+        report.add(row(f"{title}, where the time of a prefill goes", kind, Sample(share, 0.0), "%"))
 
 
 def memory(report: Report, title: str) -> None:
@@ -367,7 +393,7 @@ def memory(report: Report, title: str) -> None:
         found[side] = Sample(json.loads(done.stdout.splitlines()[-1]), 0.0)
     ratio = found["seqc"].median / found["Transformers"].median
     name = f"{title}, memory of a prefill"
-    report.add(row(name, "seqc", found["seqc"], "MB", ratio, MEMORY if title == "Mamba" else None))
+    report.add(row(name, "seqc", found["seqc"], "MB", ratio, MEMORY))
     report.add(row(name, "Transformers", found["Transformers"], "MB"))
 
 
@@ -381,7 +407,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__)
     parser.add_argument("--only", choices=[*CASES], help="one of the models")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument(
         "--memory-of", choices=("seqc", "Transformers"), help="print the megabytes of one side"
     )
@@ -402,7 +428,8 @@ def main() -> None:
     chosen = [given.only] if given.only else [*CASES]
     for title in chosen:
         measure(report, title, CASES[title], given.rounds)
-        memory(report, title)
+    if "Mamba" in chosen:
+        memory(report, "Mamba")
     if not given.only:
         report.write()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from typing import NamedTuple
 
@@ -50,14 +50,19 @@ class Counts(NamedTuple):
         return Counts(*(a + factor * b for a, b in zip(self, other, strict=True)))
 
 
-def counted(roots: Iterable[Expr], sizes: Mapping[str, int]) -> Counts:
-    """The operations below `roots` that depend on more than parameters, common parts once."""
+def counted(roots: Iterable[Expr], sizes: Mapping[str, int], added: Collection[Expr] = ()) -> Counts:
+    """The operations below `roots` that depend on more than parameters, common parts once.
+
+    Roots that are `added` up over the tokens are contractions if they are products.
+    """
     found, varies, lengths = Counts(), dict[Expr, bool](), Sizes(sizes)
     nodes = list(walk(roots))
-    summed = {node.arg for node in nodes if isinstance(node, Reduce) and _is_product(node)}
+    summed = {node.arg for node in nodes if isinstance(node, Reduce) and _is_product(node.op, node.arg)}
     for node in nodes:
         varies[node] = _is_given(node) or any(varies[child] for child in children(node))
-        if varies[node] and node not in summed:
+        if varies[node] and node in added and _is_product("sum", node):
+            found = found.plus(Counts(1, products=lengths.volume(node.axes).fixed))
+        elif varies[node] and node not in summed:
             found = found.plus(_own(node, lengths))
     return found
 
@@ -66,9 +71,9 @@ def _is_given(node: Expr) -> bool:
     return isinstance(node, Leaf) and node.kind is not LeafKind.PARAM
 
 
-def _is_product(node: Reduce) -> bool:
+def _is_product(op: str, arg: Expr) -> bool:
     """A contraction, of which the product is never made."""
-    return node.op == "sum" and isinstance(node.arg, Apply) and node.arg.op == "mul"
+    return op == "sum" and isinstance(arg, Apply) and arg.op == "mul"
 
 
 def _own(node: Expr, sizes: Sizes) -> Counts:
@@ -84,7 +89,7 @@ def _own(node: Expr, sizes: Sizes) -> Counts:
             count = volume(*node.axes)
             return Counts(1, functions=count) if node.op in FUNCTIONS else Counts(1, count)
         case Reduce():
-            if _is_product(node):
+            if _is_product(node.op, node.arg):
                 return Counts(1, volume(*node.axes), products=volume(*node.arg.axes))
             return Counts(1, volume(*node.arg.axes))
         case Softmax():
@@ -176,12 +181,21 @@ def _backward(plan: Plan) -> list[Part]:
 
 def _reverse(stage: Stage, adjoint: Adjoint, recurrence: Recurrence) -> Part:
     once = [*(value for _, value in (*stage.pre, *adjoint.pre)), *adjoint.direct, *adjoint.inputs]
-    return _staged(stage, once, adjoint.steps, recurrence)
+    pairs = zip(stage.inputs, adjoint.inputs, strict=True)
+    return _staged(
+        stage, once, adjoint.steps, recurrence, {value for given, value in pairs if given.constant}
+    )
 
 
-def _staged(stage: Stage, once: Iterable[Expr], steps: Iterable[Expr], recurrence: Recurrence) -> Part:
+def _staged(
+    stage: Stage,
+    once: Iterable[Expr],
+    steps: Iterable[Expr],
+    recurrence: Recurrence,
+    added: Collection[Expr] = (),
+) -> Part:
     block = stage.block or LONGEST
     sizes = {**stage.sizes, TOKEN: block}
-    apart, turns = counted(once, sizes), counted(steps, sizes)
+    apart, turns = counted(once, sizes, added), counted(steps, sizes)
     total = Counts(*(count / block for count in apart.plus(turns)))
     return _part(stage.block, apart, turns, total, _weights(recurrence) if stage.block == 1 else 0.0)

@@ -119,10 +119,20 @@ def grouped(program: Program, layout: Layout) -> int:
 
 
 def segment(program: Program, layout: Layout) -> int:
-    """How many tokens lie between two states that are kept for the way back."""
+    """How many tokens' states are computed again together on the way back."""
     entries = sum(layout.local(state.axes) for state in program.states)
     entries += sum(layout.local(leaf.axes) for leaf in (*program.inputs, *program.outputs))
     return max(SHORTEST, min(LONGEST, HISTORY // (entries * grouped(program, layout))))
+
+
+def kept(program: Program, layout: Layout) -> int:
+    """How many tokens lie between two states that are kept: whole segments, and so many that the states take no more
+    memory than inputs and outputs do.
+    """
+    states = sum(layout.volume(state.axes) for state in program.states)
+    tensors = sum(layout.volume(leaf.axes) for leaf in (*program.inputs, *program.outputs))
+    length = segment(program, layout)
+    return length * -(-states // (length * max(tensors, 1)))
 
 
 def _all_axes(program: Program) -> Iterator[Axes]:

@@ -15,7 +15,7 @@ RESERVED = frozenset({
     "switch", "template", "this", "thread_local", "throw", "true", "try", "typedef", "typeid", "typename",
     "union", "unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq", "real",
     "math", "std", "main", "linux", "unix", "errno", "NULL", "EOF", "REAL", "INFINITE", "NOT_A_NUMBER", "ROWS",
-    "GROUP", "STATE", "SEGMENT", "SCRATCH", "IN_PLACE", "before", "d_after", "d_before", "d_shared", "from",
+    "GROUP", "STATE", "KEPT", "SEGMENT", "SCRATCH", "IN_PLACE", "before", "d_after", "d_before", "d_shared", "from",
     "to", "INFINITY", "NAN", "after", "next", "scratch", "token", "advance", "reverse", "prepare",
     "prepare_reverse", "forward", "backward", "batch", "time", "reset", "t", "b", "row", "unit", "units", "at",
     "now", "later", "memory", "history", "inputs", "constants", "outputs", "kept", "threads", "fresh", "first",

@@ -97,7 +97,7 @@ class Loops:
         return [
             "// A whole sequence. Tensors are dense: inputs and outputs [batch, time, ...], `before` and `after`",
             "// [batch, ROWS, STATE], `initial` [ROWS, STATE]; `reset` [batch, time], where the states begin anew, and",
-            "// `kept` [batch, ROWS, ceil(time / SEGMENT), STATE], the states before every segment, may be null.",
+            "// `kept` [batch, ROWS, ceil(time / KEPT), STATE], the states before every KEPT tokens, may be null.",
             'extern "C" void forward(',
             "    int threads, std::int64_t batch, std::int64_t time, [[maybe_unused]] const real* const* inputs,",
             "    [[maybe_unused]] const real* const* constants, const real* initial, const real* before,",

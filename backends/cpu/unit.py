@@ -12,7 +12,7 @@ from seqc.ir.expr import Leaf
 from seqc.ir.recurrence import Recurrence
 
 from .functions import print_once, print_reverse, print_token
-from .layout import Layout, choose, grouped, segment
+from .layout import Layout, choose, grouped, kept, segment
 from .program import Program, differentiable, gradient, program
 from .runtime.kernel import Interface, Port
 from .shown import NEVER, shown
@@ -71,7 +71,7 @@ class _Writer:
         self.program, self.layout, self.origin = made, layout, origin
         self.state = sum(layout.local(state.axes) for state in made.states)
         self.shown = shown(made, layout)
-        self.segment = segment(made, layout) if self.shown is None else NEVER
+        self.kept = kept(made, layout) if self.shown is None else NEVER
 
     # --- the whole --------------------------------------------------------------------------------------------
 
@@ -130,12 +130,15 @@ class _Writer:
             "GROUP": (grouped(made, layout), "of which at most so many go side by side"),
             "STATE": (self.state, "numbers that a token hands to the next"),
             "SHARED": (shared, "numbers of the constants that a sequence sees"),
-            "SEGMENT": (self.segment, "tokens between two states that are kept"),
+            "KEPT": (self.kept, "tokens between two states that are kept"),
+            "SEGMENT": (segment(made, layout), "tokens whose states are computed again together"),
             "SCRATCH": (
                 max(body.scratch for body in (token, advance, reverse)),
                 "numbers of larger values in between",
             ),
         }
+        if self.shown is not None:
+            del numbers["SEGMENT"]
         return [
             *(
                 f"constexpr std::int64_t {name} = {value};  // {about}"
@@ -165,7 +168,7 @@ class _Writer:
         made, layout = self.program, self.layout
         return Interface(
             rows=(*(layout.sizes[axis] for axis in layout.rows), layout.slices),
-            segment=self.segment,
+            kept=self.kept,
             width=layout.width,
             inputs=[self._port(leaf) for leaf in made.inputs],
             outputs=[self._port(leaf) for leaf in made.outputs],

@@ -85,7 +85,8 @@ def run_native(
     """What the group's read gives at every token, and the state after the last one.
 
     The operator takes the logarithm of the gate.  Where the gate is a number that could be negative, the graph decides
-    when it runs, and otherwise does the same by other nodes (`fallback`).
+    when it runs, and otherwise does the same by other nodes (`fallback`).  It also looks whether there are resets: a
+    gate that cuts the past off costs a pass over all tokens, and makes a rule without a gate a gated one.
     """
     call = _Operator(native, token, before, domain)
     space, log = token.space, call.log
@@ -95,6 +96,8 @@ def run_native(
 
     if call.decay is not None and log is None:
         packed = branch(space, any_negative(space, call.decay), otherwise, call.emit)
+    elif call.reset is not None and TIME in call.lead:
+        packed = branch(space, call.reset, call.emit, call.emit_unbroken)
     else:
         packed = call.emit(space)
     return call.unpacked(space, *packed)
@@ -143,8 +146,14 @@ class _Operator:
 
     def emit(self, space: Space) -> list[Tensor]:
         """The node: its output and the state after it, packed."""
+        return self._operator(space, self._gate(space))
+
+    def emit_unbroken(self, space: Space) -> list[Tensor]:
+        """The same where no token is the first of its document."""
+        return self._operator(space, self.log)
+
+    def _operator(self, space: Space, gate: Tensor | None) -> list[Tensor]:
         heads, keys, columns = self.native.heads, self.native.keys, self.native.columns
-        gate = self._gate(space)
         gate_axes = (*heads, *keys) if gate is not None and set(gate.axes) & set(keys) else heads
         own = (*heads, *self.groups) if self.groups else self._own_heads(self.query)
         inputs = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ class Builder:
         self.initializers: dict[str, ir.Value] = {}
         self._made: dict[tuple[Any, ...], tuple[ir.Value, ...]] = {}
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
+        self._kept: dict[tuple[Any, ...], Any] = {}
 
     # --- Values that come from outside ----------------------------------------------------------------------
 
@@ -106,6 +107,16 @@ class Builder:
 
     def ints(self, *values: int) -> ir.Value:
         return self.constant(values, "int64")
+
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for equal keys in this graph and the bodies inside it."""
+        builder: Builder | None = self
+        while builder is not None:
+            if key in builder._kept:
+                return builder._kept[key]
+            builder = builder.parent
+        self._kept[key] = make()
+        return self._kept[key]
 
     # --- Nodes ----------------------------------------------------------------------------------------------
 

@@ -40,10 +40,20 @@ from .control import Unsupported
 from .norms import Norm, find_norm, normalize
 from .pairs import COMPLEX_PRIMITIVES, Number, Pair, both
 from .primitives import LOGICAL, PRIMITIVES
-from .scans import contract, linear_scan, product_kernel, running_product, running_sum, spread
+from .scans import (
+    contract,
+    last_of_scan,
+    linear_scan,
+    product_kernel,
+    running_product,
+    running_sum,
+    scan_by_kernel,
+    spread,
+)
 from .solve import solve_lower
 from .tensors import Space, Tensor
 
+MUCH = 16  # how many times as large as its gates the source of a scan is that is worth a matrix product
 LOWEST = -3.0e38  # stands for minus infinity in a softmax, where some entry of every row is finite
 
 
@@ -72,6 +82,7 @@ class Lowering:
         self._factors: dict[Expr, tuple[Expr, ...]] = {}
         self._moved: dict[Expr, tuple[str, int]] = {}
         self._norms: dict[Expr, Norm] = {}
+        self._last: dict[Expr, Scan] = {}
 
     def value(self, root: Expr) -> Number:
         """The number that an expression denotes."""
@@ -113,6 +124,9 @@ class Lowering:
         if isinstance(node, Apply) and (smaller := self._smaller_first(node)) is not None:
             self.definitions[node] = smaller
             return (smaller,)
+        if isinstance(node, At) and (scan := self._scan_to_last(node)) is not None:
+            self._last[node] = scan
+            return (scan.decay, scan.source)
         if isinstance(node, Reduce) and node.op == "sum":
             if node not in self._factors:
                 self._factors[node] = self._unshifted(node, self._factors_of(node.arg))
@@ -157,6 +171,9 @@ class Lowering:
             norm = self._norms[node]
             weight = None if norm.weight is None else self.real(norm.weight)
             return normalize(self.space, norm, self.real(norm.x), weight)
+        if node in self._last:
+            scan = self._last[node]
+            return last_of_scan(self.space, self.real(scan.decay), self.real(scan.source), scan.axis)
         match node:
             case Const():
                 return self.space.number(node.value)
@@ -236,6 +253,16 @@ class Lowering:
                 matrix, rhs = self.env[node.matrix], self.env[node.rhs]
                 return solve_lower(self.space, matrix, rhs, node.rows, node.columns, node.upper)
 
+    def _scan_to_last(self, node: At) -> Scan | None:
+        """The scan of which a node takes the last entry alone, if it is one over gates."""
+        scan = node.arg
+        if not isinstance(scan, Scan) or scan in self.env or scan.reverse or scan.columns is not None:
+            return None
+        real = scan.decay.dtype is DType.REAL and scan.source.dtype is DType.REAL
+        last = node.axis == scan.axis and self.space.fixed(scan.axis) == node.index + 1
+        kernel = _identity_over(scan) is not None or scan.source is _first_of(scan)
+        return scan if real and last and scan.axis in scan.decay.axes and not kernel else None
+
     def _scan(self, node: Scan) -> Number:
         space, axis, source = self.space, node.axis, self.env[node.source]
         if node.columns is None and node.decay is build.ONE:
@@ -244,8 +271,12 @@ class Lowering:
         if node.columns is None and not node.reverse and isinstance(decay, Tensor) and axis in decay.axes:
             if (other := _identity_over(node)) is not None:
                 return product_kernel(space, decay, axis, other)
-            if node.source is build.where(_first(axis), node.decay, build.ZERO):
+            if node.source is _first_of(node):
                 return running_product(space, decay, axis)
+            source = spread(space, source, axis)
+            small = MUCH * space.guess(decay.axes) <= space.guess({*decay.axes, *source.axes})
+            if isinstance(source, Tensor) and small and (space.fixed(axis) or 0) >= MUCH:
+                return scan_by_kernel(space, decay, source, axis)
         return linear_scan(space, decay, source, axis, node.reverse, node.columns)
 
     def _mask(self, node: Expr, axis: str) -> Tensor:
@@ -389,8 +420,9 @@ class Lowering:
         return Tensor(value, (*table.axes[:place], *index.axes, *table.axes[place + 1 :]))
 
 
-def _first(axis: str) -> Expr:
-    return build.apply("eq", Index(axis), build.ZERO)
+def _first_of(scan: Scan) -> Expr:
+    """The source of a scan that is a running product: the first gate, and nothing after it."""
+    return build.where(build.apply("eq", Index(scan.axis), build.ZERO), scan.decay, build.ZERO)
 
 
 def _identity_over(node: Scan) -> str | None:

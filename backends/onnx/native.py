@@ -18,7 +18,7 @@ from seqc.ir.recurrence import Recurrence, State
 from seqc.passes.canonical import canonical, factors, same
 from seqc.passes.forms.kernels import log_of
 from seqc.passes.forms.problem import Problem
-from seqc.passes.linear import Affine, NotAffine, read_affine, separate_source
+from seqc.passes.linear import Affine, NotAffine, read_affine, scaled, separate_source
 from seqc.passes.reads import Query
 from seqc.passes.schedule import problems
 
@@ -109,12 +109,13 @@ def _sides(
     if not columns or pairs is None or len(pairs) != 1:
         return None
     key, value = pairs[0]
-    if not terms:
-        return decay, key, value, None, heads, columns
+    if not terms:  # what scales a whole head goes with the value, so that heads can share a key
+        scale, core = scaled(key, keys)
+        return decay, core, build.mul(scale, value), None, heads, columns
     read, write = terms[0].read, build.neg(terms[0].write)
     # The gate stands on either side of the rank-one term: `β k ⊗ (exp(g) k)` or `exp(g) β k ⊗ k`.
-    for plain, scaled in ((_divide(read, decay), write), (read, _divide(write, decay))):
-        rate = _divide(scaled, plain)
+    for plain, whole in ((_divide(read, decay), write), (read, _divide(write, decay))):
+        rate = _divide(whole, plain)
         if not set(rate.axes) & {*keys, *columns} and same(key, build.mul(rate, plain)):
             return decay, plain, value, rate, heads, columns
     return None

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from seqc.ir.expr import Axes, DType
+from seqc.ir.plan import BETWEEN
 
 from .control import Unsupported, any_negative, branch
 from .pairs import Number, Pair, add, both, mul, pair
@@ -41,11 +42,38 @@ def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
     return space.mul(space.elementwise("Exp", total), signs)
 
 
-def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
-    """The logarithms of the magnitudes, and 1 or -1 for the sign of the running product.
+def last_of_scan(space: Space, decay: Tensor, source: Tensor, axis: str) -> Tensor:
+    """The last entry of `h[i] = decay[i] · h[i-1] + source[i]`: a sum of what is left of every source at the end."""
+    logs, signs = _logs(space, decay, axis)
+    later = running_sum(space, logs, axis, reverse=True, exclusive=True)
+    assert isinstance(later, Tensor)
+    left = space.mul(space.elementwise("Exp", later), signs)
+    left = space.mul(left, space.entry(signs, axis, -1))
+    total = contract(space, [left, source], [axis])
+    assert isinstance(total, Tensor)
+    return total
 
-    Gates are seldom negative: where none is, the signs are a single 1.
-    """
+
+def scan_by_kernel(space: Space, decay: Tensor, source: Tensor, axis: str) -> Tensor:
+    """The same at every entry, as one matrix product: for a source that is much larger than the gates."""
+    space.sizes[BETWEEN] = cast(int, space.fixed(axis))
+    kernel = product_kernel(space, decay, axis, BETWEEN)
+    total = contract(space, [kernel, space.rename(source, {axis: BETWEEN})], [BETWEEN])
+    assert isinstance(total, Tensor)
+    return total
+
+
+def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
+    """The logarithms of the magnitudes, and 1 or -1 for the sign of the running product; nodes that are shared."""
+    key = ("logs", gate.value, gate.axes, axis)
+    logs, signs = space.builder.once(key, lambda: _new_logs(space, gate, axis))
+    assert isinstance(logs, Tensor)
+    assert isinstance(signs, Tensor)
+    return logs, signs
+
+
+def _new_logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
+    """Gates are seldom negative: where none is, the signs are a single 1."""
 
     def changing(inner: Space) -> list[Tensor]:
         negative = inner.elementwise("Less", gate, inner.number(0), kind=DType.BOOL)
@@ -67,14 +95,16 @@ def shift(space: Space, x: Number, axis: str, by: int) -> Number:
     return both(x, lambda t: space.shift(t, axis, by))
 
 
-def running_sum(space: Space, x: Number, axis: str, reverse: bool = False) -> Number:
+def running_sum(space: Space, x: Number, axis: str, reverse: bool = False, exclusive: bool = False) -> Number:
     """`CumSum`, which is slow along the last dimension: the axis trades places with the one before it."""
 
     def total(tensor: Tensor) -> Tensor:
         if tensor.axes[-1] == axis and len(tensor.axes) > 1:
             tensor = space.transpose(tensor, (*tensor.axes[:-2], axis, tensor.axes[-2]))
         place = space.builder.constant(tensor.axes.index(axis), "int64")
-        value = space.builder.op("CumSum", tensor.value, place, reverse=int(reverse))
+        value = space.builder.op(
+            "CumSum", tensor.value, place, reverse=int(reverse), exclusive=int(exclusive)
+        )
         return Tensor(value, tensor.axes, tensor.kind)
 
     return both(x, total)

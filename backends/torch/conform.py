@@ -16,6 +16,7 @@ from seqc.conformance.subject import Request, Tensors
 from seqc.ir.program import Model
 
 from . import BACKEND, LOOPS
+from .rules import argument_names
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
@@ -85,7 +86,8 @@ class Form:
         return self._call(self.at(dtype).step, inputs, state=state)
 
     def _call(self, call: Any, inputs: Tensors, **given: Any) -> tuple[tuple[Tensor, ...], Any]:
-        result = call(*inputs.values(), **given) if self.is_model else call(**inputs, **given)
+        named = dict(zip(argument_names(inputs), inputs.values(), strict=True))
+        result = call(*inputs.values(), **given) if self.is_model else call(**named, **given)
         outputs, state = result
         return (outputs if isinstance(outputs, tuple) else (outputs,)), state
 

@@ -107,10 +107,17 @@ def contract_pair(scope: Scope, a: Value, b: Value, over: set[str]) -> Value:
         and len(left) <= 1
         and len(right) <= 1
         and out == (*stack, *(x for x in out if x not in shared))
+        and not (stack and _applies_weights(a, b, left, right))
     )
     if plain and not mixed:
         return _matmul(scope, a, b, next(iter(over)), stack, left, right, out, lead)
     return _einsum(scope, a, b, over, out, lead, mixed)
+
+
+def _applies_weights(a: Value, b: Value, left: Axes, right: Axes) -> bool:
+    """Whether a stack of weights is applied to vectors: a matrix product would copy the weights for every token."""
+    matrix, vector = (a, b) if left else (b, a)
+    return not (left and right) and vector.lead and not matrix.lead
 
 
 def _matmul(

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from seqc.errors import UserError
 from seqc.ir.recurrence import Recurrence
 
+from .rules import argument_names
+
 
 def open_axes(recurrence: Recurrence) -> tuple[str, ...]:
     """The mapped axes without a length."""
@@ -70,10 +72,11 @@ class Opened(nn.Module):
     def _for(self, inputs: Mapping[str, Tensor], lead: int) -> Any:
         """The module for the lengths that the inputs have."""
         found: dict[str, int] = {}
-        for leaf in self._recurrence.inputs:
-            x = inputs.get(leaf.name)
+        leaves = self._recurrence.inputs
+        for leaf, name in zip(leaves, argument_names(leaf.name for leaf in leaves), strict=True):
+            x = inputs.get(name)
             if x is None:
-                raise UserError(f"the input `{leaf.name}` is missing")
+                raise UserError(f"the input `{name}` is missing")
             if x.dim() != lead + len(leaf.axes):
                 raise UserError(
                     f"the input `{leaf.name}` has the axes {', '.join(leaf.axes)} after batch and time"

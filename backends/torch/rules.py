@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
@@ -91,6 +91,12 @@ def print_rule(
     if public:
         lines += printer.interface()
     return PrintedRule(name, "\n".join(lines))
+
+
+def argument_names(inputs: Iterable[str]) -> list[str]:
+    """What `forward` and `step` call inputs: `self`, `reset` and words of Python gain a `_`."""
+    names = Names({"self", "state", "reset", "outputs"})
+    return [names.fresh(name) for name in inputs]
 
 
 def targets_text(names: Sequence[str]) -> str:
@@ -412,8 +418,7 @@ class _RulePrinter:
 
     def interface(self) -> list[str]:
         """`forward` and `step` with inputs by name; nothing else in them could be called like an input."""
-        rec, names = self.rec, Names({"self", "state", "reset", "outputs"})
-        own = [names.fresh(leaf.name) for leaf in rec.inputs]
+        rec, own = self.rec, argument_names(leaf.name for leaf in self.rec.inputs)
         inputs = "".join(f"{name}: Tensor, " for name in own)
         given = ", ".join(own) + ("," if len(own) == 1 else "")
         results = "outputs" if len(rec.returns) != 1 else "outputs[0]"

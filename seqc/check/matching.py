@@ -57,9 +57,9 @@ class Matching:
     outer: dict[str, str] = field(default_factory=dict[str, str])
     made_up: frozenset[str] = frozenset()  # the callee's numbers that nobody has given yet
 
-    def to_callee(self) -> dict[str, str]:
-        declared = {axis for axes in self.definition.declared.values() for axis in axes}
-        return {**self.outer, **{ours: theirs for theirs, ours in self.axes.items() if theirs in declared}}
+    def to_callee(self, name: str) -> dict[str, str]:
+        """For one value: an axis of the caller may be several axes of the callee, each in another value."""
+        return {**self.outer, **{self.axes[theirs]: theirs for theirs in self.definition.declared[name]}}
 
     def to_caller(self) -> dict[str, str]:
         return {**{theirs: ours for ours, theirs in self.outer.items()}, **self.axes}
@@ -251,6 +251,8 @@ class Caller:
                 if ours is None or (own and ours not in arg.axes):
                     self._unclear(matching, name, axis, own, span)
             meant = {matching.axes[axis] for axis in matching.definition.declared[name]}
+            if own and len(meant) < len(matching.definition.declared[name]):
+                self._unclear(matching, name, matching.definition.declared[name][-1], own, span)
             beyond = [axis for axis in arg.axes if axis not in meant]
             for axis in beyond:
                 if axis in matching.axes.values() and axis in self._bound(matching):
@@ -297,10 +299,9 @@ class Caller:
             for ours, theirs in matching.outer.items()
             if ours not in context.growing
         }
-        rename = matching.to_callee()
         inputs: list[tuple[Axes, DType]] = []
         for name, axes in definition.declared.items():
-            arg = matching.args[name]
+            arg, rename = matching.args[name], matching.to_callee(name)
             beyond = tuple(rename[a] for a in arg.axes if rename[a] not in axes)
             inputs.append(((*beyond, *axes), arg.dtype))
         matching.made_up = frozenset(made_up)
@@ -324,8 +325,10 @@ class Caller:
 
     def arguments(self, matching: Matching) -> tuple[Expr, ...]:
         """The arguments with their axes called as the callee does."""
-        rename = matching.to_callee()
-        return tuple(build.rename(matching.args[name], rename) for name in matching.definition.declared)
+        args = matching.args
+        return tuple(
+            build.rename(args[name], matching.to_callee(name)) for name in matching.definition.declared
+        )
 
     def results(self, matching: Matching, values: Sequence[Expr], sizes: Mapping[str, int]) -> list[Expr]:
         """What comes back, with its axes called as the caller does."""
@@ -370,10 +373,25 @@ class Caller:
         self.context.budget.spend(
             self.context.bag, matching.node.span, sum(1 for _ in walk(function.outputs))
         )
-        outputs = relabel(function.outputs, names)
-        leaves = relabel(function.inputs, names)
-        args = [matching.args[name] for name in matching.definition.declared]
-        return list(substitute(outputs, dict(zip(leaves, args, strict=True))))
+        apart = self._apart(function, names, matching.made_up)
+        leaves = relabel(function.inputs, {**names, **apart})
+        given = [
+            build.rename(matching.args[name], {names[axis]: apart[axis] for axis in axes if axis in apart})
+            for name, axes in matching.definition.declared.items()
+        ]
+        outputs = relabel(function.outputs, {**names, **apart})
+        back = {inner: names[axis] for axis, inner in apart.items()}
+        done = substitute(outputs, dict(zip(leaves, given, strict=True)))
+        return [build.rename(output, back) for output in done]
+
+    def _apart(self, function: Function, names: Mapping[str, str], made_up: frozenset[str]) -> dict[str, str]:
+        """Names of their own, inside the block, for its axes that are one axis of the caller's."""
+        first = {ours: theirs for theirs, ours in reversed(list(names.items()))}
+        return {
+            axis: self._inner_axis(f"{function.name}.{axis}", size, axis in made_up)
+            for axis, size in function.sizes.items()
+            if first[names[axis]] != axis
+        }
 
     def _inner_axis(self, name: str, size: int, made_up: bool) -> str:
         """An axis inside a block that is written out: one name for all its uses of one length."""

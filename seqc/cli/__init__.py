@@ -28,7 +28,19 @@ from seqc.diagnostics.base import SpecError
 from seqc.errors import UserError
 
 # In this order in the help.
-COMMANDS = ("new", "check", "fmt", "explain", "trace", "compile", "quantize", "run", "conform", "bench", "list")
+COMMANDS = (
+    "new",
+    "check",
+    "fmt",
+    "explain",
+    "trace",
+    "compile",
+    "quantize",
+    "run",
+    "conform",
+    "bench",
+    "list",
+)
 
 OUR_MISTAKE = 70
 REPORT = "This is a mistake in seqc, not in your spec: please report it, with the lines above and the spec."

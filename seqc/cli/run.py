@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from seqc.cli.common import Json, is_colourful, print_json
+from seqc.cli.common import Json, is_colourful, plural, print_json
 
 
 def command(
@@ -65,14 +66,15 @@ def command(
     made.show(b"\n")
     dim, off = ("\x1b[2m", "\x1b[0m") if is_colourful(sys.stderr) else ("", "")
     speed = f", {made.rate:,.0f} a second after the first" if made.rate else ""
-    print(f"{dim}{length} tokens in {made.seconds:.2f} s{speed}{off}", file=sys.stderr)
+    read = f"{plural(len(given), 'token')} of prompt and the first in {made.times[0]:.2f} s"
+    print(f"{dim}{plural(length, 'token')} in {made.seconds:.2f} s ({read}{speed}){off}", file=sys.stderr)
 
 
 class Generated:
     """The tokens so far, shown as they come unless `silent`, and the times since the start at which they came."""
 
     def __init__(self, decode: Callable[[int], bytes], silent: bool) -> None:
-        self.decode, self.silent = decode, silent
+        self.decode, self.write = decode, _ignore if silent else _writer()
         self.tokens: list[int] = []
         self.times: list[float] = []
         self.text = b""
@@ -86,8 +88,7 @@ class Generated:
         self.show(piece)
 
     def show(self, data: bytes) -> None:
-        if not self.silent:
-            _write(data)
+        self.write(data)
 
     @property
     def seconds(self) -> float:
@@ -105,13 +106,29 @@ class Generated:
             "tokens": self.tokens,
             "bytes": list(self.text),
             "seconds": round(self.seconds, 3),
+            "first_token_seconds": round(self.times[0], 3),
             "tokens_per_second": round(self.rate, 1),
         }
 
 
+def _ignore(data: bytes) -> None:
+    pass
+
+
+def _writer() -> Callable[[bytes], None]:
+    """Writes bytes as they come; on a terminal as text, with marks in the place of what could drive it."""
+    if not sys.stdout.isatty():
+        return _write
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    return lambda data: _write(_harmless(decode(data)).encode())
+
+
+def _harmless(text: str) -> str:
+    return "".join(
+        char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+
+
 def _write(data: bytes) -> None:
-    """Bytes as they come; a terminal gets those that could drive it as a replacement mark."""
-    if sys.stdout.isatty():
-        data = bytes(byte if byte >= 32 or byte in b"\n\t" else ord("?") for byte in data)
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()

@@ -144,3 +144,30 @@ def test_trace_of_a_model_finds_the_place(griffin: Model) -> None:
     assert fault.token == 0
     assert fault.path == "layers.0.swiglu"
     assert fault.span is not None
+
+
+TWO_AXES = "rule outer(q[n], k[n], v[m]) {\n state S[n, m] = 0\n S' = S + k * v\n return sum[n](S' * q)\n}"
+
+
+def test_two_axes_of_a_rule_that_are_one_axis_of_the_caller() -> None:
+    """A query, a key and a value along one axis: the memory is a matrix nevertheless."""
+    model = seqc.loads(f"{TWO_AXES}\nmodel lm(x[d]; d = 5) {{ return outer(x, 2 * x, 3 * x) }}").model().model
+    x = torch.randn(2, 7, 5, dtype=torch.float64)
+    (y,), _ = run_model(model, x, {})
+    scores = torch.einsum("btd,bsd->bts", x, 2 * x).tril()
+    torch.testing.assert_close(y, scores @ (3 * x))
+
+
+def test_two_axes_of_a_block_that_are_one_axis_of_the_caller() -> None:
+    """So in a block that is written out where it is called, twice within itself."""
+    block = "block pair(a[n], b[m]) { return sum[n](a) * b + sum[n](a * b) }"
+    model = (
+        seqc.loads(f"{block}\nmodel lm(x[d]; d = 4) {{ return pair(x, pair(2 * x, 3 * x)) }}").model().model
+    )
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    (y,), _ = run_model(model, x, {})
+
+    def pair(a: Tensor, b: Tensor) -> Tensor:
+        return 2 * a.sum(-1, keepdim=True) * b
+
+    torch.testing.assert_close(y, pair(x, pair(2 * x, 3 * x)))

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
@@ -34,47 +35,59 @@ class NoCompiler(RuntimeError):
 
 def library(text: str, number: str) -> ctypes.CDLL:
     """The unit over numbers of a C++ type (`float`, `double`), built if it has not been before."""
-    return _loaded(text, number, _compiler(), _folder())
+    flags = (*FLAGS, *os.environ.get("SEQC_CXXFLAGS", "").split(), f"-DREAL={number}")
+    return _loaded(text, (_compiler(), *flags), _folder())
 
 
 @cache
-def _loaded(text: str, number: str, compiler: str, folder: Path) -> ctypes.CDLL:
-    flags = (*FLAGS, *os.environ.get("SEQC_CXXFLAGS", "").split(), f"-DREAL={number}")
-    key = hashlib.sha256("\0".join((text, _version(compiler), *flags, _processor())).encode())
-    path = folder / f"{key.hexdigest()[:32]}.so"
+def _loaded(text: str, command: tuple[str, ...], folder: Path) -> ctypes.CDLL:
+    ways = (word for way in WAYS for word in way)
+    parts = (text, *command, *ways, _version(command[0]), _processor())
+    key = _digest("\0".join(parts).encode())
     try:
-        if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            _build(text, (compiler, *flags), path)
-        found = _opened(path)
-        return ctypes.CDLL(str(_build(text, (compiler, *flags), path))) if found is None else found
+        return _kept(folder, key) or ctypes.CDLL(str(_build(text, command, folder, key)))
     except OSError as error:
         raise NoCompiler(
             f"what is built cannot be kept in `{folder}`: {error}; name a folder in SEQC_CACHE"
         ) from error
 
 
-def _opened(path: Path) -> ctypes.CDLL | None:
-    """The library in a file, if there is one in it."""
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None
+def _kept(folder: Path, key: str) -> ctypes.CDLL | None:
+    """The library that was built before; a file that does not hold what its name says is none."""
+    for path in sorted(folder.glob(f"{key}-*.so")):
+        if path.stem == f"{key}-{_digest(path.read_bytes())}":
+            return ctypes.CDLL(str(path))
+    return None
 
 
-def _build(text: str, command: tuple[str, ...], path: Path) -> Path:
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _build(text: str, command: tuple[str, ...], folder: Path, key: str) -> Path:
     """Compile into a folder of our own, then move: whoever is killed, or builds the same, leaves nothing half made."""
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=path.parent) as place:
+    folder.mkdir(parents=True, exist_ok=True)
+    _swept(folder)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as place:
         source, made = Path(place) / "unit.cpp", Path(place) / "unit.so"
         source.write_text(text, encoding="utf-8")
         failed = ""
         for way in WAYS:
             done = _run((*command, *way, str(source), "-o", str(made)))
             if done.returncode == 0:
+                path = folder / f"{key}-{_digest(made.read_bytes())}.so"
                 os.replace(made, path)
                 return path
-            failed = failed or done.stderr
-        raise NoCompiler(f"`{command[0]}` cannot build the unit: {failed.strip()[:2000]}")
+            failed = failed or done.stderr.strip() or f"it ended with the status {done.returncode}"
+        raise NoCompiler(f"`{command[0]}` cannot build the unit: {failed[:2000]}")
+
+
+def _swept(folder: Path) -> None:
+    """Remove what builds that were killed have left."""
+    oldest = time.time() - len(WAYS) * PATIENCE
+    for path in folder.glob(".build-*"):
+        if path.stat().st_mtime < oldest:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _run(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

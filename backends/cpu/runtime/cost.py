@@ -64,12 +64,16 @@ class Weights(NamedTuple):
     counts: tuple[float, ...]
 
 
-LOOP_FORWARD = Weights(6.4e-5, (3.5e-5, 1.5e-9, 0, 7.7e-9, 4.3e-11, 6.1e-10, 3e-11, 6.3e-11, 3e-10))
-LOOP_TRAINING = Weights(2.5e-4, (1.6e-4, 9.7e-9, 0, 3e-8, 1.9e-10, 2e-9, 1.8e-10, 9e-10, 9e-10))
-TORCH_FORWARD = Weights(5.1e-4, (8e-6, 7e-6, 8.8e-10, 6.3e-10, 3.2e-11, 4e-10))
-TORCH_TRAINING = Weights(1.7e-3, (8.2e-6, 6.7e-6, 9.8e-10, 1.1e-10, 4.9e-11, 6e-10))
-TOKEN_FORWARD = Weights(5.2e-5, (0, 8.7e-6, 4.1e-10, 9.7e-10, 3.2e-10, 4e-10))
-TOKEN_TRAINING = Weights(5.1e-4, (0, 1.5e-5, 1e-9, 2e-9, 1e-9, 1e-9))
+LOOP_FORWARD = Weights(
+    1.1e-4, (2.8e-5, 2.9e-9, 2e-11, 1.6e-9, 0, 1.1e-8, 3.5e-11, 7.5e-10, 4e-11, 5.8e-11, 4.5e-11)
+)
+LOOP_TRAINING = Weights(
+    4.4e-4, (1.3e-4, 9.2e-9, 2.1e-9, 9.4e-9, 0, 3.6e-8, 1.7e-10, 2.5e-9, 2e-10, 9.6e-10, 1.6e-10)
+)
+TORCH_FORWARD = Weights(4.3e-4, (9.4e-6, 5.8e-6, 5.6e-10, 1.6e-9, 4.1e-11, 1.1e-10))
+TORCH_TRAINING = Weights(1.7e-3, (9.1e-6, 5.6e-6, 8.2e-10, 7.6e-10, 3.9e-11, 1.3e-10))
+TOKEN_FORWARD = Weights(6e-5, (0, 7.5e-6, 5.6e-10, 0, 4.8e-11, 6.3e-11))
+TOKEN_TRAINING = Weights(2.3e-4, (0, 2.1e-5, 2.9e-9, 0, 7.6e-11, 1.1e-9))
 
 
 def loop_counts(work: Work, batch: int, time: int, threads: int = 1) -> list[float]:
@@ -78,7 +82,8 @@ def loop_counts(work: Work, batch: int, time: int, threads: int = 1) -> list[flo
     share = batch * time / min(threads, batch * own.pieces)
     far = own.constants if own.constants > CACHE else 0.0
     each = (1.0, own.operations, own.numbers, own.functions, own.products, own.moved, far)
-    return [own.tensors, batch * own.states, *(share * count for count in each)]
+    call = (own.tensors, own.constants, batch * own.constants, batch * own.states)
+    return [*call, *(share * count for count in each)]
 
 
 def torch_counts(parts: Sequence[Part], batch: int, time: int, threads: int = 1) -> list[float]:

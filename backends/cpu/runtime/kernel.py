@@ -1,10 +1,10 @@
-"""Calling a unit from PyTorch: operators with derivatives that `torch.compile` and `torch.export` take as they are."""
+"""Calling a unit from PyTorch: what it is passed, and what it gives."""
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .build import library
+from .operators import operators, recorded
 
 
 class Port(NamedTuple):
@@ -30,11 +31,12 @@ class Port(NamedTuple):
 class Interface(NamedTuple):
     """How a unit is called; `rows` are the lengths of the row axes and the number of slices, `width` wide each.
 
+    Between two states that are kept for the way back lie `kept` tokens.
     `shown`: the way back reads the outputs, in which the states are.
     """
 
     rows: tuple[int, ...]
-    segment: int
+    kept: int
     width: int
     inputs: list[Port]
     outputs: list[Port]
@@ -129,7 +131,7 @@ class Kernel:
         time: int,
         keep: bool,
     ) -> list[Tensor]:
-        """The outputs, the states after the last token and, if asked, those before each segment."""
+        """The outputs, the states after the last token and, if asked, those that are kept."""
         made = self.fake(inputs, constants, initial, before, reset, time, keep)
         count = len(self.interface.outputs)
         self.library(before.dtype).forward(
@@ -161,8 +163,8 @@ class Kernel:
         made = [before.new_empty((batch, time, *port.shape)) for port in self.interface.outputs]
         made.append(before.new_empty((batch, self.count, self.state)))
         if keep:
-            segments = (time + self.interface.segment - 1) // self.interface.segment
-            made.append(before.new_empty((batch, self.count, segments, self.state)))
+            states = (time + self.interface.kept - 1) // self.interface.kept
+            made.append(before.new_empty((batch, self.count, states, self.state)))
         return made
 
     def back(
@@ -250,88 +252,6 @@ def _pointers(tensors: Sequence[Tensor]) -> Any:
     return (ctypes.c_void_p * max(len(tensors), 1))(*(x.data_ptr() for x in tensors))
 
 
-def operators(kernel: Kernel) -> tuple[Callable[..., list[Tensor]], Callable[..., list[Tensor]]]:
-    """The operators of a unit, registered once under a name that says what is in it."""
-    known: Any = torch.ops.seqc
-    if not hasattr(known, kernel.name):
-        _register_prepare(kernel)
-        _register_forward(kernel)
-    return getattr(known, f"{kernel.name}_prepare"), getattr(known, kernel.name)
-
-
-def _register_prepare(kernel: Kernel) -> None:
-    name, schema = f"seqc::{kernel.name}_prepare", "(Tensor[] parameters) -> Tensor[]"
-    forward = torch.library.custom_op(name, kernel.run_prepare, mutates_args=(), schema=schema)
-    forward.register_fake(kernel.fake_prepare)
-    schema = "(Tensor[] parameters, Tensor[] cotangents) -> Tensor[]"
-    backward = torch.library.custom_op(
-        f"{name}_backward", kernel.prepare_backward, mutates_args=(), schema=schema
-    )
-
-    @backward.register_fake
-    def shapes(parameters: Any, cotangents: Any) -> list[Tensor]:
-        return [torch.empty_like(x) for x in parameters]
-
-    def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-        ctx.save_for_backward(*inputs[0])
-
-    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-        ports = [*kernel.interface.constants, *kernel.interface.states]
-        known = [g.contiguous() for g, port in zip(grads, ports, strict=True) if port.differentiable]
-        return (backward(list(ctx.saved_tensors), known),)
-
-    forward.register_autograd(differentiate, setup_context=save)
-
-
-def _register_forward(kernel: Kernel) -> None:
-    name, outputs = f"seqc::{kernel.name}", len(kernel.interface.outputs)
-    schema = (
-        "(Tensor[] inputs, Tensor[] constants, Tensor initial, Tensor before, Tensor? reset, SymInt time, bool keep)"
-        " -> Tensor[]"
-    )
-    forward = torch.library.custom_op(name, kernel.run, mutates_args=(), schema=schema)
-    forward.register_fake(kernel.fake)
-    schema = (
-        "(Tensor[] inputs, Tensor[] constants, Tensor initial, Tensor kept, Tensor[] outputs, Tensor? reset,"
-        " Tensor[] cotangents, SymInt time) -> Tensor[]"
-    )
-    backward = torch.library.custom_op(f"{name}_backward", kernel.back, mutates_args=(), schema=schema)
-
-    @backward.register_fake
-    def shapes(
-        inputs: Any,
-        constants: Any,
-        initial: Any,
-        kept: Any,
-        outputs: Any,
-        reset: Any,
-        cotangents: Any,
-        time: int,
-    ) -> list[Tensor]:
-        like = [*inputs, *constants, initial, cotangents[-1]]
-        return [torch.empty_like(x) for x in like]
-
-    def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-        given, constants, initial, _, reset, ctx.time, _ = inputs
-        ctx.count, ctx.total = len(given), len(constants)
-        kept = output[outputs + 1 :]
-        read = output[:outputs] if kernel.interface.shown else []
-        ctx.save_for_backward(*given, *constants, initial, *kept, *read, *([] if reset is None else [reset]))
-
-    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-        saved, count, total = list(ctx.saved_tensors), ctx.count, ctx.count + ctx.total
-        initial, kept, *rest = saved[total:]
-        read = outputs if kernel.interface.shown else 0
-        reset = rest[read] if rest[read:] else None
-        known = [g.contiguous() for g in grads[: outputs + 1]]
-        found = backward(
-            saved[:count], saved[count:total], initial, kept, rest[:read], reset, known, ctx.time
-        )
-        return found[:count], found[count:total], found[-2], found[-1], None, None, None
-
-    forward.register_autograd(differentiate, setup_context=save)
-
-
 def advanced(
     kernel: Kernel,
     inputs: Sequence[Tensor],
@@ -347,9 +267,13 @@ def advanced(
     initial = kernel.packed([x[None] for x in begin])[0].contiguous()
     blob = kernel.packed(before).contiguous()
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *constants, initial, blob])
-    keep = wanted and not torch.compiler.is_exporting()
-    run = kernel.run if _is_direct(blob) else kernel.forward
-    made = run(inputs, constants, initial, blob, reset, time, keep)
+    if _is_traced(blob):
+        keep = wanted and not torch.compiler.is_exporting()
+        made = kernel.forward(inputs, constants, initial, blob, reset, time, keep)
+    elif wanted:
+        made = recorded(kernel, inputs, constants, initial, blob, reset, time)
+    else:
+        made = kernel.run(inputs, constants, initial, blob, reset, time, False)
     outputs = len(kernel.interface.outputs)
     return made[:outputs], kernel.unpacked(made[outputs])
 
@@ -357,19 +281,19 @@ def advanced(
 def prepared(kernel: Kernel, parameters: list[Tensor]) -> list[Tensor]:
     """The constants and the states before the first token; kept where no parameter leads to them."""
     like = parameters[-1]
-    if torch.compiler.is_compiling() or type(like) is not Tensor:
+    if _is_traced(like):
         return kernel.prepare(parameters)
     if len(parameters) > 1:
-        return kernel.run_prepare(parameters) if _is_direct(like) else kernel.prepare(parameters)
+        return kernel.prepare(parameters) if torch.is_grad_enabled() else kernel.run_prepare(parameters)
     if like.dtype not in kernel.begun:
         with torch.inference_mode(False):
             kernel.begun[like.dtype] = kernel.run_prepare(parameters)
     return kernel.begun[like.dtype]
 
 
-def _is_direct(x: Tensor) -> bool:
-    """Whether nothing has to see a call: no gradient is asked for, and nothing is traced."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and type(x) is Tensor
+def _is_traced(x: Tensor) -> bool:
+    """Whether a call has to be an operator's, so that others see it."""
+    return torch.compiler.is_compiling() or type(x) is not Tensor
 
 
 def ordered(x: Tensor, port: Port, lead: int) -> Tensor:

@@ -24,7 +24,7 @@ template <class Token>
 inline void forwards(
     int threads, std::int64_t batch, std::int64_t time, const real* initial, const real* before,
     const std::uint8_t* reset, real* after, real* kept, Token token) {
-    const std::int64_t segments = (time + SEGMENT - 1) / SEGMENT;
+    const std::int64_t states = (time + KEPT - 1) / KEPT;
     shared_out(threads, batch, [=](std::int64_t b, std::int64_t first, std::int64_t rows) {
         const std::int64_t place = b * ROWS + first, size = rows * STATE;
         const std::unique_ptr<real[]> memory(new real[2 * size + SCRATCH]);
@@ -36,8 +36,8 @@ inline void forwards(
             const std::int64_t at = b * time + t;
             if (reset && reset[at]) std::copy_n(initial + first * STATE, size, now);
             for (std::int64_t r = 0; r < rows; ++r) {
-                if (kept && t % SEGMENT == 0) {
-                    std::copy_n(now + r * STATE, STATE, kept + ((place + r) * segments + t / SEGMENT) * STATE);
+                if (kept && t % KEPT == 0) {
+                    std::copy_n(now + r * STATE, STATE, kept + ((place + r) * states + t / KEPT) * STATE);
                 }
                 token(at, first + r, now + r * STATE, later + r * STATE, scratch);
             }

@@ -92,7 +92,8 @@ inline Reduced reduced(float x) {
 
 template <class number>
 inline number sigmoid(number x) {
-    return 1 / (1 + exp(-x));
+    const number e = exp(x > 0 ? -x : x);
+    return (x > 0 ? number(1) : e) / (1 + e);
 }
 
 template <class number>

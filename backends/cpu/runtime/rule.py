@@ -72,7 +72,8 @@ class Fused(Attached):
             return True
         training = torch.is_grad_enabled()
         if torch.compiler.is_compiling():
-            return self.pays_traced(time is None, training)
+            traced: bool = self.pays_traced(time is None, training)
+            return traced
         gain = self.gain(batch, time, training)
         if gain <= 0:
             return False

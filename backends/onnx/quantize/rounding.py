@@ -13,7 +13,9 @@ from ..builder import Array
 
 CHANNEL_LIMIT = 63  # two products of unsigned and signed bytes then fit into 16 bits, which AVX2 adds them in
 BYTE_LIMIT = 127
-SHARES = np.linspace(0.7, 1.1, 17)  # of the scale at which the largest weight of a block is exact
+SHARES = np.linspace(
+    0.7, 1.1, 9, dtype=np.float32
+)  # of the scale at which the largest weight of a block is exact
 DAMPING = 0.01  # of the mean energy, added to every input's
 
 
@@ -100,25 +102,23 @@ def round_with_feedback(matrix: Array, bits: int, block: int, moments: Array) ->
 
 def _fitted(weights: Array, bits: int, importance: Array | None = None) -> tuple[Array, Array]:
     """Codes and scales of `weights` `[outputs, blocks, block]`, by the least square error, weighed by `importance`."""
-    top = 1 << (bits - 1)
     low, high = weights.min(-1), weights.max(-1)
     # The longer side gets the code that the shorter one does not have.
-    exact = np.where(high > -low, high, low) / -top
-    best = np.full(exact.shape, np.inf)
-    scales = np.ones_like(exact)
+    exact = np.where(high > -low, high, low) / -(1 << (bits - 1))
+    exact = np.where(exact == 0, 1, exact)
+    ratios = weights / exact[..., None]
+    best, shares = np.full(exact.shape, np.inf), np.ones_like(exact)
     for share in SHARES if bits < 8 else (1.0,):  # at 8 bits the search gains nothing
-        scale = exact * share
-        lost = np.square(weights - _codes(weights, scale[..., None], bits) * scale[..., None])
+        lost = np.square(ratios - _codes(ratios, share, bits) * share)
         error = (lost if importance is None else lost * importance).sum(-1)
         better = error < best
-        best, scales = np.where(better, error, best), np.where(better, scale, scales)
-    scales = np.where(scales == 0, 1, scales).astype(np.float32)
-    return _codes(weights, scales[..., None], bits), scales
+        best[better], shares[better] = error[better], share
+    return _codes(ratios, shares[..., None], bits), (exact * shares).astype(np.float32)
 
 
-def _codes(weights: Array, scales: Array, bits: int) -> Array:
+def _codes(weights: Array, scales: Array | float, bits: int) -> Array:
     top = 1 << (bits - 1)
-    return np.clip(np.rint(weights / np.where(scales == 0, 1, scales)), -top, top - 1).astype(np.int8)
+    return np.clip(np.rint(weights / scales), -top, top - 1).astype(np.int8)
 
 
 def _blocks(matrix: Array, block: int) -> Array:

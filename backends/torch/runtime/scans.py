@@ -67,13 +67,13 @@ def solve_unit(matrix: Tensor, side: Tensor, free: int, upper: bool = False) -> 
 
 def mixed_einsum(formula: str, x: Tensor, y: Tensor) -> Tensor:
     """An einsum of tensors of different kinds, in the wider one."""
-    dtype = torch.result_type(x, y)
+    dtype = torch.promote_types(x.dtype, y.dtype)
     return torch.einsum(formula, x.to(dtype), y.to(dtype))
 
 
 def mixed_matmul(x: Tensor, y: Tensor) -> Tensor:
     """A matrix product of tensors of different kinds, in the wider one."""
-    dtype = torch.result_type(x, y)
+    dtype = torch.promote_types(x.dtype, y.dtype)
     return x.to(dtype) @ y.to(dtype)
 
 

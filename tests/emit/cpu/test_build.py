@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +25,18 @@ COMPILER = shutil.which("c++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 
 TEXT = 'extern "C" REAL twice(REAL x) { return 2 * x; }\n'
+BUILD = f"""
+import runpy
+print(bool(runpy.run_path({build.__file__!r})['library']({TEXT!r}, 'float').twice))
+"""
+
+
+def _elsewhere(cache: Path, code: str = BUILD) -> str:
+    """What another process prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "SEQC_CACHE": str(cache)}, capture_output=True, text=True
+    )  # fmt: skip
+    return run.stdout.strip() or run.stderr
 
 
 def test_every_primitive_is_written() -> None:
@@ -79,23 +95,100 @@ def test_a_unit_is_built_once_and_nothing_else_is_left(
 
 
 @needs_compiler
-def test_a_build_that_was_killed_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEQC_CACHE", str(tmp_path))
-    (tmp_path / ".build-killed").mkdir()
-    (tmp_path / ".build-killed" / "unit.so").write_bytes(b"half")
-    assert build.library(TEXT, "float").twice is not None
+def test_a_build_that_is_killed_leaves_nothing_that_is_taken_for_a_library(tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text(f'#!/bin/sh\n{COMPILER} "$@" && [ "$1" = --version ] || {{ touch at_link; sleep 60; }}\n')
+    slow.chmod(0o755)
+    cache = tmp_path / "cache"
+    run = subprocess.Popen(
+        [sys.executable, "-c", BUILD], cwd=tmp_path, env={**os.environ, "SEQC_CACHE": str(cache), "CXX": str(slow)},
+        start_new_session=True,
+    )  # fmt: skip
+    while not (tmp_path / "at_link").exists():
+        assert run.poll() is None
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    (left,) = cache.iterdir()
+    assert left.name.startswith(".build-")
+    os.utime(left, (0, 0))
+    assert _elsewhere(cache) == "True"
+    (made,) = cache.iterdir()
+    assert made.suffix == ".so"
 
 
 @needs_compiler
-def test_a_library_that_is_damaged_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
+def test_a_library_that_is_damaged_is_built_again(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEQC_CACHE", str(tmp_path))
-    text = f"// another\n{TEXT}"
+    text = f"// another, of which {share} is left\n{TEXT}"
     build.library(text, "float")
     (made,) = tmp_path.iterdir()
-    made.unlink()
-    made.write_bytes(b"half a library")
+    whole = made.read_bytes()
+    made.unlink()  # this process has it open
+    made.write_bytes(whole[: int(share * len(whole))])
     build.library.__globals__["_loaded"].cache_clear()
     assert build.library(text, "float").twice is not None
+    assert whole in [path.read_bytes() for path in tmp_path.iterdir()]
+
+
+@needs_compiler
+def test_other_flags_or_another_compiler_are_other_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("SEQC_CACHE", str(cache))
+    other = tmp_path / "other"
+    other.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo 2 || exec {COMPILER} "$@"\n')
+    other.chmod(0o755)
+    build.library(TEXT, "float")
+    monkeypatch.setenv("SEQC_CXXFLAGS", "-O2")
+    build.library(TEXT, "float")
+    monkeypatch.setenv("CXX", str(other))
+    build.library(TEXT, "float")
+    assert len(list(cache.iterdir())) == 3
+
+
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+try:
+    {build}
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("room", "said"), [(10, "NoCompiler what is built cannot be kept in"), (1000, "cannot build the unit")]
+)
+def test_a_full_disk_is_said_and_leaves_nothing(room: int, said: str, tmp_path: Path) -> None:
+    code = FULL.format(room=room, build=BUILD.replace("\n", "\n    "))
+    assert said in _elsewhere(tmp_path, code)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_compiler
+def test_a_folder_that_may_only_be_read_serves_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEQC_CACHE", str(tmp_path))
+    build.library(TEXT, "float")
+    build.library.__globals__["_loaded"].cache_clear()
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refused)
+    assert build.library(TEXT, "float").twice is not None
+    with pytest.raises(
+        build.NoCompiler, match=r"cannot be kept .* Permission denied; name a folder in SEQC_CACHE"
+    ):
+        build.library(TEXT, "double")
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +201,9 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
 
 @needs_compiler
 def test_builds_at_the_same_time_do_not_disturb_one_another(tmp_path: Path) -> None:
-    load = f"runpy.run_path({build.__file__!r})['library']({TEXT!r}, 'float')"
-    code = f"import runpy; print(bool({load}.twice))"
     environment = {"SEQC_CACHE": str(tmp_path), "PATH": str(Path(COMPILER or "").parent)}
     runs = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen([sys.executable, "-c", BUILD], stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(3)
     ]
     assert [run.communicate()[0].strip() for run in runs] == ["True"] * 3
@@ -166,72 +257,3 @@ def test_conformance_examines_a_rule_where_it_is_asked_to() -> None:
         "torch",
         "onnx",
     }
-
-
-MEASURE = """
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstring>
-#include <limits>
-namespace math {
-%s
-}
-template <class F, class G> double worst(F ours, G exact, float low, float high) {
-    double most = 0;
-    for (int k = 0; k <= 200000; ++k) {
-        const float x = low + (high - low) * (k / 200000.0f);
-        const double wanted = exact(static_cast<double>(x));
-        const float rounded = static_cast<float>(wanted);
-        const float next = std::nextafter(std::fabs(rounded), std::numeric_limits<float>::infinity());
-        most = std::fmax(most, std::fabs(ours(x) - wanted) / (next - std::fabs(rounded)));
-    }
-    return most;
-}
-int main() {
-    const float big = std::numeric_limits<float>::infinity(), none = std::numeric_limits<float>::quiet_NaN();
-#define ROW(name, exact, low, high) \\
-    std::printf("%%s %%.3f %%g %%g %%g\\n", #name, worst([](float x) { return math::name(x); }, \\
-        [](double x) { return exact; }, low, high), math::name(big), math::name(-big), math::name(none))
-    ROW(exp, std::exp(x), -87.0f, 88.5f);
-    ROW(expm1, std::expm1(x), -20.0f, 88.0f);
-    ROW(expm1, std::expm1(x), -0.4f, 0.4f);
-    ROW(log, std::log(x), 1e-38f, 4.0f);
-    ROW(log1p, std::log1p(x), -0.99f, 1.0f);
-    ROW(tanh, std::tanh(x), -12.0f, 12.0f);
-    ROW(sigmoid, 1 / (1 + std::exp(-x)), -85.0f, 85.0f);
-    ROW(softplus, std::fmax(x, 0.0) + std::log1p(std::exp(-std::fabs(x))), -80.0f, 80.0f);
-    std::printf("%%g %%g %%g\\n", math::exp(-200.0f), math::log(0.0f), math::log(-1.0f));
-}
-"""
-
-
-@needs_compiler
-def test_elementary_functions_keep_their_stated_errors(tmp_path: Path) -> None:
-    source = Path(build.__file__ or "").with_name("math.h").read_text()
-    (tmp_path / "measure.cpp").write_text(MEASURE % source)
-    command = [
-        "c++",
-        "-std=c++17",
-        "-O2",
-        "-ffp-contract=fast",
-        "-march=native",
-        "measure.cpp",
-        "-o",
-        "measure",
-    ]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    lines = subprocess.run(
-        ["./measure"], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout.split("\n")
-    stated = {"exp": 2, "expm1": 2, "log": 2, "log1p": 3, "tanh": 3, "sigmoid": 3, "softplus": 4}
-    edges = {
-        "exp": ("inf", "0"), "expm1": ("inf", "-1"), "log": ("inf", "nan"), "log1p": ("inf", "nan"),
-        "tanh": ("1", "-1"), "sigmoid": ("1", "0"), "softplus": ("inf", "0"),
-    }  # fmt: skip
-    for line in lines[:8]:
-        name, worst, *ends, undefined = line.split()
-        assert float(worst) <= stated[name], line
-        assert tuple(end.lstrip("-") if end == "-nan" else end for end in ends) == edges[name]
-        assert undefined.endswith("nan")
-    assert lines[8].split()[:2] == ["0", "-inf"]

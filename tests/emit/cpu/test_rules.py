@@ -198,6 +198,22 @@ def test_long_axes_are_cut_into_slices_that_sum_what_they_share() -> None:
     assert all(error(x, y) < 1e-12 for x, y in zip(found, wanted, strict=True))
 
 
+def test_states_kept_for_the_way_back_take_no_more_than_inputs_and_outputs() -> None:
+    rec = seqc.load("specs/delta/gated_delta.seq").rule(n=96, m=96).recurrence
+    module, inputs = fused(rec), inputs_of(rec, 1, 131)
+    saved: list[int] = []
+
+    def keep(x: Tensor) -> Tensor:
+        saved.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        out = module(**{name: x.detach().float().requires_grad_() for name, x in inputs.items()})[0]
+    tensors = sum(x.numel() for x in inputs.values()) + out.numel()
+    assert sum(saved) < 2 * tensors + 96 * 96
+    assert zoo.apart(module.double(), rec, 131) < 1e-9
+
+
 def with_threads(module: Any, inputs: Mapping[str, Tensor], threads: int) -> list[Tensor]:
     """Values and gradients, computed by so many threads."""
     count = torch.get_num_threads()
@@ -287,11 +303,12 @@ def test_compiled_gradients_are_those_of_the_module() -> None:
 
 def test_large_matrices_and_many_sequences_are_left_to_matrix_products() -> None:
     module: Any = BACKEND.module(scheduled(written(MIXED, d=1024)()))
+    small: Any = BACKEND.module(scheduled(written(MIXED, d=11)()))
     pays = [module.fused.pays(n, 64) for n in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
     assert pays == sorted(pays, reverse=True)
     assert pays[0]
     assert not pays[-1]
-    assert BACKEND.module(scheduled(written(MIXED, d=11)())).fused.pays(10**6, 64)
+    assert small.fused.pays(10**6, 64)
 
 
 def test_another_schedule_is_the_one_that_was_asked_for() -> None:

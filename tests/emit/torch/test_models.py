@@ -241,3 +241,25 @@ def test_places_and_ages_are_exact_in_half_precision() -> None:
     for part in (slice(0, 256), slice(300, 700)):
         assert (found - wanted)[:, part].norm() < 1e-2 * wanted[:, part].norm()
     assert (token.double() - alone).norm() < 1e-2 * alone.norm()
+
+
+HEADS = """
+block heads(x[d]; h, n) {
+    let u[h, n] = linear(x) as u
+    let r[h, n] = linear[h](u) as r
+    return linear(r) -> [d] as out
+}
+
+model headed(x[d]; d = 6, h = 3, n = 16) {
+    return heads(x, h, n)
+}
+"""
+
+
+def test_maps_of_heads_are_not_copied_for_every_token() -> None:
+    model = seqc.loads(HEADS).model().torch()
+    x = torch.randn(1, 500, 6)
+    with torch.profiler.profile(profile_memory=True) as profiled, torch.no_grad():
+        model(x)
+    largest = max(event.cpu_memory_usage for event in profiled.events() or ())
+    assert largest < 4 * 500 * 3 * 16 * 16  # what a matrix a token and head would take

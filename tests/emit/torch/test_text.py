@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import seqc
 from seqc import bundled
@@ -193,6 +194,18 @@ def test_a_rule_without_inputs_stands_in_a_model_only(target: str) -> None:
         getattr(seqc.loads(text).rule(), target)()
     assert caught.value.codes == ("E0901",)
     assert caught.value.diagnostics[0].span.line == 2
+
+
+def test_inputs_may_be_called_like_words_of_python() -> None:
+    text = "rule r(self[d], reset, lambda, x[d]; d = 3) {\n    return self * reset + lambda * x\n}\n"
+    report = seqc.conform(seqc.loads(text), backends=["torch"], fast=True, only=["values", "steps"])
+    assert report.passed, str(report)
+    made = (
+        seqc.loads(text).rule().torch(mode="step", axes={"self": "h d", "x": "d", "reset": "", "lambda": ""})
+    )
+    one = torch.ones(2, 3)
+    out, _ = made.step(self_=one[:, None], reset_=one[:, 0], lambda_=one[:, 0], x=one)
+    assert out.shape == (2, 1, 3)
 
 
 @pytest.mark.slow
