@@ -174,7 +174,10 @@ def examined(case: Case, compiles: bool) -> tuple[list[tuple[str, aot.Compiled]]
         size = shape[-1]
         if size not in known:  # heads are apart: so many take so many times what one takes
             (rule,) = units(Scheduled(recurrence(case, 1, size), schedule), "a benchmark").values()
-            known[size] = rule, compiled(rule, target) if compiles else [{} for _ in rule.stages or [rule]]
+            known[size] = (
+                rule,
+                compiled(rule, target) if compiles else [{} for _ in range(max(1, len(rule.stages)))],
+            )
             taken += [(f"{case.name}, {size}", each) for part in known[size][1] for each in part.values()]
         run = Run(case.name, shape, *known[size])
         found += of_blocks(run) if run.rule.stages else of_loop(run)
