@@ -133,25 +133,27 @@ KEYS = {"n": 5, "m": 3}
 CLASSES: dict[str, Callable[[], Recurrence]] = {
     "diagonal": of_spec("gated/hgrn", "hgrn", d=5),
     "diagonal, complex": of_spec("gated/lru", "lru", d=5),
-    "diagonal, complex matrix": of_spec("complex/gateloop", "gate_loop", n=3, m=5),
     "gate an element": of_spec("gated/mamba", "selective_scan", d=5, n=3),
     "gate a head": of_spec("linear/mamba2", "mamba2", p=3, n=5),
-    "gate a key": of_spec("linear/rwkv6", "rwkv6", **KEYS),
     "gate a value": written(RETENTION.replace("alpha)", "alpha[m])"), n=5, m=3),
     "delta": of_spec("delta/deltanet", "delta", **KEYS),
+    "stabilised": of_spec("xlstm/mlstm", "mlstm", **KEYS),
+    "stabilised vector": of_spec("attention/aaren", "aaren", m=5),
+    "held, linear": of_spec("deep/titans", "titans_linear", **KEYS),
+    "dense": of_spec("nonlinear/gru", "gru", d=5),
+    "diagonal, not linear": of_spec("nonlinear/indrnn", "indrnn", d=5),
+}
+LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
+    "diagonal, complex matrix": of_spec("complex/gateloop", "gate_loop", n=3, m=5),
+    "gate a key": of_spec("linear/rwkv6", "rwkv6", **KEYS),
     "delta, gate a key": of_spec("delta/kda", "kda", **KEYS),
     "delta, several terms": of_spec("delta/gated_delta_product", "gated_delta_product", **KEYS),
     "delta, momentum": of_spec("delta/momentum_delta", "momentum_delta", **KEYS),
     "diagonal and low rank": of_spec("delta/rwkv7", "rwkv7", **KEYS),
-    "stabilised": of_spec("xlstm/mlstm", "mlstm", **KEYS),
     "stabilised, gate a key": of_spec("gated/lightnet", "lightnet", **KEYS),
-    "stabilised vector": of_spec("attention/aaren", "aaren", m=5),
-    "held, linear": of_spec("deep/titans", "titans_linear", **KEYS),
     "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=3),
-    "dense": of_spec("nonlinear/gru", "gru", d=5),
-    "diagonal, not linear": of_spec("nonlinear/indrnn", "indrnn", d=5),
 }
-MAKERS |= CLASSES
+MAKERS |= {**CLASSES, **LONGER}
 
 
 def scheduled(recurrence: Recurrence, mode: str | None = None) -> Scheduled:

@@ -47,11 +47,6 @@ def spilling(name: str, target: str, dtype: str, precision: str | None) -> list[
     return [(x.kernel, x.spills, x.shared) for x in made if x.spills or x.shared > gpu.shared]
 
 
-@pytest.mark.parametrize("name", ["diagonal", "delta", "dense"])
-def test_a_class_compiles_and_spills_nothing(name: str) -> None:
-    assert spilling(name, "sm_90", "bfloat16", "tf32") == []
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
 @pytest.mark.parametrize("name", WIDE)

@@ -8,12 +8,14 @@ import torch
 from seqc.ir.ops import OPS
 from tests.emit.triton import parts
 from tests.emit.triton.conftest import Interpreted
-from tests.emit.triton.parts import CLASSES, MAKERS, NOT_WRITTEN, SPELLINGS, kernels_of
+from tests.emit.triton.parts import CLASSES, LONGER, MAKERS, NOT_WRITTEN, SPELLINGS, kernels_of
 
 pytest.importorskip("triton")
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in MAKERS]
+)
 def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
     """35 tokens are no whole number of blocks; states are given, and sequences begin anew."""
     assert max(interpreted(parts.compared, name, 35, True, begun=True)) < 2e-6
