@@ -138,8 +138,8 @@ def recurrent_gemma(theirs: Any) -> Weights:
     for i, layer in enumerate(theirs.model.layers):
         mixer = layer.temporal_block
         if i % 3 == 2:
-            own = f"layers.{i}.half_turned_attention"
-            weights |= under(own, parts.attention(mixer)) | {f"{own}.out.bias": mixer.o_proj.bias}
+            name = f"layers.{i}.half_turned_attention"
+            weights |= under(name, parts.attention(mixer)) | {f"{name}.out.bias": mixer.o_proj.bias}
         else:
             weights |= under(
                 f"layers.{i}.recurrent", parts.recurrent(mixer, theirs.config.num_attention_heads)
