@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqc
-from benchmarks.measure import Sample, in_turn, peak_memory, restart_with_kept_memory
+from benchmarks.measure import KEPT, Sample, in_turn, peak_memory, restart_with_kept_memory
 from benchmarks.report import Bar, Report, row
 from seqc.bundled import folder
 from seqc.spec import Handle
@@ -387,9 +388,10 @@ def measure(report: Report, title: str, case: Case, rounds: int) -> None:
 def memory(report: Report, title: str) -> None:
     """What a prefill needs beyond the weights, each side in a process of its own."""
     found: dict[str, Sample] = {}
+    given_back = {name: value for name, value in os.environ.items() if name not in KEPT}
     for side in ("seqc", "Transformers"):
         command = [sys.executable, "-m", "benchmarks.models", "--memory-of", side, "--only", title]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=given_back)
         found[side] = Sample(json.loads(done.stdout.splitlines()[-1]), 0.0)
     ratio = found["seqc"].median / found["Transformers"].median
     name = f"{title}, memory of a prefill"
