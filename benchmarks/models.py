@@ -314,7 +314,7 @@ def products(model: Any, tokens: Tensor) -> Callable[[], None]:
 
 def shares(model: Any, tokens: Tensor) -> dict[str, float]:
     """Percentages of the time of a prefill; the loops are what is no operation of PyTorch's."""
-    found = dict.fromkeys(("products", "attention", "elementwise and copies"), 0.0)
+    found: dict[str, float] = dict.fromkeys(("products", "attention", "elementwise and copies"), 0.0)
     with (
         torch.no_grad(),
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled,
@@ -401,7 +401,7 @@ def memory(report: Report, title: str) -> None:
 
 def memory_of(side: str, case: Case) -> float:
     """Megabytes, after a short sequence that builds what is built once."""
-    models = dict(zip(("seqc", "Transformers"), both(case), strict=True))
+    models: dict[str, Any] = dict(zip(("seqc", "Transformers"), both(case), strict=True))
     return peak_memory(partial(prefill, models[side], "highest", some_tokens(TOKENS)))
 
 

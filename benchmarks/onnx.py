@@ -133,7 +133,7 @@ def given(folder: Path, known: Mapping[str, Array]) -> dict[str, Array]:
     manifest = session(folder).manifest
     feeds: dict[str, Array] = {}
     for place, info in enumerate(manifest.inputs):
-        shape = tuple({"batch": 1, "time": T}.get(str(n), n) for n in info.shape)
+        shape = tuple({"batch": 1, "time": T}.get(str(n), int(n or 1)) for n in info.shape)
         feeds[info.name] = known.get(info.name, gate(shape, place))
         if info.name in "ab":
             feeds[info.name] = (-0.5 if info.name == "b" else 1.0) * known["k"]
@@ -147,7 +147,7 @@ def session(folder: Path) -> Any:
 
 def by_hand(rule: str, inputs: Mapping[str, Array]) -> Run:
     """The operator alone, on packed inputs and the gate's logarithm."""
-    packed = {name: x.reshape(1, T, -1) for name, x in inputs.items()}
+    packed: dict[str, Array] = {name: x.reshape(1, T, -1) for name, x in inputs.items()}
     if "g" in packed:
         packed["g"] = -packed["g"]
     names = ["q", "k", "v", "s", *(["g" if "g" in packed else ""]), *(["beta"] if "beta" in packed else [])]
