@@ -1,17 +1,12 @@
 """Fused loops of the target `cpu` beside the target `torch` and flash-linear-attention's naive forms.
 
-Batch 1, 2,048 tokens, 8 heads of 64, fp32, one thread; all sides in turn in one process, medians of its processor
-time.  A rival is the best of its naive forms, the chunked one where there is one.  A diagonal recurrence is compared
-with the sum of two tensors into a third.  Freed memory is kept (`MALLOC_…`), or every large result would be paged in
-anew on all sides.
+Batch 1, 2,048 tokens, 8 heads of 64, fp32, one thread; all sides in turn in one process.  A rival is the best of its
+naive forms, the chunked one where there is one.  A diagonal recurrence is compared with the sum of two tensors into a
+third.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,16 +14,15 @@ import torch
 from torch import Tensor
 
 import seqc
+from benchmarks.measure import in_turn, restart_with_kept_memory
+from benchmarks.report import Bar, Report, row
 from seqc.backend import backend
 from tests.parity.references import naive
 
 T, H, D = 2048, 8, 64
-RUNS = 7
-KEPT = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "268435456",
-}
+ROUNDS, FEW = 7, 3
+BARS = {"forward": 3.0, "forward and backward": 5.0}  # against naive forms
+ADDED = {"forward": 2.0, "forward and backward": 3.0}  # times the sum of two tensors, at most
 Inputs = dict[str, Tensor]
 Run = Callable[[Inputs], Any]
 
@@ -102,25 +96,22 @@ def inputs() -> Inputs:
     return {name: x.clone().requires_grad_() for name, x in found.items()}
 
 
-def median(run: Callable[[], Any], runs: int = RUNS) -> float:
-    """Milliseconds of processor time."""
-    run()
-    times: list[float] = []
-    for _ in range(runs):
-        start = time.process_time()
-        run()
-        times.append(1e3 * (time.process_time() - start))
-    return statistics.median(times)
-
-
-def measured(run: Run, given: Inputs, runs: int = RUNS) -> tuple[float, float]:
-    """Without and with the gradient."""
-
-    def forward() -> None:
+def forward(run: Run, given: Inputs) -> Callable[[], Any]:
+    def called() -> None:
         with torch.no_grad():
             run(given)
 
-    return median(forward, runs), median(lambda: run(given).sum().backward(), runs)
+    return called
+
+
+def backward(run: Run, given: Inputs) -> Callable[[], Any]:
+    """Weights come with the gradient of what is returned."""
+    out = run(given)
+    cotangent, used = torch.ones_like(out), list(given.values())
+    return lambda: torch.autograd.grad(run(given), used, cotangent, allow_unused=True)
+
+
+KINDS = {"forward": forward, "forward and backward": backward}
 
 
 def module(target: str, text: str, **sizes: int) -> Run:
@@ -129,38 +120,44 @@ def module(target: str, text: str, **sizes: int) -> Run:
     return lambda x: op(**{name: x[name] for name in names})[0]
 
 
-def diagonal() -> None:
+def diagonal(report: Report) -> None:
     size = (1, 4096, 1024)
     given = {"a": torch.rand(size).requires_grad_(), "b": torch.randn(size).requires_grad_()}
-    out, weight, run = torch.empty(size), torch.ones(size), module("cpu", DIAGONAL, d=size[-1])
-
-    def forward() -> None:
-        with torch.no_grad():
-            run(given)
+    out, run = torch.empty(size), module("cpu", DIAGONAL, d=size[-1])
 
     def add() -> None:
         with torch.no_grad():
             torch.add(given["a"], given["b"], out=out)
 
-    floor, mine = median(add), median(forward)
-    both = median(lambda: torch.autograd.grad(run(given), list(given.values()), weight))
-    print(f"diagonal, {size}: add {floor:.2f}, forward {mine:.2f} ({mine / floor:.1f}x), ", end="")
-    print(f"forward + backward {both:.2f} ({both / floor:.1f}x)")
+    times = in_turn({"add": add, **{kind: made(run, given) for kind, made in KINDS.items()}}, 3 * ROUNDS)
+    case = "diagonal, 4,096 tokens of 1,024"
+    report.add(row(case, "add", times["add"], "ms"))
+    for kind, most in ADDED.items():
+        ratio = times["add"].median / times[kind].median
+        report.add(row(f"{case}, {kind}", "cpu", times[kind], "ms", ratio, Bar(1 / most)))
+
+
+def matrices(report: Report) -> None:
+    given = inputs()
+    for title, (text, rival) in RULES.items():
+        ours = {target: module(target, text, n=D, m=D) for target in ("cpu", "torch")}
+        for kind, made in KINDS.items():
+            times = in_turn({side: made(run, given) for side, run in ours.items()}, ROUNDS)
+            times |= in_turn({"naive": made(rival, given)}, FEW)
+            for side, sample in times.items():
+                ratio = None if side == "cpu" else sample.median / times["cpu"].median
+                bar = Bar(BARS[kind]) if side == "naive" else None
+                report.add(row(f"{title}, {kind}", side, sample, "ms", ratio, bar))
 
 
 def main() -> None:
-    if any(name not in os.environ for name in KEPT):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.cpu"], {**os.environ, **KEPT})
+    restart_with_kept_memory("benchmarks.cpu")
     torch.set_num_threads(1)
-    diagonal()
-    given = inputs()
-    print(f"{'':26}{'cpu':>16}{'torch':>18}{'naive':>18}   ms forward, with backward")
-    for title, (text, rival) in RULES.items():
-        rows = [measured(module(target, text, n=D, m=D), given) for target in ("cpu", "torch")]
-        rows.append(measured(rival, given, 2))
-        shown = "".join(f"{forward:9.1f}{both:9.1f}" for forward, both in rows)
-        ratios = f"{rows[2][0] / rows[0][0]:.1f}x and {rows[2][1] / rows[0][1]:.1f}x"
-        print(f"  {title:24}{shown}   naive is {ratios} ours", flush=True)
+    about = " ".join((__doc__ or "").split())
+    report = Report("cpu", "Fused loops on the CPU", about, "their time over ours")
+    diagonal(report)
+    matrices(report)
+    report.write()
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def _microseconds(taken: Time, tokens: int) -> Sample:
     return Sample(1e3 * taken.median / tokens, 1e3 * taken.spread / tokens)
 
 
-def measure(case: Case, target: str, options: dict[str, str]) -> Curves:
+def measure(case: Case, target: str, options: dict[str, Any]) -> Curves:
     handle, maker = case.handle(), backend(target)
     assert isinstance(maker, Runs)
     with TemporaryDirectory(prefix="seqc-lengths-") as place:

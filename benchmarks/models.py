@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqc
-from benchmarks.measure import Sample, in_turn, peak_memory, restart_with_kept_memory
+from benchmarks.measure import KEPT, Sample, in_turn, peak_memory, restart_with_kept_memory
 from benchmarks.report import Bar, Report, row
 from seqc.bundled import folder
 from seqc.spec import Handle
@@ -138,8 +139,8 @@ def recurrent_gemma(theirs: Any) -> Weights:
     for i, layer in enumerate(theirs.model.layers):
         mixer = layer.temporal_block
         if i % 3 == 2:
-            own = f"layers.{i}.half_turned_attention"
-            weights |= under(own, parts.attention(mixer)) | {f"{own}.out.bias": mixer.o_proj.bias}
+            name = f"layers.{i}.half_turned_attention"
+            weights |= under(name, parts.attention(mixer)) | {f"{name}.out.bias": mixer.o_proj.bias}
         else:
             weights |= under(
                 f"layers.{i}.recurrent", parts.recurrent(mixer, theirs.config.num_attention_heads)
@@ -313,7 +314,7 @@ def products(model: Any, tokens: Tensor) -> Callable[[], None]:
 
 def shares(model: Any, tokens: Tensor) -> dict[str, float]:
     """Percentages of the time of a prefill; the loops are what is no operation of PyTorch's."""
-    found = dict.fromkeys(("products", "attention", "elementwise and copies"), 0.0)
+    found: dict[str, float] = dict.fromkeys(("products", "attention", "elementwise and copies"), 0.0)
     with (
         torch.no_grad(),
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled,
@@ -387,9 +388,10 @@ def measure(report: Report, title: str, case: Case, rounds: int) -> None:
 def memory(report: Report, title: str) -> None:
     """What a prefill needs beyond the weights, each side in a process of its own."""
     found: dict[str, Sample] = {}
+    given_back = {name: value for name, value in os.environ.items() if name not in KEPT}
     for side in ("seqc", "Transformers"):
         command = [sys.executable, "-m", "benchmarks.models", "--memory-of", side, "--only", title]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=given_back)
         found[side] = Sample(json.loads(done.stdout.splitlines()[-1]), 0.0)
     ratio = found["seqc"].median / found["Transformers"].median
     name = f"{title}, memory of a prefill"
@@ -399,7 +401,7 @@ def memory(report: Report, title: str) -> None:
 
 def memory_of(side: str, case: Case) -> float:
     """Megabytes, after a short sequence that builds what is built once."""
-    models = dict(zip(("seqc", "Transformers"), both(case), strict=True))
+    models: dict[str, Any] = dict(zip(("seqc", "Transformers"), both(case), strict=True))
     return peak_memory(partial(prefill, models[side], "highest", some_tokens(TOKENS)))
 
 

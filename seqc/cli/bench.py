@@ -130,7 +130,7 @@ def _measured(handle: Handle, target: str, mode: str | None, length: int, batch:
     maker = backend(target_name)
     if not isinstance(maker, Runs):
         raise UserError(f"the target `{target_name}` cannot be run", f"these can: {', '.join(_running())}")
-    options = {"profile": profile} if profile else {}
+    options: dict[str, Any] = {"profile": profile} if profile else {}
     with TemporaryDirectory(prefix="seqc-bench-") as place:
         folder = Path(place) / "built"
         with progress(f"compiling {handle.name} for {target}") as show:
