@@ -61,7 +61,9 @@ class _StageWriter:
         kept = [leaf if leaf in self.later else ZERO for leaf in direct]
         self.steps = ready(build.add(x, y) for x, y in zip(adjoint.steps, kept, strict=True))
         self.gradients = ready(adjoint.inputs)
-        scanned = [node.axes for node in walk((*self.before, *self.reads)) if isinstance(node, Scan)]
+        whole = [{*state.axes, TOKEN} for state in stage.carried]
+        scans = [node.axes for node in walk((*self.before, *self.reads)) if isinstance(node, Scan)]
+        scanned = [axes for axes in scans if any(own <= {*axes} for own in whole)]
         if max((self.layout.volume(axes) for axes in scanned), default=0) > LARGEST:
             raise Unsupported("a scan of states that do not fit into registers at all tokens of a block")
         if any(node.dtype is DType.COMPLEX for node in walk((*self.before, *self.updates, *self.reads))):
