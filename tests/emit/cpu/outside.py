@@ -106,5 +106,5 @@ def outside(
     unit = kernel.Kernel(text_of(module), module.fused.kernel.interface, f"outside_{next(NUMBER)}")
     made: Any = unit.built
     made[torch.float64] = Outside(text_of(module), torch.float64, folder, compiler, runner)
-    module.fused.kernel = unit
+    module.fused._kernel = unit
     return module.double()
