@@ -108,18 +108,23 @@ def _own(node: Expr, sizes: Sizes) -> Counts:
 def work(plan: Plan) -> Work:
     """The counts of a rule in single precision; `plan` is how PyTorch schedules it."""
     rule = plan.recurrence
-    return Work(_loop(rule), _forward(plan), _backward(plan), [_token(rule)])
+    token = counted((*rule.updates, *rule.outputs), rule.sizes)
+    forward = _forward(plan)
+    return Work(
+        _loop(rule, token),
+        forward,
+        _backward(plan, forward[0]),
+        [_part(1, Counts(), token, token, _weights(rule))],
+    )
 
 
-def _loop(recurrence: Recurrence) -> Loop:
+def _loop(recurrence: Recurrence, token: Counts) -> Loop:
     sizes = recurrence.sizes
     inputs = [leaf.axes for leaf in recurrence.inputs]
-    own = counted((*recurrence.updates, *recurrence.outputs), sizes)
     moved = sum(_volume(axes, sizes) for axes in (*inputs, *recurrence.returns))
-    constants = sum(_volume(parameter.axes, sizes) for parameter in recurrence.parameters)
     states = sum(_volume(state.axes, sizes) for state in recurrence.states)
     tensors = len(inputs) + len(recurrence.returns) + len(recurrence.states) + len(recurrence.parameters)
-    return Loop(*own, moved, constants, _pieces(recurrence), tensors, states)
+    return Loop(*token, moved, _weights(recurrence), _pieces(recurrence), tensors, states)
 
 
 def _volume(axes: Iterable[str], sizes: Mapping[str, int]) -> int:
@@ -137,17 +142,12 @@ def _pieces(recurrence: Recurrence) -> int:
     return max(1, _volume(apart, recurrence.sizes) // NARROWEST)
 
 
-def _token(recurrence: Recurrence) -> Part:
-    own = counted((*recurrence.updates, *recurrence.outputs), recurrence.sizes)
-    return _part(1, Counts(), own, own, _weights(recurrence))
-
-
 def _part(block: int, once: Counts, steps: Counts, total: Counts, weights: float) -> Part:
     """`once` and `steps` say how often operations are called, `total` what they handle for a token."""
     return Part(block, once.operations, steps.operations, *total[1:], weights=weights)
 
 
-def _weights(recurrence: Recurrence) -> float:
+def _weights(recurrence: Recurrence) -> int:
     return sum(_volume(parameter.axes, recurrence.sizes) for parameter in recurrence.parameters)
 
 
@@ -169,9 +169,8 @@ def _forward(plan: Plan) -> list[Part]:
     ]
 
 
-def _backward(plan: Plan) -> list[Part]:
-    """The reverse of the stages; that of the operations around them is taken for twice as much as they are."""
-    around = _forward(plan)[0]
+def _backward(plan: Plan, around: Part) -> list[Part]:
+    """The reverse of the stages; that of the operations `around` them is taken for twice as much as they are."""
     twice = Part(1, *(2 * count for count in around[1:]))
     if not plan.adjoints:
         return [twice]

@@ -30,8 +30,9 @@ def product_kernel(space: Space, gate: Tensor, axis: str, other: str) -> Tensor:
     logs, signs = _logs(space, gate, axis)
     total = running_sum(space, space.mul(after, logs), axis)
     assert isinstance(total, Tensor)
-    signed = space.mul(space.mul(upto, signs), space.rename(signs, {axis: other}))
-    return space.mul(space.elementwise("Exp", total), signed)
+    if signs is not None:
+        upto = space.mul(space.mul(upto, signs), space.rename(signs, {axis: other}))
+    return space.mul(space.elementwise("Exp", total), upto)
 
 
 def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
@@ -39,7 +40,8 @@ def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
     logs, signs = _logs(space, gate, axis)
     total = running_sum(space, logs, axis)
     assert isinstance(total, Tensor)
-    return space.mul(space.elementwise("Exp", total), signs)
+    product = space.elementwise("Exp", total)
+    return product if signs is None else space.mul(product, signs)
 
 
 def last_of_scan(space: Space, decay: Tensor, source: Tensor, axis: str) -> Tensor:
@@ -47,8 +49,9 @@ def last_of_scan(space: Space, decay: Tensor, source: Tensor, axis: str) -> Tens
     logs, signs = _logs(space, decay, axis)
     later = running_sum(space, logs, axis, reverse=True, exclusive=True)
     assert isinstance(later, Tensor)
-    left = space.mul(space.elementwise("Exp", later), signs)
-    left = space.mul(left, space.entry(signs, axis, -1))
+    left = space.elementwise("Exp", later)
+    if signs is not None:
+        left = space.mul(space.mul(left, signs), space.entry(signs, axis, -1))
     total = contract(space, [left, source], [axis])
     assert isinstance(total, Tensor)
     return total
@@ -63,8 +66,15 @@ def scan_by_kernel(space: Space, decay: Tensor, source: Tensor, axis: str) -> Te
     return total
 
 
-def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor]:
-    """The logarithms of the magnitudes, and 1 or -1 for the sign of the running product; nodes that are shared."""
+def _logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor | None]:
+    """The logarithms of the magnitudes, and 1 or -1 for the sign of the running product; nodes that are shared.
+
+    An exponential has no sign and is the logarithm's inverse.
+    """
+    node = gate.value.producer()
+    if node is not None and node.op_type == "Exp" and node.inputs[0] is not None:
+        logs = Tensor(node.inputs[0], gate.axes, gate.kind)
+        return space.elementwise("Max", logs, space.number(LOWEST_LOG)), None
     key = ("logs", gate.value, gate.axes, axis)
     logs, signs = space.builder.once(key, lambda: _new_logs(space, gate, axis))
     assert isinstance(logs, Tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from seqc.check import builtins
@@ -181,8 +181,10 @@ class BlockElaborator(Elaborator):
             self.context.fail(RepeatsNothing(node.count.span))
         word = node.count.name if isinstance(node.count, tree.Name) else "repeat"
         path = self.context.instance(word)
-        inputs = self._body_inputs(node, names)
-        bodies = self._bodies(node, path, names, inputs, times)
+        mentioned = dict.fromkeys(found.name for found in tree.walk(node) if isinstance(found, tree.Name))
+        inputs = self._body_inputs((*names, *mentioned))
+        varies = node.index is not None and node.index.text in mentioned
+        bodies = self._bodies(node, path, names, inputs, times, varies=varies)
         if not times:
             return
         if times <= MAX_UNROLLED and all(is_pure(body) for body in bodies) and _agree(bodies):
@@ -217,23 +219,25 @@ class BlockElaborator(Elaborator):
             return value
         raise Failed
 
-    def _body_inputs(self, node: tree.Repeat, names: Sequence[str]) -> tuple[Leaf, ...]:
+    def _body_inputs(self, names: Iterable[str]) -> tuple[Leaf, ...]:
         """What the body sees of the outside: first what it carries from one repetition to the next."""
-        mentioned = [
-            n.name for n in tree.walk(node) if isinstance(n, tree.Name) and n.name in self.context.values
-        ]
         inputs: list[Leaf] = []
-        for name in dict.fromkeys((*names, *mentioned)):
+        for name in dict.fromkeys(name for name in names if name in self.context.values):
             value = self._held(name)
             inputs.append(Leaf(LeafKind.INPUT, name, value.axes, value.dtype))
         return tuple(inputs)
 
     def _bodies(
-        self, node: tree.Repeat, path: str, names: Sequence[str], inputs: tuple[Leaf, ...], times: int
+        self,
+        node: tree.Repeat,
+        path: str,
+        names: Sequence[str],
+        inputs: tuple[Leaf, ...],
+        times: int,
+        *,
+        varies: bool,
     ) -> tuple[Function, ...]:
-        """One function a repetition; where the index is not mentioned they are all the same."""
-        index = None if node.index is None else node.index.text
-        varies = any(isinstance(n, tree.Name) and n.name == index for n in tree.walk(node))
+        """One function a repetition; where the index is not mentioned (`varies`) they are all the same."""
         if self.context.made_up or not times:
             times = min(times, 2) or 1
         if not varies:

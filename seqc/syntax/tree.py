@@ -320,14 +320,25 @@ class File(Node):
     items: tuple[Item, ...]
 
 
-def children(node: Node) -> Iterator[Node]:
+_field_names: dict[type[Node], tuple[str, ...]] = {}
+
+
+def _fields(kind: type[Node]) -> tuple[str, ...]:
+    if kind not in _field_names:
+        _field_names[kind] = tuple(item.name for item in fields(kind) if item.compare)
+    return _field_names[kind]
+
+
+def children(node: Node) -> list[Node]:
     """The nodes directly below `node`, in the order of their fields."""
-    for item in fields(node):
-        value = getattr(node, item.name)
+    found: list[Node] = []
+    for name in _fields(type(node)):
+        value = getattr(node, name)
         if isinstance(value, Node):
-            yield value
+            found.append(value)
         elif isinstance(value, tuple):
-            yield from (part for part in value if isinstance(part, Node))
+            found += [part for part in value if isinstance(part, Node)]
+    return found
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -336,4 +347,4 @@ def walk(node: Node) -> Iterator[Node]:
     while pending:
         current = pending.pop()
         yield current
-        pending.extend(reversed(list(children(current))))
+        pending.extend(reversed(children(current)))

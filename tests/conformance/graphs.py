@@ -119,6 +119,10 @@ def _changes(node: NodeProto) -> Iterator[tuple[str, Change]]:
     elif op == "Mul":
         yield "Mul: right factor dropped", lambda it: _keep(it, 0)
         yield "Mul: left factor dropped", lambda it: _keep(it, 1)
+    elif op == "CumSum" and any(
+        attribute.name == "exclusive" and attribute.i for attribute in node.attribute
+    ):
+        yield "CumSum: direction, of one without its own entry", lambda it: _flip(it, "reverse")
     elif op in STRUCTURAL and (op != "Concat" or len(node.input) > 1):
         yield STRUCTURAL[op]
 

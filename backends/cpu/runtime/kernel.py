@@ -207,11 +207,8 @@ class Kernel:
         )
         left = iter(parts)
         found = [
-            _summed(next(left), port, rows) if port.differentiable else x
+            _summed(next(left), port, rows) if port.differentiable else torch.zeros_like(x)
             for x, port in zip(inputs, ports, strict=True)
-        ]
-        found = [
-            x if port.differentiable else torch.zeros_like(x) for x, port in zip(found, ports, strict=True)
         ]
         return [*found, *self._shared(shared, constants), begin.sum(0), before]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from tests.emit.cpu.parts import kernel, text_of
 
 DRIVER = Path(__file__).with_name("outside.cpp").read_text(encoding="utf-8")
+NUMBER = count()
 NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
 Arrays = Sequence[Tensor]
@@ -95,10 +97,14 @@ def outside(
     compiler: Sequence[str],
     runner: Sequence[str] = (),
 ) -> Any:
-    """The same module of a rule, whose unit runs outside, in double precision."""
+    """The same module of a rule, whose unit runs outside, in double precision.
+
+    Operators are registered once for a text: under a name of its own this unit has its own.
+    """
     monkeypatch.setattr(kernel, "_pointers", list)
     monkeypatch.setattr(kernel, "_pointer", lambda x: x)  # pyright: ignore[reportUnknownLambdaType]
-    module.fused.kernel.built[torch.float64] = Outside(
-        text_of(module), torch.float64, folder, compiler, runner
-    )
+    unit = kernel.Kernel(text_of(module), module.fused.kernel.interface, f"outside_{next(NUMBER)}")
+    made: Any = unit.built
+    made[torch.float64] = Outside(text_of(module), torch.float64, folder, compiler, runner)
+    module.fused._kernel = unit
     return module.double()

@@ -149,7 +149,8 @@ def test_gradients_of_a_block_agree_with_differences() -> None:
     x = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
     def values(x: Tensor) -> Tensor:
-        return block(x)[0]
+        y: Tensor = block(x)[0]
+        return y
 
     assert torch.autograd.gradcheck(values, (x,))
     assert made(block)
@@ -182,7 +183,12 @@ def test_copies_keep_their_loops_and_pickles_do_not() -> None:
 def test_threads_share_what_the_first_one_makes() -> None:
     loops, _ = ready("delta/gated_delta")
     given = tokens(2, 30)
+
+    def run(_: int) -> Tensor:
+        y: Tensor = loops(given)[0].detach()
+        return y
+
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda x: loops(x)[0].detach(), [given] * 4))
+        found = list(pool.map(run, range(4)))
     assert all(torch.equal(x, found[0]) for x in found)
     assert made(loops)
