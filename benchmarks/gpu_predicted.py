@@ -157,7 +157,10 @@ def compiled(rule: Any, target: aot.Target) -> Kernels:
     if not rule.stages:
         return [{k: aot.compiled(rule, k, target, "bfloat16") for k in ("forward", "backward")}]
     return [
-        {k: aot.compiled_blocks(s.kernels, k, target, "tf32") for k in aot.block_kernels(s.kernels.face)}
+        {
+            k: aot.compiled_blocks(s.kernels, k, target, "bfloat16" if rule.unrounded else "float32")
+            for k in aot.block_kernels(s.kernels.face)
+        }
         for s in rule.stages
     ]
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -86,14 +87,11 @@ def compiled(
     return _compiled(rule.text, rule.name, kernel, types, fixed, face.warps, target, dtype)
 
 
-def compiled_blocks(
-    made: BlockKernels, kernel: str, target: Target, precision: str | None = None
-) -> Compiled:
-    """A kernel of a stage, by its name in `kernels/chunk.py`; products are exact unless `precision` is `tf32`."""
+def compiled_blocks(made: BlockKernels, kernel: str, target: Target, dtype: str = "float32") -> Compiled:
+    """A kernel of a stage whose inputs are of a type, by its name in `kernels/chunk.py`."""
     face = made.face
-    types, fixed = block_signature(face, kernel, target)
-    fixed["PRECISION"] = precision or fixed["PRECISION"]
-    return _compiled(made.text, made.name, kernel, types, fixed, face.warps, target, "float32")
+    types, fixed = block_signature(face, kernel, target, NAMES[dtype])
+    return _compiled(made.text, made.name, kernel, types, fixed, face.warps, target, dtype)
 
 
 def _compiled(
@@ -106,6 +104,8 @@ def _compiled(
     target: Target,
     dtype: str,
 ) -> Compiled:
+    if find_spec("triton") is None:
+        raise UserError("compiling for a GPU needs Triton", "install it: `pip install triton`")
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -133,18 +133,24 @@ def _aligned(types: Mapping[str, Any]) -> dict[tuple[int, ...], list[list[Any]]]
     return found
 
 
-def block_signature(face: Blocks, kernel: str, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
+def block_signature(
+    face: Blocks, kernel: str, target: Target, dtype: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `signature`, of a kernel of a stage."""
-    inputs, states, outputs = (_pointers(x, "fp32") for x in (face.inputs, face.states, face.outputs))
+    states, outputs = (_pointers(x, "fp32") for x in (face.states, face.outputs))
+    inputs, number = _pointers(face.inputs, dtype), kernel.removeprefix("differentiate")
+    alone = number.isdigit() and face.alone(face.inputs[int(number)])
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_input": ("*fp32",),
         "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
     }  # fmt: skip
+    if alone:
+        known["d_input"] = (f"*{dtype}",)
     fixed = {
         "BLOCK": face.block,
         "TILE": face.tile,
-        "PRECISION": "tf32x3" if target.backend == "cuda" else "ieee",
+        "PRECISION": "tf32" if target.backend == "cuda" else "ieee",
     }
     return {
         **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
@@ -260,7 +266,7 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
         name = f"{stem}_{stage.kernels.name}"
         for kernel in block_kernels(blocks):
             grid, _ = BLOCK_KERNELS[kernel.rstrip("0123456789")]
-            types, fixed = block_signature(blocks, kernel, target)
+            types, fixed = block_signature(blocks, kernel, target, "fp32")
             grid = f"{grid} * {blocks.rows * blocks.tiles}".format(block=blocks.block)
             made = compiled_blocks(stage.kernels, kernel, target)
             facts.append(_written(made, target, folder, name, grid, types, fixed))

@@ -7,13 +7,15 @@ from itertools import combinations
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import At, Axes, Expr, Index, Reduce, Scan, Shift, Solve, rewrite
+from seqc.ir.expr import Apply, At, Axes, Expr, Index, Reduce, Scan, Shift, Solve, rewrite
 from seqc.ir.plan import OTHER
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.rewrite import factors_of
+from ..torch.names import Names
 from ..torch.reading import distribute
 from .ends import entry, place_of_one
+from .layout import Layout
 from .moves import compared
 from .primitives import MUL, Code
 from .printing import Body, Value
@@ -66,11 +68,38 @@ def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Exp
 
 
 class BlockBody(Body):
-    """The lines of a function over blocks of tokens; `products` counts the operations of its matrix products."""
+    """The lines of a function over blocks of tokens; `products` counts the operations of its matrix products.
+
+    What needs most registers comes first (Sethi and Ullman 1970), and values that meet are put together at once.
+    """
 
     products = 0
 
+    def __init__(self, layout: Layout, names: Names) -> None:
+        super().__init__(layout, names)
+        self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
+        self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
+
+    def emit(self, roots: Sequence[Expr], hints: Sequence[str]) -> list[Value]:
+        for node in self.needed(roots):
+            self._weigh(node)
+        return super().emit(roots, hints)
+
+    def _weigh(self, node: Expr) -> None:
+        own, most, before = self.operands(node), 0, 0
+        fixed = not own or all(self.held[x] == 0 and x not in self.known for x in own)
+        self.held[node] = 0 if node in self.known or fixed else self.layout.volume(node.axes)
+        for operand in own:
+            most, before = max(most, before + self.needs[operand]), before + self.held[operand]
+        self.needs[node] = max(most, before + self.held[node])
+
+    def frees(self, node: Expr) -> bool:
+        return isinstance(node, Apply) and sum(self.held[x] for x in {*node.args}) > self.held[node] > 0
+
     def operands(self, node: Expr) -> Sequence[Expr]:
+        return sorted(self._operands(node), key=lambda x: self.held.get(x, 0) - self.needs.get(x, 0))
+
+    def _operands(self, node: Expr) -> Sequence[Expr]:
         if isinstance(node, Reduce) and node.op == "sum":
             return factors_of(node.arg)
         if isinstance(node, Scan) and _start(node):

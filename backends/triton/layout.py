@@ -114,8 +114,8 @@ def worth(axis: str, size: int, known: Iterable[Axes]) -> tuple[int, int, int]:
 
 def warps(found: Layout, program: Program) -> int:
     """How many warps share a program."""
-    largest = max(found.volume(state.axes) for state in program.states)
-    return min(MOST_WARPS, max(1, power_of_two(largest) // WARP_SHARE))
+    held = [state.axes for state in program.states] + [leaf.axes for leaf in program.constants]
+    return min(MOST_WARPS, max(1, power_of_two(sum(map(found.volume, held))) // WARP_SHARE))
 
 
 def stages(found: Layout, program: Program) -> int:

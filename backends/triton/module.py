@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 
 from torch import nn
 
@@ -28,14 +29,16 @@ from ..torch.opened import Opened, open_axes
 from .runtime.chunk import BlockKernels, BlockStage, place
 from .runtime.load import loaded
 from .runtime.rule import Looped
-from .stage import print_blocks
+from .stage import print_blocks, solves
 from .unit import emit
 
+SYSTEM = 32  # tokens of a block with triangular systems: with more, the way back does not fit into registers
 STAGE = re.compile(r'^(\w+) = operator\(\s*(\w+), "\w+"\s*\)|^class (\w+)\(', re.MULTILINE)
 
 
 def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     """The module of a program; rules that have no kernels run as the PyTorch backend schedules them."""
+    program = bounded(program)
     rules = units(program, origin)
     text, name = module_text(program.whole, program.plan, origin)
     namespace = loaded(text, name).__dict__  # not the PyTorch backend's own, which goes on as it is
@@ -54,9 +57,26 @@ def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed))
 
 
+def bounded(program: Scheduled) -> Scheduled:
+    """The same with shorter blocks where they have triangular systems, unless another schedule was asked for."""
+
+    @cache
+    def plan(recurrence: Recurrence) -> Plan:
+        found = program.plan(recurrence)
+        if not any(map(solves, found.stages)) or _shape(found) != _shape(schedule(recurrence)):
+            return found
+        return schedule(recurrence, longest=SYSTEM)
+
+    return replace(program, plan=plan)
+
+
+def _shape(plan: Plan) -> tuple[str, list[int]]:
+    return plan.mode, [stage.block for stage in plan.stages]
+
+
 def units(program: Scheduled, origin: str) -> dict[str, Looped]:
     """The kernels of every rule that has some, by the name of its class; the others run as PyTorch schedules them."""
-    found: dict[str, Looped] = {}
+    found, program = dict[str, Looped](), bounded(program)
     names = stage_names(module_text(program.whole, program.plan, origin)[0])
     for name, recurrence, given in rules_of(program):
         with suppress(Unsupported):

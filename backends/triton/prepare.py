@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqc.ir.expr import Axes
+from seqc.ir.expr import Axes, Leaf, leaves
 
 from ..cpu.program import Program
 from ..torch.expressions import Scope
@@ -17,23 +17,36 @@ WIDTH = 110
 
 
 def prepare_text(program: Program) -> list[str]:
-    """`prepare(*parameters, like)`: the constants, then the states, each with all of its axes in order."""
+    """`prepare(*parameters, like)`: the constants, then the states, each with all of its axes in order.
+
+    What is computed from parameters is so in double precision: differences of nearby numbers, as of a gate that is
+    almost 1 and of 1, and their gradients have no digits to lose.
+    """
     targets = program.prepare.targets
     values = [target.value for target in targets]
     order = merged_order([*(target.leaf.axes for target in targets), *all_axes(values)])
-    names = Names({*RESERVED, *pieces(), "like"})
-    scope = Scope(names, order, program.sizes, "like", width=WIDTH - 4)
+    computed = [value for value in values if not isinstance(value, Leaf)]
+    wide = {leaf for leaf in leaves(computed) if leaf in program.parameters}
+    names = Names({*RESERVED, *pieces(), "like", "exact"})
+    scope = Scope(names, order, program.sizes, "exact" if wide else "like", width=WIDTH - 4)
     arguments = [names.fresh(hint(leaf)) for leaf in program.parameters]
     for leaf, name in zip(program.parameters, arguments, strict=True):
         scope.bind(leaf, name, lead=False)
     found = scope.emit(values)
     results = [_whole(scope, value, t.leaf.axes) for value, t in zip(found, targets, strict=True)]
     head = ", ".join(f"{name}: Tensor" for name in (*arguments, "like"))
+    last = [f"return {packed(results)}"]
+    if wide:
+        made = names.fresh("made")
+        last = [f"{made} = {packed(results)}", f"return tuple(x.to(like.dtype) for x in {made})"]
+    names_of = dict(zip(program.parameters, arguments, strict=True))
+    exact = [f"{names_of[leaf]} = {names_of[leaf]}.double()" for leaf in program.parameters if leaf in wide]
     return [
         *split_statement(f"def prepare({head}) -> tuple[Tensor, ...]:", WIDTH),
         '    """From the parameters, what all tokens share, and the states before the first one."""',
+        *(f"    {line}" for line in ["exact = like.double()", *exact] if exact),
         *(f"    {line}" for line in scope.lines),
-        *split_statement(f"return {packed(results)}", WIDTH, 4),
+        *(piece for line in last for piece in split_statement(line, WIDTH, 4)),
     ]
 
 

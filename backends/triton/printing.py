@@ -83,6 +83,7 @@ class Body:
     def _settled(self, node: Expr, value: Value, hint: str) -> Value:
         """A variable for what is used more than once, or is long."""
         dear = isinstance(node, Reduce) or (self.counts[node] > 1 and isinstance(node, Apply | Rename))
+        dear = dear or self.frees(node)
         if (
             value.code.literal
             or value.code.text.isidentifier()
@@ -90,6 +91,10 @@ class Body:
         ):
             return value
         return self.assigned(value, hint)
+
+    def frees(self, node: Expr) -> bool:
+        """Whether computing a value at once lets go of registers."""
+        return False
 
     def assigned(self, value: Value, hint: str) -> Value:
         name = self.names.fresh(hint)

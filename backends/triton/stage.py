@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, Scan, leaves, substitute, walk
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind, Scan, Solve, leaves, substitute, walk
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
 
 from ..cpu.diagnose import Unsupported
@@ -26,7 +26,7 @@ RESIDENT = 8192  # numbers of the states that a program should hold at most
 WIDEST = 32  # entries of a tile
 WIDEST_ALONE = 128  # of states that have no other axis in a program
 LARGEST = 8192  # numbers of the states at all tokens of a block, where a scan has them at once
-WARPS = 8
+WARPS, WIDE_BLOCK = 8, 64
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
 RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
 
@@ -36,6 +36,11 @@ def print_blocks(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Bloc
     if stage.block < SMALLEST or stage.phase is not None or stage.newton is not None:
         raise Unsupported("a stage that is no loop over blocks of equal length")
     return _StageWriter(stage, adjoint).unit(origin)
+
+
+def solves(stage: Stage) -> bool:
+    """Whether a block has triangular systems."""
+    return any(isinstance(node, Solve) for node in walk([*(expr for _, expr in stage.pre), *stage.updates]))
 
 
 class _StageWriter:
@@ -240,7 +245,7 @@ class _StageWriter:
             rows=found.count,
             vector=found.size(found.vector) if found.vector else 0,
             tile=found.tile,
-            warps=WARPS,
+            warps=WARPS // 2 if solves(stage) and stage.block < WIDE_BLOCK else WARPS,
             block=stage.block,
             inputs=[
                 self._port(item.leaf, k in self.wanted, item.constant) for k, item in enumerate(stage.inputs)
@@ -305,7 +310,7 @@ def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
         return Layout(stage.sizes, rows, vector, tile, order, SMALLEST)
 
     alone = all(set(state.axes) <= {*rows, vector} for state in stage.carried)
-    widest = WIDEST_ALONE if alone else WIDEST
+    widest = WIDEST_ALONE if alone else NARROWEST if solves(stage) else WIDEST
     tile = min(widest, max(SMALLEST, power_of_two(stage.sizes[vector]))) if vector else 1
     while tile > NARROWEST and max(with_tile(tile).volume(s.axes) for s in stage.carried) > RESIDENT:
         tile //= 2

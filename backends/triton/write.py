@@ -14,7 +14,7 @@ from ..torch import BACKEND as TORCH
 from ..torch.names import Names, identifier
 from ..torch.write import origin_of
 from .aot import compile_all, targets
-from .module import units
+from .module import bounded, units
 from .runtime.chunk import BlockStage
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def write(
         if name != "aot":
             raise UserError(f"the target `triton` has no option `{name}`", "it has `aot`")
     wanted = targets(options["aot"]) if "aot" in options else []
+    program = bounded(program)
     rules = units(program, origin_of(program))
     TORCH.write(program, folder, weights=weights, seed=seed, options={})
     kernels = folder / KERNELS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -56,6 +56,10 @@ class Attached:
 
     def narrow(self, x: Tensor, time: int | None) -> bool:
         """Whether inputs of 16 bits, of which `x` is the first, are taken as they are."""
+        return False
+
+    def staged(self, x: Tensor, time: int | None) -> bool:
+        """Whether the emitted module goes through a sequence, and the kernels are in its stages."""
         return False
 
     def ready(self, x: Tensor) -> bool:
@@ -146,6 +150,8 @@ class FusedRule:
         time = None if single else first.shape[1]
         wide = any(x.dtype == torch.float64 or x.is_complex() for x in (*inputs, me.like))
         if wide or sequence is not None or not (_narrow(first) and self.fused.narrow(first, time)):
+            if _narrow(first) and not wide and sequence is None and self.fused.staged(first, time):
+                sequence = partial(self.plain.sequence, self)
             return self.plain.exactly(self, state, reset, single, inputs, given, sequence)  # type: ignore[no-any-return]
         with torch.autocast(first.device.type, enabled=False):
             given = [x if x.is_complex() else x.float() for x in given]
@@ -207,7 +213,9 @@ class FusedRule:
 
     def _taken(self, x: Tensor, time: int | None) -> bool:
         """Whether the kernel computes this."""
-        return self.decided or (self.fused.pays(x.shape[0], time) and self.fused.ready(x))
+        if self.decided:
+            return True
+        return not self.fused.staged(x, time) and self.fused.pays(x.shape[0], time) and self.fused.ready(x)
 
     def _run(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
         sign, me = self.fused.signature, cast(Any, self)

@@ -44,6 +44,10 @@ class Blocks(NamedTuple):
         """How many programs share a tensor."""
         return port.shares * (self.tiles if port.tiled else 1)
 
+    def alone(self, port: Port) -> bool:
+        """Whether one program writes an entry of an input's cotangents."""
+        return self.sharing(port) == 1 and not port.constant
+
 
 class BlockKernels:
     """A unit of a stage; states lie between kernels as [batch, blocks, …]."""
@@ -57,8 +61,8 @@ class BlockKernels:
 
     def launch(self, kernel: Any, programs: int, like: Tensor, *args: Any) -> None:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
-        face, exact = self.face, precision() if like.is_cuda else "ieee"
-        fixed = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": exact}
+        face = self.face
+        fixed = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": "ieee" if exact(like) else "tf32"}
         grid, default = programs * face.rows * face.tiles, Choice(face.warps, STAGES)
         launch(kernel, grid, like, args, fixed, default, (programs, args[-1]), "num_stages")
 
@@ -113,19 +117,22 @@ class BlockKernels:
                 continue
             shares = face.sharing(port)
             lead = (each, shares) if port.constant else (shares, batch, time)
-            narrow = shares == 1 and not port.constant
-            parts = like.new_empty((*lead, *port.shape), dtype=x.dtype if narrow else None)
+            parts = like.new_empty((*lead, *port.shape), dtype=x.dtype if face.alone(port) else None)
             kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
             self.launch(kernel, each, like, given, made, begins, known, flows, (parts,), *sizes)
             grads.append(_summed(parts, port).to(x.dtype))
         return [*grads, *before]
 
 
-def precision() -> str:
-    """How products of matrices are rounded: as `torch.set_float32_matmul_precision` asks for."""
-    if torch.get_float32_matmul_precision() != "highest":
-        return "tf32"
-    return "tf32x3" if torch.version.hip is None else "ieee"
+def exact(x: Tensor) -> bool:
+    """Whether products of matrices are single precision: on NVIDIA they have factors of 11 bits (TF32)."""
+    return not x.is_cuda or torch.version.hip is not None
+
+
+def suffices(x: Tensor) -> bool:
+    """Whether that is as exact as inputs like `x` and `torch.set_float32_matmul_precision` ask for."""
+    narrow = x.dtype in (torch.bfloat16, torch.float16)
+    return narrow or exact(x) or torch.get_float32_matmul_precision() != "highest"
 
 
 def _plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import linecache
 import os
 import sys
 import warnings
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -24,7 +24,7 @@ def interpreted() -> bool:
 @cache
 def available() -> bool:
     """Whether there is a Triton that is new enough; if not, that is said once."""
-    if importlib.util.find_spec("triton") is None:
+    if find_spec("triton") is None:
         warnings.warn("there is no Triton: rules run in PyTorch alone", stacklevel=2)
         return False
     import triton

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .attach import Attached, Flags, Results, Signature, Value
-from .chunk import BlockStage
+from .chunk import BlockStage, suffices
 from .kernel import Interface, Kernel, advanced
 from .load import runs_on
 
@@ -43,18 +43,18 @@ class Looped(Attached):
         return x.device.type == "cuda" if torch.compiler.is_compiling() else runs_on(x.device)
 
     def narrow(self, x: Tensor, time: int | None) -> bool:
-        return self.ready(x) and (self.unrounded or self.pays(x.shape[0], time))
+        return self.ready(x) and (self.unrounded or not self.staged(x, time))
 
-    def pays(self, batch: int, time: int | None) -> bool:
-        """Long sequences of a rule in blocks run stage by stage."""
-        return not self.stages or time is None or time < LONG
+    def staged(self, x: Tensor, time: int | None) -> bool:
+        """Long sequences of a rule in blocks, where products of matrices may be as exact as those of blocks are."""
+        return bool(self.stages) and time is not None and time >= LONG and suffices(x)
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
     ) -> tuple[Attached, list[Tensor]] | None:
         """As for any rule; what runs stage by stage takes further axes as sequences of the batch."""
         time = inputs[0].shape[1] if lead == 2 else None
-        return super().mapped(inputs, lengths, lead) if self.pays(1, time) else None
+        return None if self.staged(inputs[0], time) else super().mapped(inputs, lengths, lead)
 
     def sequence(
         self,

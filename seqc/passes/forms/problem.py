@@ -21,13 +21,17 @@ Build = Callable[[], tuple[Stage, Adjoint]]
 
 @dataclass(frozen=True)
 class Problem:
-    """A group of states with their updates (over the values before the token) and the reads that the rest needs."""
+    """A group of states with their updates (over the values before the token) and the reads that the rest needs.
+
+    Blocks of products of matrices have at most `longest` tokens.
+    """
 
     name: str
     states: Sequence[State]
     updates: Sequence[Expr]
     reads: Sequence[Read]
     sizes: Mapping[str, int]
+    longest: int | None = None
 
     @cached_property
     def affine(self) -> Affine | None:

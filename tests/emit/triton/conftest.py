@@ -15,8 +15,8 @@ Interpreted = Callable[..., Any]
 
 
 def quicken() -> None:
-    """Let the interpreter replace the functions of Triton's language once a launch, not at every call in it, and scan
-    all rows of a block at once, not number by number.
+    """Let the interpreter replace the functions of Triton's language once a launch, not at every call in it, scan all
+    rows of a block at once, not number by number, and round the factors of products where that is asked for.
     """
     import triton.language as tl
     from triton.runtime import interpreter
@@ -29,6 +29,19 @@ def quicken() -> None:
 
     found._patch_lang = once
     found.ScanOps.generic_scan = _scanned
+    product = found.InterpreterBuilder.create_dot
+
+    def rounded(self: Any, a: Any, b: Any, d: Any, precision: Any, most: Any) -> Any:
+        if precision.name == "TF32":
+            a, b = (found.TensorHandle(_tf32(x.data), x.dtype) for x in (a, b))
+        return product(self, a, b, d, precision, most)
+
+    found.InterpreterBuilder.create_dot = rounded
+
+
+def _tf32(x: Any) -> Any:
+    """Numbers cut to the 11 bits that TF32 has of them, which is what a GPU may do."""
+    return (np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 def _scanned(self: Any, given: Sequence[Any]) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,9 +14,12 @@ from tests.emit.triton.parts import CLASSES, LONGER, MAKERS, NOT_WRITTEN, SPELLI
 
 pytest.importorskip("triton")
 
+# Of what others show.
+MORE = {"long average", "key decay", "delta with a gate a key", "dense, two states", "turned"}
+
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in MAKERS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in {*LONGER, *MORE})) for name in MAKERS]
 )
 def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
     """35 tokens are no whole number of blocks; states are given, and sequences begin anew."""
@@ -38,6 +43,39 @@ def test_a_rule_in_blocks_has_a_loop_as_well(name: str, interpreted: Interpreted
 def test_inputs_of_16_bits(name: str, time: int, dtype: torch.dtype, interpreted: Interpreted) -> None:
     """Each result is rounded once, which the interpreter does towards zero: in a loop, and in blocks."""
     assert max(interpreted(parts.compared, name, time, True, dtype=dtype)) < torch.finfo(dtype).eps
+
+
+def test_products_of_11_bits_do_for_inputs_of_16(interpreted: Interpreted) -> None:
+    """And not for single precision, which has to be told so: else it is a loop."""
+
+    def worst(dtype: torch.dtype, asked: str) -> float:
+        return max(interpreted(parts.with_rounded_products, "gated delta", 40, dtype, asked))
+
+    assert worst(torch.bfloat16, "highest") < torch.finfo(torch.bfloat16).eps
+    assert worst(torch.float32, "highest") < 2e-6
+    assert 1e-5 < worst(torch.float32, "high") < 2e-2
+
+
+def on_nvidia(dtype: torch.dtype) -> SimpleNamespace:
+    return SimpleNamespace(dtype=dtype, is_cuda=True, device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize("asked", ["highest", "high"])
+def test_blocks_run_where_their_products_are_exact_enough(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NVIDIA single precision is a loop, unless PyTorch is told that products may be rounded."""
+    found, before = kernels_of(MAKERS["gated delta"]()), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(asked)
+    try:
+        assert found.staged(on_nvidia(torch.float32), 64) == (asked == "high")
+        assert found.staged(on_nvidia(torch.bfloat16), 64)
+        assert not found.staged(on_nvidia(torch.bfloat16), 31)
+        assert found.staged(torch.zeros(1), 64)
+        monkeypatch.setattr(torch.version, "hip", "6.4")
+        assert found.staged(on_nvidia(torch.float32), 64)  # whose products are exact there
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_packed_sequences_are_computed_apart(interpreted: Interpreted) -> None:
@@ -65,7 +103,9 @@ def test_extreme_gates_are_exact_and_have_finite_gradients(gate: float, interpre
 
 @pytest.mark.parametrize("name", ["average", "gated delta"])
 def test_a_sequence_may_be_split(name: str, interpreted: Interpreted) -> None:
-    assert interpreted(parts.split, name)
+    """As a loop bit for bit; parts too short for blocks go on where blocks end."""
+    assert max(interpreted(parts.split, name, "loop")) == 0
+    assert max(interpreted(parts.split, name, None)) < 2e-6
 
 
 def test_inputs_with_more_axes_are_mapped(interpreted: Interpreted) -> None:
