@@ -105,20 +105,17 @@ def composed(path: str, text: str) -> seqc.Spec:
     return seqc.loads(whole[: whole.index("\nmodel ")] + text)
 
 
-def mamba(theirs: Any) -> Weights:
-    weights: Weights = {}
-    for i, layer in enumerate(theirs.backbone.layers):
-        weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
-        weights |= under(f"layers.{i}.mamba_mixer", parts.mamba(layer.mixer))
-    return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
+def stacked(block: str, mixer: Callable[[Any], Weights]) -> Callable[[Any], Weights]:
+    """Layers of a norm and a mixer."""
 
+    def found(theirs: Any) -> Weights:
+        weights: Weights = {}
+        for i, layer in enumerate(theirs.backbone.layers):
+            weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
+            weights |= under(f"layers.{i}.{block}", mixer(layer.mixer))
+        return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
 
-def mamba2(theirs: Any) -> Weights:
-    weights: Weights = {}
-    for i, layer in enumerate(theirs.backbone.layers):
-        weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
-        weights |= under(f"layers.{i}.mamba2_mixer", parts.mamba2(layer.mixer))
-    return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
+    return found
 
 
 def qwen3_next(theirs: Any) -> Weights:
@@ -184,14 +181,14 @@ CASES = {
         "Mamba",
         {"num_hidden_layers": 12, "layer_norm_epsilon": 1e-6},
         lambda: seqc.load(folder("specs") / "gated/mamba.seq").model(**COMMON, layers=12),
-        mamba,
+        stacked("mamba_mixer", parts.mamba),
         6,
     ),
     "Mamba-2": Case(
         "Mamba2",
         {"num_hidden_layers": 12, "num_heads": 24, "head_dim": 64, "n_groups": 1, "state_size": 128},
         lambda: composed("linear/mamba2.seq", MAMBA2).model(**COMMON, layers=12),
-        mamba2,
+        stacked("mamba2_mixer", parts.mamba2),
         2.5,
     ),
     "Qwen3-Next, dense": Case(
