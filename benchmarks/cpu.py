@@ -1,8 +1,8 @@
 """Fused loops of the target `cpu` beside the target `torch` and flash-linear-attention's naive forms.
 
 Batch 1, 2,048 tokens, 8 heads of 64, fp32, one thread; all sides in turn in one process.  A rival is the best of its
-naive forms, the chunked one where there is one.  A diagonal recurrence is compared with the sum of two tensors into a
-third.
+naive forms, the chunked one where there is one.  Training is compared with what `torch.compile` makes of the emitted
+chunks too.  A diagonal recurrence is compared with the sum of two tensors into a third.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from tests.parity.references import naive
 T, H, D = 2048, 8, 64
 ROUNDS, FEW = 7, 3
 BARS = {"forward": 3.0, "forward and backward": 5.0}  # against naive forms
+COMPILED = {"one gate a head", "gated linear attention", "gated delta"}  # compiling takes long
+TRAINED = Bar(1.5)  # against compiled chunks
 ADDED = {"forward": 2.0, "forward and backward": 3.0}  # times the sum of two tensors, at most
 Inputs = dict[str, Tensor]
 Run = Callable[[Inputs], Any]
@@ -144,9 +146,13 @@ def matrices(report: Report) -> None:
         for kind, made in KINDS.items():
             times = in_turn({side: made(run, given) for side, run in ours.items()}, ROUNDS)
             times |= in_turn({"naive": made(rival, given)}, FEW)
+            if title in COMPILED and made is backward:
+                compiled: Run = torch.compile(ours["torch"])
+                times |= in_turn({"torch, compiled": backward(compiled, given)}, ROUNDS)
+            bars = {"naive": Bar(BARS[kind]), "torch, compiled": TRAINED}
             for side, sample in times.items():
                 ratio = None if side == "cpu" else sample.median / times["cpu"].median
-                bar = Bar(BARS[kind]) if side == "naive" else None
+                bar = bars.get(side)
                 report.add(row(f"{title}, {kind}", side, sample, "ms", ratio, bar))
 
 

@@ -1,7 +1,7 @@
 """Whole models on the CPU beside Transformers': the same configuration, weights, threads and setting of products.
 
 Random weights, fp32, batch 1.  A prefill reads 2,048 tokens and keeps what decoding needs; decoding reads single tokens
-after 64.  Each is measured with PyTorch's own products and with `set_float32_matmul_precision("medium")`, on both
+after 64.  A prefill is measured with PyTorch's own products and with `set_float32_matmul_precision("medium")`, on both
 sides.  Before anything is measured the logits of both are compared.  The matrix products of our prefill, alone, are
 what no way to compute the rest could be faster than.
 """
@@ -36,7 +36,7 @@ TOKENS, BEFORE, STEPS = 2048, 64, 16
 VOCAB, WIDTH = 4096, 768
 # How far the logits may lie apart, 2-norm over 2-norm: both sides round, in different orders.
 TOLERANCE = 1e-4
-SETTINGS = ("highest", "medium")
+SETTINGS = ("highest", "medium")  # decoding multiplies single rows, which both compute alike
 # Kernels that Transformers would call if they were there; they want a GPU.
 KERNELS = ("fla", "mamba_ssm", "causal_conv1d")
 # What PyTorch calls products of matrices, and what is around them.
@@ -105,20 +105,17 @@ def composed(path: str, text: str) -> seqc.Spec:
     return seqc.loads(whole[: whole.index("\nmodel ")] + text)
 
 
-def mamba(theirs: Any) -> Weights:
-    weights: Weights = {}
-    for i, layer in enumerate(theirs.backbone.layers):
-        weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
-        weights |= under(f"layers.{i}.mamba_mixer", parts.mamba(layer.mixer))
-    return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
+def stacked(block: str, mixer: Callable[[Any], Weights]) -> Callable[[Any], Weights]:
+    """Layers of a norm and a mixer."""
 
+    def found(theirs: Any) -> Weights:
+        weights: Weights = {}
+        for i, layer in enumerate(theirs.backbone.layers):
+            weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
+            weights |= under(f"layers.{i}.{block}", mixer(layer.mixer))
+        return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
 
-def mamba2(theirs: Any) -> Weights:
-    weights: Weights = {}
-    for i, layer in enumerate(theirs.backbone.layers):
-        weights |= {f"layers.{i}.rms_norm.weight": layer.norm.weight}
-        weights |= under(f"layers.{i}.mamba2_mixer", parts.mamba2(layer.mixer))
-    return weights | ends(theirs, theirs.backbone.embeddings, theirs.backbone.norm_f.weight)
+    return found
 
 
 def qwen3_next(theirs: Any) -> Weights:
@@ -184,14 +181,14 @@ CASES = {
         "Mamba",
         {"num_hidden_layers": 12, "layer_norm_epsilon": 1e-6},
         lambda: seqc.load(folder("specs") / "gated/mamba.seq").model(**COMMON, layers=12),
-        mamba,
+        stacked("mamba_mixer", parts.mamba),
         6,
     ),
     "Mamba-2": Case(
         "Mamba2",
         {"num_hidden_layers": 12, "num_heads": 24, "head_dim": 64, "n_groups": 1, "state_size": 128},
         lambda: composed("linear/mamba2.seq", MAMBA2).model(**COMMON, layers=12),
-        mamba2,
+        stacked("mamba2_mixer", parts.mamba2),
         2.5,
     ),
     "Qwen3-Next, dense": Case(
@@ -339,7 +336,7 @@ def prefill(model: Any, setting: str, tokens: Tensor) -> None:
         model(tokens)
 
 
-def decoder(model: Any, setting: str) -> Callable[[], None]:
+def decoder(model: Any) -> Callable[[], None]:
     """Reads `STEPS` tokens more at every call."""
     tokens = some_tokens(BEFORE)
     with torch.no_grad():
@@ -347,7 +344,7 @@ def decoder(model: Any, setting: str) -> Callable[[], None]:
 
     def run() -> None:
         nonlocal state
-        torch.set_float32_matmul_precision(setting)
+        torch.set_float32_matmul_precision(SETTINGS[0])
         with torch.no_grad():
             for i in range(STEPS):
                 _, state = model.step(tokens[:, i], state)
@@ -356,33 +353,36 @@ def decoder(model: Any, setting: str) -> Callable[[], None]:
 
 
 def measure(report: Report, title: str, case: Case, rounds: int) -> None:
-    ours, theirs = both(case)
-    millions = sum(weight.numel() for weight in {*theirs.model.parameters()}) / 1e6
-    clock = time.process_time if report.threads == 1 else time.perf_counter
+    models: dict[str, Any] = dict(zip(("seqc", "Transformers"), both(case), strict=True))
+    millions = sum(weight.numel() for weight in {*models["Transformers"].model.parameters()}) / 1e6
     tokens = some_tokens(TOKENS)
-    alone = products(ours, tokens)
-    work: dict[str, tuple[float, Callable[[Any, str], Callable[[], None]]]] = {
-        "prefill": (TOKENS, lambda model, setting: partial(prefill, model, setting, tokens)),
-        "decode": (STEPS, decoder),
-    }
-    for kind, (count, made) in work.items():
-        for setting in SETTINGS:
-            sides = {"seqc": made(ours, setting), "Transformers": made(theirs, setting)}
-            if kind == "prefill":
-                sides["products alone"] = alone
-            times = in_turn(sides, rounds, clock)
-            rates = {side: sample.per(1e3 * count) for side, sample in times.items()}
-            ratio = rates["seqc"].median / rates["Transformers"].median
-            name = f"{title} ({millions:.0f}M), {kind}, {setting}"
-            bar = Bar(case.bar) if kind == "prefill" else None
-            report.add(row(name, "seqc", rates["seqc"], "tokens/s", ratio, bar))
-            report.add(row(name, "Transformers", rates["Transformers"], "tokens/s"))
-            if "products alone" in rates:
-                most = rates["products alone"].median / rates["Transformers"].median
-                report.add(row(name, "products alone", rates["products alone"], "tokens/s", most))
-    torch.set_float32_matmul_precision(SETTINGS[0])
-    for kind, share in shares(ours, tokens).items():
+    alone = products(models["seqc"], tokens)
+    for setting in SETTINGS:
+        sides = {side: partial(prefill, model, setting, tokens) for side, model in models.items()}
+        name = f"{title} ({millions:.0f}M), prefill, {setting}"
+        compare(report, name, TOKENS, {**sides, "products alone": alone}, rounds, Bar(case.bar))
+    steps = {side: decoder(model) for side, model in models.items()}
+    compare(report, f"{title} ({millions:.0f}M), decode", STEPS, steps, 3 * rounds)
+    for kind, share in shares(models["seqc"], tokens).items():
         report.add(row(f"{title}, where the time of a prefill goes", kind, Sample(share, 0.0), "%"))
+
+
+def compare(
+    report: Report,
+    name: str,
+    count: int,
+    sides: Mapping[str, Callable[[], None]],
+    rounds: int,
+    bar: Bar | None = None,
+) -> None:
+    """The tokens a second of every side, which reads `count`, beside those of Transformers."""
+    clock = time.process_time if report.threads == 1 else time.perf_counter
+    times = in_turn(sides, rounds, clock)
+    rates = {side: sample.per(1e3 * count) for side, sample in times.items()}
+    theirs = rates["Transformers"].median
+    for side, rate in rates.items():
+        ratio = None if side == "Transformers" else rate.median / theirs
+        report.add(row(name, side, rate, "tokens/s", ratio, bar if side == "seqc" else None))
 
 
 def memory(report: Report, title: str) -> None:

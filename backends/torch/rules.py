@@ -370,7 +370,8 @@ class _RulePrinter:
             name = scope.names.fresh(store.name)
             entry = scope.full(value, store.axes).text
             lines += split_statement(f'{name} = torch.cat([state["{store.name}"], {entry}], 1)', WIDTH - 8)
-            kept = name if window is None else f"kept({name}, count, {window}, {sinks})"
+            # A copy: the state would hold the entries of the whole sequence otherwise.
+            kept = name if window is None else f"kept({name}, count, {window}, {sinks}).clone()"
             results += [f'"{store.name}": {kept}', f'"{store.name}.count": count']
             names.append(name)
         texts = [

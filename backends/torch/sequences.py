@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from seqc.ir.expr import Conv, Dropout, DType, Expr, Flip, Gather, Pool, Reduce
+from seqc.ir.expr import Const, Conv, Dropout, DType, Expr, Flip, Gather, Pool, Reduce
 
+from .contract import contract_all
 from .expressions import Scope
 from .primitives import ATOM, Code
 from .reading import operands, sign
@@ -49,25 +50,26 @@ def _conv(scope: Scope, node: Conv) -> Value:
 
 
 def _linear(scope: Scope, node: Reduce) -> Value | None:
-    """A weight applied to a value: `linear`."""
-    factors = operands(node, scope.counts)
-    if len(factors) != 2 or sign(node, scope.counts):
+    """A weight applied to the product of the other factors: `linear`."""
+    others = list(operands(node, scope.counts))
+    fixed = [f for f in others if f.axes and not scope.value(f).lead]
+    if not fixed:
         return None
-    x, weight = (scope.value(f) for f in factors)
-    if weight.lead:
-        x, weight = weight, x
+    chosen = max(fixed, key=lambda f: len(f.axes))
+    others.remove(chosen)
+    weight, values = scope.value(chosen), [scope.value(f) for f in others if not isinstance(f, Const)]
+    axes = tuple(dict.fromkeys(a for value in values for a in value.axes))
     over = tuple(a for a in weight.axes if a in node.over)
     out = tuple(a for a in weight.axes if a not in node.over)
-    if (
-        not x.lead
-        or weight.lead
-        or set(over) != set(node.over)
-        or set(x.axes) & set(weight.axes) != set(over)
-    ):
+    if set(over) != set(node.over) or set(axes) & set(weight.axes) != set(over) or not out:
         return None
-    if x.dtype is DType.COMPLEX or weight.dtype is DType.COMPLEX or not out:
+    # A product that is larger than its factors is better left to `contract_all`.
+    if not any(value.lead and set(value.axes) == set(axes) for value in values):
         return None
-    rest = tuple(a for a in x.axes if a not in over)
+    if any(value.dtype is DType.COMPLEX for value in (weight, *values)):
+        return None
+    x = contract_all(scope, others, (), sign(node, scope.counts))
+    rest = tuple(a for a in axes if a not in over)
     x, weight = scope.arranged(x, (*rest, *over)), scope.arranged(weight, (*out, *over))
     source, matrix = x.code.text, weight.code.text
     if len(over) > 1:

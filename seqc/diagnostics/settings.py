@@ -89,6 +89,10 @@ class NotAWholeSize(Diagnostic):
     def notes(self) -> tuple[str, ...]:
         return (self.because,) if self.because else ()
 
+    @property
+    def help(self) -> str:
+        return "choose settings that make it a whole number of at least 1, in the spec or with `--set`"
+
 
 @dataclass(frozen=True)
 class TooLarge(Diagnostic):

@@ -148,4 +148,5 @@ def _flat(nested: Any) -> list[float | None]:
 
 def _span(low: float | None, high: float | None) -> str:
     shown = list(dict.fromkeys("forever" if life is None else f"{life:.3g}" for life in (low, high)))
-    return " to ".join(shown) + ("" if shown[-1] == "forever" else " tokens")
+    unit = {"forever": "", "1": " token"}.get(shown[-1], " tokens")
+    return " to ".join(shown) + unit

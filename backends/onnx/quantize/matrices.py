@@ -34,6 +34,7 @@ ELEMENTWISE = frozenset(
         "Sigmoid",
     }
 )
+SUMS = frozenset({"Add", "Sub", "Neg", "Where"})
 SHAPING = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Transpose", "Slice", "Split"})
 
 
@@ -175,23 +176,26 @@ def _factors(end: ir.Value, state: str) -> list[ir.Value]:
             continue
         inputs = [value for value in node.inputs if value is not None]
         if node.op_type == "Mul":
-            carrying = [value for value in inputs if _is_state(value, state)]
+            carrying = [value for value in inputs if _carries(value, state)]
             found += [value for value in inputs if carrying and value not in carrying]
         stack += [value for value in inputs if value not in seen]
         seen.update(inputs)
     return found
 
 
-def _is_state(value: ir.Value, state: str) -> bool:
-    """The state itself, begun anew or in another shape."""
-    while value.name != state:
-        node = value.producer()
-        if node is None or node.op_type not in SHAPING | {"Where"}:
-            return False
-        last = node.inputs[-1] if node.op_type == "Where" else node.inputs[0]
-        assert last is not None
-        value = last
-    return True
+def _carries(value: ir.Value, state: str) -> bool:
+    """Whether a value is the state: begun anew, in another shape, or with something added."""
+    stack, seen = [value], {value}
+    while stack:
+        current = stack.pop()
+        if current.name == state:
+            return True
+        node = current.producer()
+        if node is not None and node.op_type in SUMS | SHAPING:
+            inputs = {x for x in node.inputs if x is not None} - seen
+            stack += inputs
+            seen |= inputs
+    return False
 
 
 def _products_behind(values: Sequence[ir.Value]) -> set[ir.Node]:

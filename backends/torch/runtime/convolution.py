@@ -32,7 +32,8 @@ def causal_conv(run: Run, name: str, x: Tensor, weight: Tensor, bias: Tensor | N
     if age is not None and time:
         position = torch.arange(width - 2, -1, -1, device=x.device)  # how long before the last token
         last = last.masked_fill((position > age[:, -1:]).view(*last.shape[:2], *(1,) * (x.dim() - 2)), 0.0)
-    run.write(name, last if last.dtype == torch.float64 else last.float())
+    # A copy: the state would hold all of `padded` otherwise.
+    run.write(name, last.to(torch.promote_types(last.dtype, torch.float32), copy=True))
     return total if bias is None else total + bias.to(x.dtype)
 
 

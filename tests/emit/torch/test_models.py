@@ -263,3 +263,11 @@ def test_maps_of_heads_are_not_copied_for_every_token() -> None:
         model(x)
     largest = max(event.cpu_memory_usage for event in profiled.events() or ())
     assert largest < 4 * 500 * 3 * 16 * 16  # what a matrix a token and head would take
+
+
+def test_states_hold_no_more_than_themselves() -> None:
+    """Neither what a window attends to nor what a convolution needs is a view of the whole sequence."""
+    net = seqc.loads(HYBRID).model().torch(kernels=False)
+    with torch.no_grad():
+        state = net(tokens(2, 100))[1]
+    assert {name for name, x in state.items() if x.untyped_storage().nbytes() > x.nbytes} == set()

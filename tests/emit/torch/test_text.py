@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import cProfile
+import re
 import shutil
 import subprocess
 import sys
@@ -159,6 +160,25 @@ def test_a_parameter_may_be_called_like_a_method() -> None:
 
     assert set(net.state_dict()) == {"b.forward", "b.half"}
     assert net(torch.ones(1, 2, 3))[0].tolist() == [[[2.0] * 3] * 2]
+
+
+@pytest.mark.parametrize("factors", ["y", "u * y", "-2 * gain * u * y", "u * y * y"])
+def test_a_weight_is_applied_as_it_is_stored(factors: str) -> None:
+    """Over several axes, and to a product: an einsum would bring its dimensions into another order every time."""
+    text = f"""model m(x[d]; d = 7, h = 2, g = 3, n = 5) {{
+        param gain[g, n] = uniform(0.5, 2)
+        param w[h, g, n, d] = normal(0, 1)
+        param out[d, h, g, n] = normal(0, 1)
+        let y = sum[d](w * x)
+        let u = sigmoid(y)
+        return sum[h, g, n](out * {factors})
+    }}"""
+    model = seqc.loads(text).model()
+    assert "out" not in "".join(re.findall("einsum.*", BACKEND.text(model.program())))
+    net, x = model.torch().double(), torch.randn(2, 4, 7, dtype=torch.float64)
+    y = torch.einsum("btd,hgnd->bthgn", x, net.w)
+    want = eval(factors, {"y": y, "u": torch.sigmoid(y), "gain": net.gain})
+    assert torch.allclose(net(x)[0], torch.einsum("bthgn,dhgn->btd", want, net.out))
 
 
 def calls_to_emit(layers: int) -> int:

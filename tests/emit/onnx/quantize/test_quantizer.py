@@ -138,6 +138,14 @@ def test_what_decides_how_much_a_state_keeps_has_eight_bits(tmp_path: Path) -> N
     assert eight == {"layers.0.recurrent.y.linear.weight", "layers.0.recurrent_1.y.linear.weight"}
 
 
+def test_a_gate_may_stand_before_a_difference_of_the_state(tmp_path: Path) -> None:
+    mingru = seqc.load(folder("specs") / "gated" / "mingru.seq").model(d=72, vocab=80, layers=1)
+    mingru.onnx(tmp_path / "in")
+    _, held = quantized(tmp_path / "in", tmp_path / "out", Recipe("4bit"))
+    eight = {name for name, kind in held.items() if kind == "8bit"}
+    assert eight == {"layers.0.mingru_mixer.z.weight"}
+
+
 def test_the_manifest_says_what_was_done(made: Callable[[str], Exported], tmp_path: Path) -> None:
     source = made("portable").session
     session, held = quantized(source.folder, tmp_path / "out", Recipe("4bit", block=128))
