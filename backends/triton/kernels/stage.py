@@ -201,12 +201,13 @@ def before(given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     k = given[1]
     v = given[2]
     at_i = tl.arange(0, 64)
-    eq = at_i.to(tl.float32) == 63.0
     scanned = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
+    eq = at_i.to(tl.float32) == 63.0
     total = tl.sum(tl.where(eq, scanned, 0.0), 0)
     gt = total > 0.5
     masked = tl.where(eq, running(alpha_in, 1.0 - alpha_in, 0, False), 0.0)
     total_2 = tl.sum(masked, 0)
+    pre1_new = tl.where(gt, -total_2, total)
     at_i_source = tl.arange(0, 64)
     eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
     total_3 = tl.sum(tl.where(eq_2, alpha_in[None, :], 0.0), 1)
@@ -218,7 +219,7 @@ def before(given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
         ),
         (1, 0),
     )
-    return (tl.where(gt, 1.0, 0.0), tl.where(gt, -total_2, total), pre2_new)
+    return (tl.where(gt, 1.0, 0.0), pre1_new, pre2_new)
 
 
 @triton.jit
@@ -228,7 +229,8 @@ def update(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr
     pre0 = made[0]
     pre1 = made[1]
     pre2 = made[2]
-    return (pre0 * S + pre1 * S + pre2,)
+    total = pre0 * S + pre1 * S
+    return (total + pre2,)
 
 
 @triton.jit
@@ -239,27 +241,28 @@ def reads(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr)
     k = given[1]
     v = given[2]
     q = given[3]
-    at_i = tl.arange(0, 64)
-    scanned = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     at_n = tl.arange(0, 64)
     total = tl.dot(
-        tl.where(at_n[None, :] < 40, q * scanned[:, None], 0.0),
-        tl.where(at_n[:, None] < 40, S, 0.0),
-        input_precision=PRECISION,
-    )
-    at_j = tl.arange(0, 64)
-    scanned_2 = tl.where(
-        at_i[:, None] >= at_j[None, :],
-        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
-        0.0,
-    )
-    total_2 = tl.dot(
         tl.where(at_n[None, :] < 40, q, 0.0),
         tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    total_3 = tl.dot(scanned_2 * total_2, v, input_precision=PRECISION)
-    return (total + total_3,)
+    at_i = tl.arange(0, 64)
+    at_j = tl.arange(0, 64)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
+    total_2 = tl.dot(scanned * total, v, input_precision=PRECISION)
+    scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
+    total_3 = tl.dot(
+        tl.where(at_n[None, :] < 40, q * scanned_2[:, None], 0.0),
+        tl.where(at_n[:, None] < 40, S, 0.0),
+        input_precision=PRECISION,
+    )
+    read0_new = total_3 + total_2
+    return (read0_new,)
 
 
 @triton.jit
@@ -283,7 +286,8 @@ def back(given, made, later, flow, tile, TILE: tl.constexpr, PRECISION: tl.const
     pre1 = made[1]
     d_direct = later[0]
     d_S = flow[0]
-    return (d_S * pre1 + d_S * pre0 + d_direct,)
+    total = d_S * pre1 + d_S * pre0
+    return (total + d_direct,)
 
 
 @triton.jit
@@ -296,33 +300,34 @@ def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
     q = given[3]
     d_read0 = known[0]
     d_S = flow[0]
-    at_i = tl.arange(0, 64)
-    at_j = tl.arange(0, 64)
-    scanned = tl.where(
-        at_i[:, None] >= at_j[None, :],
-        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
-        0.0,
-    )
-    at_m = tile * TILE + tl.arange(0, TILE)
-    total = tl.dot(
-        tl.where(at_m[None, :] < 100, d_read0, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
     at_n = tl.arange(0, 64)
-    total_2 = tl.dot(
+    total = tl.dot(
         tl.where(at_n[None, :] < 40, q, 0.0),
         tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    eq = at_i.to(tl.float32) == 63.0
+    at_m = tile * TILE + tl.arange(0, TILE)
+    total_2 = tl.dot(
+        tl.where(at_m[None, :] < 100, d_read0, 0.0),
+        tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    product = total_2 * total
     total_3 = tl.dot(
         tl.where(at_m[None, :] < 100, v, 0.0),
         tl.permute(tl.where(at_m[None, :] < 100, d_S, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
     total_4 = tl.sum(tl.where(at_n[None, :] < 40, total_3 * k, 0.0), 1)
-    total_5 = total * total_2 + tl.where(eq[:, None], total_4[None, :], 0.0)
+    at_i = tl.arange(0, 64)
+    eq = at_i.to(tl.float32) == 63.0
+    total_5 = product + tl.where(eq[:, None], total_4[None, :], 0.0)
+    at_j = tl.arange(0, 64)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
     total_6 = tl.dot(tl.permute(scanned, (1, 0)), total_5, input_precision=PRECISION)
     at_i_source = tl.arange(0, 64)
     eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
@@ -335,20 +340,26 @@ def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
     total_10 = tl.sum(masked, 0)
     gt = total_10 > 0.5
     total_11 = tl.sum(tl.sum(tl.where((at_n[:, None] < 40) & (at_m[None, :] < 100), d_S * S, 0.0), 1), 0)
-    scanned_2 = running(total_9, tl.where(eq, -tl.where(gt, total_11, 0.0), 0.0), 0, True)
-    masked_2 = tl.where(eq_2, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
-    total_12 = tl.sum(masked_2, 1)
-    total_13 = tl.dot(
+    masked_2 = tl.where(gt, total_11, 0.0)
+    masked_3 = tl.where(eq_2, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
+    total_12 = tl.sum(masked_3, 1)
+    product_2 = running(total_9, tl.where(eq, -masked_2, 0.0), 0, True) * total_12
+    total_13 = total_8 + product_2
+    difference = total_13 - running(total_9, tl.where(eq, -masked_2, 0.0), 0, True)
+    total_14 = tl.dot(
         tl.where(at_m[None, :] < 100, d_read0, 0.0),
         tl.permute(tl.where(at_m[None, :] < 100, S, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    total_14 = tl.sum(tl.where(at_n[None, :] < 40, total_13 * q, 0.0), 1)
-    scanned_3 = running(total_9, total_14 + tl.where(eq, tl.where(gt, 0.0, total_11), 0.0), 0, True)
-    masked_3 = tl.where(eq_2, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[None, :], 0.0)
-    total_15 = tl.sum(masked_3, 1)
-    total_16 = total_8 + scanned_2 * total_12 - scanned_2 + scanned_3 * total_15
-    return (total_16 + tl.where(eq_4, scanned_3, 0.0),)
+    total_15 = tl.sum(tl.where(at_n[None, :] < 40, total_14 * q, 0.0), 1)
+    masked_4 = tl.where(gt, 0.0, total_11)
+    total_16 = total_15 + tl.where(eq, masked_4, 0.0)
+    masked_5 = tl.where(eq_2, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[None, :], 0.0)
+    total_17 = tl.sum(masked_5, 1)
+    product_3 = running(total_9, total_16, 0, True) * total_17
+    total_18 = difference + product_3
+    alpha_in_new = total_18 + tl.where(eq_4, running(total_9, total_16, 0, True), 0.0)
+    return (alpha_in_new,)
 
 
 @triton.jit
@@ -373,16 +384,18 @@ def gradients1(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         0.0,
     )
     total_2 = tl.dot(tl.permute(total * scanned, (1, 0)), q, input_precision=PRECISION)
-    total_3 = tl.dot(
+    at_i_source = tl.arange(0, 64)
+    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
+    total_3 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    scanned_2 = running(total_3, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
+    total_4 = tl.dot(
         tl.where(at_m[None, :] < 100, v, 0.0),
         tl.permute(tl.where(at_m[None, :] < 100, d_S, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    at_i_source = tl.arange(0, 64)
-    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
-    total_4 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
-    scanned_2 = running(total_4, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
-    return (total_2 + total_3 * scanned_2[:, None],)
+    product = total_4 * scanned_2[:, None]
+    total_5 = total_2 + product
+    return (total_5,)
 
 
 @triton.jit
@@ -393,18 +406,18 @@ def gradients2(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
     q = given[3]
     d_read0 = known[0]
     d_S = flow[0]
+    at_n = tl.arange(0, 64)
+    total = tl.dot(
+        tl.where(at_n[None, :] < 40, q, 0.0),
+        tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
     at_i = tl.arange(0, 64)
     at_j = tl.arange(0, 64)
     scanned = tl.where(
         at_i[:, None] >= at_j[None, :],
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
-    )
-    at_n = tl.arange(0, 64)
-    total = tl.dot(
-        tl.where(at_n[None, :] < 40, q, 0.0),
-        tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
-        input_precision=PRECISION,
     )
     total_2 = tl.dot(tl.permute(scanned * total, (1, 0)), d_read0, input_precision=PRECISION)
     at_i_source = tl.arange(0, 64)
@@ -416,7 +429,8 @@ def gradients2(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         tl.where(at_n[:, None] < 40, d_S, 0.0),
         input_precision=PRECISION,
     )
-    return (total_2 + total_4,)
+    total_5 = total_2 + total_4
+    return (total_5,)
 
 
 @triton.jit
@@ -441,13 +455,15 @@ def gradients3(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         0.0,
     )
     total_2 = tl.dot(total * scanned, k, input_precision=PRECISION)
+    scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     total_3 = tl.dot(
         tl.where(at_m[None, :] < 100, d_read0, 0.0),
         tl.permute(tl.where(at_m[None, :] < 100, S, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
-    scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
-    return (total_2 + total_3 * scanned_2[:, None],)
+    product = total_3 * scanned_2[:, None]
+    q_new = total_2 + product
+    return (q_new,)
 
 
 @triton.jit
