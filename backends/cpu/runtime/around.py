@@ -50,6 +50,7 @@ class Around(Waiting):
     """The second way to compute a block: `forward`, which calls kernels, by name in `calls`."""
 
     def __init__(self, forward: Any, calls: Mapping[str, Call]) -> None:
+        super().__init__()
         self.forward, self.calls = forward, calls
         self.fused = [call.fused for call in calls.values()]
         self.patience, self.forced = sum(fused.patience for fused in self.fused), False

@@ -17,6 +17,7 @@ from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 Made = tuple[str, Interface]
 PATIENCE = 1.0  # seconds that a unit takes to be made, which is how much its calls have to save before
 TRACED = (1, 2048)  # sequences and tokens for which is decided what is traced, whose shapes are open
+REMEMBERED = 1024  # predictions
 _making = RLock()
 
 
@@ -24,8 +25,11 @@ class Waiting:
     """What is made when the calls that it would have been faster for have lost `patience` seconds."""
 
     patience: float
-    lost = 0.0  # seconds
     forced: bool  # whether it runs where PyTorch is taken to be faster, too
+
+    def __init__(self) -> None:
+        self.lost = 0.0  # seconds
+        self.gains: dict[tuple[int, int | None, bool, int], float] = {}
 
     @property
     def made(self) -> bool:
@@ -43,12 +47,22 @@ class Waiting:
         if torch.compiler.is_compiling():
             traced: bool = self.pays_traced(time is None, training)
             return traced
-        gain = self.gain(batch, time, training)
+        gain = self._known_gain(batch, time, training)
         if gain <= 0:
             return False
         if not self.made:
             self.lost += gain
         return self.made or self.lost >= self.patience
+
+    def _known_gain(self, batch: int, time: int | None, training: bool) -> float:
+        """The same as `gain`, which takes longer than a token of a small block; of the last calls it is kept."""
+        key = (batch, time, training, torch.get_num_threads())
+        gain = self.gains.get(key)
+        if gain is None:
+            if len(self.gains) >= REMEMBERED:
+                self.gains.clear()
+            gain = self.gains[key] = self.gain(batch, time, training)
+        return gain
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not type it
     def pays_traced(self, step: bool, training: bool) -> bool:
@@ -76,7 +90,8 @@ class Fused(Waiting, Attached):
         over: Callable[[tuple[int, ...], Flags], Fused] | None = None,
         patience: float = 0.0,
     ) -> None:
-        super().__init__(name, signature, over)
+        Waiting.__init__(self)
+        Attached.__init__(self, name, signature, over)
         self.work, self.patience = work, patience
         self._make = make
         self._kernel: Kernel | None = None
