@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import shutil
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import seqc
+from benchmarks.fit_around import TABLE, parts
 from seqc.runtime import load_runner
 from seqc.spec import ModelHandle
 from tests.emit.cpu.parts import forced
 from tests.emit.torch.rules import error
+
+if TYPE_CHECKING:
+    from backends.cpu.cost import region_work  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.cpu.runtime.cost import Work, spared  # noqa: TID251
+else:
+    from seqc.backends.cpu.cost import region_work
+    from seqc.backends.cpu.runtime.cost import Work, spared
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 
@@ -75,7 +85,7 @@ def tokens(batch: int, time: int) -> Tensor:
     return torch.randint(11, (batch, time), generator=torch.Generator().manual_seed(time))
 
 
-def calls(module: nn.Module) -> dict[str, list[str]]:
+def calls(module: Any) -> dict[str, list[str]]:
     """The parts that are units, by the blocks that call them."""
     return {
         type(part).__name__: list(type(part).around)
@@ -84,7 +94,12 @@ def calls(module: nn.Module) -> dict[str, list[str]]:
     }
 
 
-def made(module: nn.Module) -> bool:
+@cache
+def counted(path: str, settings: tuple[tuple[str, int], ...]) -> list[Work]:
+    return [region_work(rule) for rule in parts(path, dict(settings))]
+
+
+def made(module: Any) -> bool:
     """Whether a part of a block was run as a unit."""
     return any(part.way.made for part in module.modules() if hasattr(type(part), "around"))
 
@@ -102,7 +117,9 @@ def test_values_states_and_gradients_are_those_of_pytorch(time: int, resets: boo
     given = tokens(3, time)
     reset = torch.rand(3, time, generator=torch.Generator().manual_seed(5)) < 0.3 if resets else None
     state = {name: torch.randn_like(x) for name, x in plain.init_state(3).items()}
-    assert {name: x.shape for name, x in loops.init_state(3).items()} == {n: x.shape for n, x in state.items()}
+    assert {name: x.shape for name, x in loops.init_state(3).items()} == {
+        n: x.shape for n, x in state.items()
+    }
     results: list[list[Tensor]] = []
     for module in (loops, plain):
         begin = {name: x.clone().requires_grad_() for name, x in state.items()}
@@ -150,16 +167,45 @@ def test_other_precisions_are_left_to_pytorch() -> None:
 
 def test_short_calls_are_left_to_pytorch_and_long_ones_wait_for_what_units_cost() -> None:
     module: Any = handle(d=256).torch()
-    parts = [part for part in module.modules() if hasattr(type(part), "around")]
-    assert parts
-    assert not any(part.way.pays(1, None) or part.way.pays(1, 8) for part in parts)
-    way = next(part.way for part in parts if type(part).__name__ == "Mixer")
+    blocks = [part for part in module.modules() if hasattr(type(part), "around")]
+    assert blocks
+    assert not any(part.way.pays(1, None) or part.way.pays(1, 8) for part in blocks)
+    way = next(part.way for part in blocks if type(part).__name__ == "Mixer")
     gain = way.gain(8, 2048, False)
     assert gain > 0
     with torch.no_grad():
         assert not way.pays(8, 2048)
         assert way.lost == pytest.approx(gain)
         assert way.pays(round(8 * way.patience / gain) + 8, 2048)
+
+
+def test_units_are_chosen_where_they_were_measured_to_be_faster() -> None:
+    rows: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    chosen = best = 0.0
+    for row in rows:
+        work = counted(row["spec"], tuple(row["settings"].items()))[row["part"]]
+        loop = spared(work, 1, row["time"], row["training"]) > 0
+        assert not loop or row["loop"] < 1.3 * row["torch"], row
+        chosen += row["loop" if loop else "torch"]
+        best += min(row["loop"], row["torch"])
+    assert chosen < 1.05 * best
+    assert 20 < sum(row["loop"] < row["torch"] for row in rows) < len(rows) - 20
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    loops, _ = pair(double=False, d=70)
+    found: list[list[Tensor]] = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            part = next(part for part in loops.modules() if type(part).__name__ == "LayerNorm")
+            x = torch.randn(3, 40, 70, generator=torch.Generator().manual_seed(2)).requires_grad_()
+            y = part(loops.run(3, 40, None, None, False), x)
+            found.append([y, *torch.autograd.grad(y.square().sum(), [x, *part.parameters()])])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
 
 
 def test_traces_call_the_units() -> None:
