@@ -50,17 +50,20 @@ class CpuBackend:
 
         return "\n".join(fused.text for fused in units(program, origin_of(program)).values())
 
-    def module(self, program: Scheduled, seed: int = 0, patient: bool = False) -> torch.nn.Module:
+    def module(
+        self, program: Scheduled, seed: int = 0, patient: bool = False, every: bool = False
+    ) -> torch.nn.Module:
         """A module with the interface of the PyTorch backend's; rules without a unit run as they do there.
 
-        If `patient`, no unit is made before its calls have lost as much time as that takes.
+        If `patient`, no unit is made before its calls have lost as much time as that takes; if `every`, parts of blocks
+        have one that are never faster.
         """
         from ..torch.diagnose import diagnosed
         from ..torch.write import origin_of
-        from .module import opened, units, units_in_time
+        from .module import opened
 
         with diagnosed(program):
-            return opened(program, origin_of(program), seed, units_in_time if patient else units)
+            return opened(program, origin_of(program), seed, patient, every)
 
     def predicted(self, plan: Plan) -> Mapping[str, Any]:
         """Whether a rule runs as a fused loop or in PyTorch, why, and what each is predicted to take."""

@@ -118,6 +118,17 @@ def work(plan: Plan) -> Work:
     )
 
 
+def region_work(recurrence: Recurrence) -> Work:
+    """The counts of operations that PyTorch does one by one, as a loop and by themselves."""
+    token = counted((*recurrence.updates, *recurrence.outputs), recurrence.sizes)
+    around = _part(1, token, Counts(), token, 0.0)
+    return Work(_loop(recurrence, token), [around], [_twice(around)], [])
+
+
+def _twice(part: Part) -> Part:
+    return Part(1, *(2 * count for count in part[1:]))
+
+
 def _loop(recurrence: Recurrence, token: Counts) -> Loop:
     sizes = recurrence.sizes
     inputs = [leaf.axes for leaf in recurrence.inputs]
@@ -171,7 +182,7 @@ def _forward(plan: Plan) -> list[Part]:
 
 def _backward(plan: Plan, around: Part) -> list[Part]:
     """The reverse of the stages; that of the operations `around` them is taken for twice as much as they are."""
-    twice = Part(1, *(2 * count for count in around[1:]))
+    twice = _twice(around)
     if not plan.adjoints:
         return [twice]
     pairs = zip(plan.stages, plan.adjoints, strict=True)

@@ -115,7 +115,7 @@ def choose(program: Program) -> Layout:
 def grouped(program: Program, layout: Layout) -> int:
     """How many rows may share a loop over time: as many as stay near the processor together."""
     entries = sum(layout.local(state.axes) for state in program.states)
-    return max(1, min(layout.count, RESIDENT // entries))
+    return max(1, min(layout.count, RESIDENT // max(entries, 1)))
 
 
 def segment(program: Program, layout: Layout) -> int:
@@ -132,7 +132,7 @@ def kept(program: Program, layout: Layout) -> int:
     states = sum(layout.volume(state.axes) for state in program.states)
     tensors = sum(layout.volume(leaf.axes) for leaf in (*program.inputs, *program.outputs))
     length = segment(program, layout)
-    return length * -(-states // (length * max(tensors, 1)))
+    return length * max(1, -(-states // (length * max(tensors, 1))))
 
 
 def _all_axes(program: Program) -> Iterator[Axes]:
@@ -151,9 +151,8 @@ def independent_axes(program: Program) -> Axes:
     """Axes that every state and output has and that nothing mixes."""
     shared = [set(state.axes) for state in program.states] + [set(leaf.axes) for leaf in program.outputs]
     mixed = mixed_axes([target.value for target in program.token.targets])
-    return tuple(
-        axis for axis in program.states[0].axes if axis not in mixed and all(axis in s for s in shared)
-    )
+    first = program.states[0].axes if program.states else program.outputs[0].axes
+    return tuple(axis for axis in first if axis not in mixed and all(axis in s for s in shared))
 
 
 def mixed_axes(roots: Sequence[Expr]) -> set[str]:
@@ -195,7 +194,8 @@ def _vector(program: Program, independent: Axes) -> str:
 
     candidates = [axis for axis in independent if sizes[axis] >= SHORTEST]
     if not candidates:
-        largest = max((s.axes for s in program.states), key=lambda axes: prod(sizes[a] for a in axes))
+        held = [state.axes for state in program.states] or [leaf.axes for leaf in program.outputs]
+        largest = max(held, key=lambda axes: prod(sizes[a] for a in axes))
         candidates = list(largest) or [axis for axes in known for axis in axes]
     return max(candidates, key=worth) if candidates else NOTHING
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -18,30 +19,49 @@ from seqc.passes.schedule import LOOP, schedule
 from ..torch import BACKEND as TORCH
 from ..torch import PlanOf, module_text
 from ..torch.cells import find_cell
+from ..torch.load import load_module
 from ..torch.module import classes_of
 from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
+from .around import around
 from .cost import work
 from .diagnose import Unsupported
 from .mapped import mapped
+from .runtime.around import attach_around
 from .runtime.attach import Flags, Signature, Value, attach
+from .runtime.cost import Work
 from .runtime.rule import PATIENCE, Fused, Made, NoUnit
 from .unit import emit
 
-UnitsOf = Callable[[Scheduled, str], dict[str, Fused]]
+
+def build(program: Scheduled, origin: str, seed: int, patient: bool, every: bool) -> nn.Module:
+    """The module of a program; rules that have no unit run as the PyTorch backend schedules them.
+
+    If `patient`, no unit is made before its calls have lost as much time as that takes; if `every`, parts of blocks
+    have one that are never faster.
+    """
+    found = units_in_time(program, origin) if patient else units(program, origin)
+    module = attach(TORCH.module(program, seed=seed), found)
+    blocks = around(program, origin, partial(between, origin, PATIENCE if patient else 0.0), every)
+    if blocks is None:
+        return module
+    return attach_around(module, load_module(blocks.text, "around"), blocks.calls)
 
 
-def build(program: Scheduled, origin: str, seed: int, units_of: UnitsOf) -> nn.Module:
-    """The module of a program; rules that have no unit run as the PyTorch backend schedules them."""
-    return attach(TORCH.module(program, seed=seed), units_of(program, origin))
-
-
-def opened(program: Scheduled, origin: str, seed: int, units_of: UnitsOf) -> nn.Module:
+def opened(
+    program: Scheduled, origin: str, seed: int, patient: bool = False, every: bool = False
+) -> nn.Module:
     """The same for a rule whose mapped axes take the lengths of its inputs: a unit for every combination met."""
     whole = program.whole
     if isinstance(whole, Model) or not open_axes(whole):
-        return build(program, origin, seed, units_of)
-    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed, units_of))
+        return build(program, origin, seed, patient, every)
+    return Opened(whole, lambda rule: build(replace(program, whole=rule), origin, seed, patient, every))
+
+
+def between(origin: str, patience: float, recurrence: Recurrence, work: Work) -> Fused:
+    """The unit of a part of a block."""
+    sign = signature_of(recurrence, [parameter.name for parameter in recurrence.parameters])
+    return Fused(identifier(recurrence.name), sign, work, partial(_made, recurrence, origin), None, patience)
 
 
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:
@@ -75,6 +95,8 @@ def without_unit(program: Scheduled) -> dict[str, str]:
 
 
 def _unit(program: Scheduled, recurrence: Recurrence, origin: str, given: Sequence[str]) -> Fused:
+    if not recurrence.states and not recurrence.stores:
+        raise Unsupported("there is no state to carry from token to token")
     plan = program.plan(recurrence)
     if plan.mode not in (LOOP, schedule(recurrence).mode):
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
@@ -97,17 +119,19 @@ def fused(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] 
 def _later(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] = ()) -> Fused:
     """The same, with all that can wait left for later."""
 
-    def make() -> Made:
-        try:
-            return _emitted(recurrence, origin)
-        except Unsupported as error:
-            raise NoUnit(str(error)) from error
-
     def over(lengths: tuple[int, ...], has: Flags) -> Fused:
         return _later(mapped(recurrence, lengths, has), plan, origin)
 
     name, signature = identifier(recurrence.name), signature_of(recurrence, given)
-    return Fused(name, signature, work(plan), make, over, PATIENCE)
+    return Fused(name, signature, work(plan), partial(_made, recurrence, origin), over, PATIENCE)
+
+
+def _made(recurrence: Recurrence, origin: str) -> Made:
+    """A unit that is made later.  Raises `NoUnit`."""
+    try:
+        return _emitted(recurrence, origin)
+    except Unsupported as error:
+        raise NoUnit(str(error)) from error
 
 
 def _emitted(recurrence: Recurrence, origin: str) -> Made:

@@ -134,7 +134,7 @@ SPELLINGS: dict[str, Spelling] = {
     "mod": call("math::modulo"),
     "sin": call("std::sin"),
     "cos": call("std::cos"),
-    "erf": call("std::erf"),
+    "erf": call("math::erf"),
     "tanh": call("math::tanh"),
     "sigmoid": call("math::sigmoid"),
     "log_sigmoid": call("math::log_sigmoid"),

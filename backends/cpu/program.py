@@ -69,8 +69,6 @@ def program(recurrence: Recurrence) -> Program:
     """The tasks of a recurrence.  Raises `Unsupported`."""
     if recurrence.stores:
         raise Unsupported("a store grows: attention is matrix products over all pairs of tokens")
-    if not recurrence.states:
-        raise Unsupported("there is no state to carry from token to token")
     real = split(recurrence)
     moving: list[Expr] = [*real.inputs, *(s.leaf for s in real.states), *(s.next for s in real.states)]
     hoisted = hoist([*real.updates, *real.outputs], moving, "%c")

@@ -102,12 +102,15 @@ class Calls:
         given: Sequence[Value],
         target: str,
     ) -> list[tuple[str, Axes]]:
-        self._place(node, callee, target)
+        around = callee in self.classes.around
+        if not around:
+            self._place(node, callee, target)
         texts = [scope.full(v, leaf.axes).text for v, leaf in zip(values, callee.inputs, strict=True)]
         texts = texts or ["run.clock"]
         texts += [scope.still(v, e.axes, "self.like") for v, (_, e) in zip(given, node.given, strict=True)]
         names = self._results(scope, node, len(callee.outputs))
-        text = f'{targets_text(names)} = {target}.along(run.at("{node.name}"), {", ".join(texts)})'
+        called = f'self.around["{node.name}"](run' if around else f'{target}.along(run.at("{node.name}")'
+        text = f"{targets_text(names)} = {called}, {', '.join(texts)})"
         scope.lines += split_statement(text, scope.width)
         return list(zip(names, callee.returns, strict=True))
 

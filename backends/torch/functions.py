@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,10 @@ class Classes:
     texts: list[str] = field(default_factory=list[str])
     known: dict[Key, str] = field(default_factory=dict[Key, str])
     cells: dict[Recurrence, bool] = field(default_factory=dict[Recurrence, bool])
+    printers: dict[str, _FunctionPrinter] = field(default_factory=dict[str, "_FunctionPrinter"])
+    around: Set[Recurrence] = (
+        frozenset()
+    )  # called as `self.around[name]`, which whoever uses the text provides
 
     def is_cell(self, rec: Recurrence) -> bool:
         """Whether a rule is printed as a `CellRule`, unless callers pass parameters in."""
@@ -72,8 +76,15 @@ class Classes:
             printer = _FunctionPrinter(self, function, given, static, returns or function.returns)
             text = printer.text(self.names.fresh_class(function.name), "Block")
             self.known[key] = printer.name
+            self.printers[printer.name] = printer
             self.texts.append(text)
         return self.known[key]
+
+    def forward(self, name: str, function: Function, around: Set[Recurrence]) -> str:
+        """The class of a block with nothing but `forward`, as `function` computes it, which calls `around`."""
+        printer = replace(self.printers[name], classes=replace(self, around=around), function=function)
+        lines = printer.forward()
+        return "\n".join([f"class {name}(Block):", f'    """{printer.signature()}"""', *lines])
 
     def model(self, model: Model) -> str:
         function = model.body
@@ -100,18 +111,18 @@ class _FunctionPrinter:
     model: Model | None = None
     name: str = ""
     calls: Calls = field(init=False)
-    gates: Gates = field(default_factory=Gates)
+    gates: Gates = field(init=False)
 
     def __post_init__(self) -> None:
-        self.calls = Calls(self.classes)
+        self.calls, self.gates = Calls(self.classes), Gates()
 
     def text(self, name: str, base: str) -> str:
         self.name = name
-        body = self._forward()
+        body = self.forward()
         lines: list[str] = []
         if where := place(self.function.origins):
             lines.append(f"# {where}")
-        lines += [f"class {name}({base}):", f'    """{self._signature()}"""']
+        lines += [f"class {name}({base}):", f'    """{self.signature()}"""']
         if self.model is not None and reads_future(self.model):
             pooled = not varying_outputs(self.function)[0]
             lines += ["", "    reads_future = True", *["    pooled = True"] * pooled]
@@ -147,7 +158,7 @@ class _FunctionPrinter:
             f"        return self.body(run, {tokens})[:, 0], run.new",
         ]
 
-    def _signature(self) -> str:
+    def signature(self) -> str:
         inputs = ", ".join(
             f"{leaf.name}[{', '.join(leaf.axes)}]" if leaf.axes else leaf.name
             for leaf in self.function.inputs
@@ -198,7 +209,7 @@ class _FunctionPrinter:
 
     # --- methods ----------------------------------------------------------------------------------------------------
 
-    def _forward(self) -> list[str]:
+    def forward(self) -> list[str]:
         function, count = self.function, len(self.function.outputs)
         scope = self._scope(function.outputs)
         scope.reusable.update(self.locals)

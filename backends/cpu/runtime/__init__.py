@@ -8,6 +8,7 @@ In a folder that was written for the target `cpu`, it attaches the units that li
 from __future__ import annotations
 
 import json
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,30 @@ if TYPE_CHECKING:
 
 
 def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
-    """The same module, its rules run as the units of a folder: by default of this one."""
+    """The same module, its rules and parts of its blocks run as the units of a folder: by default of this one."""
+    from .around import Call, attach_around
     from .attach import attach
 
     place = folder or Path(__file__).parent
     facts = json.loads((place / "units.json").read_text(encoding="utf-8"))
-    return attach(module, {name: _read(fact, place) for name, fact in facts.items()})
+    attach(module, {name: _read(fact, place) for name, fact in facts["rules"].items()})
+    if "blocks" not in facts:
+        return module
+    calls = {
+        block: {name: Call(_read(fact, place), fact["windows"], fact["delays"]) for name, fact in own.items()}
+        for block, own in facts["blocks"].items()
+    }
+    return attach_around(module, _loaded(place / "blocks.py"), calls)
+
+
+def _loaded(path: Path) -> Any:
+    """A file as a module of its own."""
+    spec = spec_from_file_location(f"{__name__}.{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 def _read(fact: Any, place: Path) -> Fused:

@@ -105,25 +105,30 @@ def attach(module: nn.Module, rules: Mapping[str, Attached]) -> nn.Module:
 
 
 def forced(module: nn.Module) -> int:
-    """Let kernels run wherever they can; returns how many rules have one."""
-    rules = [part.fused for part in module.modules() if isinstance(part, FusedRule)]
-    for fused in rules:
-        fused.forced = True
-    return len(rules)
+    """Let kernels run wherever they can; returns how many rules and blocks have some."""
+    found = [part for part in module.modules() if isinstance(part, Swapped)]
+    for part in found:
+        part.kernels.forced = True
+    return len(found)
 
 
 @cache
 def fused_class(base: Any, fused: Attached, decided: bool = False) -> type[Any]:
     """A class of a rule whose sequences and tokens are computed by a kernel; if `decided`, all of them."""
-    return type(base.__name__, (FusedRule, base), {"fused": fused, "plain": base, "decided": decided})
+    return type(
+        base.__name__,
+        (FusedRule, base),
+        {"fused": fused, "kernels": fused, "plain": base, "decided": decided},
+    )
 
 
-class FusedRule:
-    """What a class of a rule does where it has a kernel; `plain` is the class as it was emitted."""
+class Swapped:
+    """A class of a module in place of the one that was emitted, `plain`."""
 
-    fused: ClassVar[Attached]
     plain: ClassVar[Any]
-    decided: ClassVar[bool]
+    kernels: ClassVar[
+        Any
+    ]  # its attribute `forced` says whether they run where PyTorch is taken to be faster, too
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """With its kernel, which `__reduce_ex__` leaves behind."""
@@ -135,6 +140,13 @@ class FusedRule:
     def __reduce_ex__(self, protocol: Any) -> Any:
         """What is pickled is the module as it was emitted."""
         return object.__new__, (self.plain,), self.__dict__
+
+
+class FusedRule(Swapped):
+    """What a class of a rule does where it has a kernel; `plain` is the class as it was emitted."""
+
+    fused: ClassVar[Attached]
+    decided: ClassVar[bool]
 
     def exactly(
         self,

@@ -69,8 +69,10 @@ class Kernel:
 
     # --- states -----------------------------------------------------------------------------------------------
 
-    def packed(self, values: Sequence[Tensor]) -> Tensor:
+    def packed(self, values: Sequence[Tensor], lead: int, like: Tensor) -> Tensor:
         """States [lead, *axes in the order of their ports] as one tensor [lead, rows, numbers]."""
+        if not values:
+            return like.new_empty((lead, self.count, 0))
         parts = [
             self.sliced(x, port).reshape(x.shape[0], self.count, -1)
             for x, port in zip(values, self.interface.states, strict=True)
@@ -107,7 +109,7 @@ class Kernel:
     def run_prepare(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """The constants, and the states before the first token, from the parameters."""
         found = self.fake_prepare(parameters)
-        self.library(found[-1].dtype).prepare(_pointers(parameters), _pointers(found))
+        self.library(parameters[-1].dtype).prepare(_pointers(parameters), _pointers(found))
         return found
 
     def fake_prepare(self, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -255,14 +257,16 @@ def advanced(
     parameters: Sequence[Tensor],
     before: Sequence[Tensor],
     reset: Tensor | None,
+    batch: int,
     time: int,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The outputs and the states after the last token; every tensor in its port's order, real and of one dtype."""
     count = len(kernel.interface.constants)
-    found = prepared(kernel, [*parameters, before[0].new_empty(0)])
+    like = [*before, *inputs][0].new_empty(0)
+    found = prepared(kernel, [*parameters, like])
     constants, begin = found[:count], found[count:]
-    initial = kernel.packed([x[None] for x in begin])[0].contiguous()
-    blob = kernel.packed(before).contiguous()
+    initial = kernel.packed([x[None] for x in begin], 1, like)[0].contiguous()
+    blob = kernel.packed(before, batch, like).contiguous()
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *constants, initial, blob])
     if _is_traced(blob):
         keep = wanted and not torch.compiler.is_exporting()

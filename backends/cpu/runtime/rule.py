@@ -17,14 +17,65 @@ from .kernel import Interface, Kernel, Port, advanced, ordered, restored
 Made = tuple[str, Interface]
 PATIENCE = 1.0  # seconds that a unit takes to be made, which is how much its calls have to save before
 TRACED = (1, 2048)  # sequences and tokens for which is decided what is traced, whose shapes are open
+REMEMBERED = 1024  # predictions
 _making = RLock()
+
+
+class Waiting:
+    """What is made when the calls that it would have been faster for have lost `patience` seconds."""
+
+    patience: float
+    forced: bool  # whether it runs where PyTorch is taken to be faster, too
+
+    def __init__(self) -> None:
+        self.lost = 0.0  # seconds
+        self.gains: dict[tuple[int, int | None, bool, int], float] = {}
+
+    @property
+    def made(self) -> bool:
+        raise NotImplementedError
+
+    def gain(self, batch: int, time: int | None, training: bool) -> float:
+        """The seconds that it is predicted to save for so many sequences of so many tokens; None: for a step."""
+        raise NotImplementedError
+
+    def pays(self, batch: int, time: int | None) -> bool:
+        """Whether it is faster than PyTorch, and worth being made by now."""
+        if self.forced:
+            return True
+        training = torch.is_grad_enabled()
+        if torch.compiler.is_compiling():
+            traced: bool = self.pays_traced(time is None, training)
+            return traced
+        gain = self._known_gain(batch, time, training)
+        if gain <= 0:
+            return False
+        if not self.made:
+            self.lost += gain
+        return self.made or self.lost >= self.patience
+
+    def _known_gain(self, batch: int, time: int | None, training: bool) -> float:
+        """The same as `gain`, which takes longer than a token of a small block; of the last calls it is kept."""
+        key = (batch, time, training, torch.get_num_threads())
+        gain = self.gains.get(key)
+        if gain is None:
+            if len(self.gains) >= REMEMBERED:
+                self.gains.clear()
+            gain = self.gains[key] = self.gain(batch, time, training)
+        return gain
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not type it
+    def pays_traced(self, step: bool, training: bool) -> bool:
+        """The same for all that a trace may be run with later, decided once."""
+        batch, time = TRACED
+        return self.gain(batch, None if step else time, training) > 0
 
 
 class NoUnit(Exception):
     """There is no unit for a rule; the text says why."""
 
 
-class Fused(Attached):
+class Fused(Waiting, Attached):
     """A rule with its unit, which `make` makes when it is first needed.
 
     With `patience` it is needed when the calls that it would have been faster for have lost so many seconds.
@@ -39,8 +90,9 @@ class Fused(Attached):
         over: Callable[[tuple[int, ...], Flags], Fused] | None = None,
         patience: float = 0.0,
     ) -> None:
-        super().__init__(name, signature, over)
-        self.work, self.patience, self.lost = work, patience, 0.0
+        Waiting.__init__(self)
+        Attached.__init__(self, name, signature, over)
+        self.work, self.patience = work, patience
         self._make = make
         self._kernel: Kernel | None = None
         self._failed = False
@@ -65,27 +117,6 @@ class Fused(Attached):
     @property
     def text(self) -> str:
         return self.kernel.text
-
-    def pays(self, batch: int, time: int | None) -> bool:
-        """Whether the unit is faster than PyTorch's schedule, and worth being made by now."""
-        if self.forced:
-            return True
-        training = torch.is_grad_enabled()
-        if torch.compiler.is_compiling():
-            traced: bool = self.pays_traced(time is None, training)
-            return traced
-        gain = self.gain(batch, time, training)
-        if gain <= 0:
-            return False
-        if not self.made:
-            self.lost += gain
-        return self.made or self.lost >= self.patience
-
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not type it
-    def pays_traced(self, step: bool, training: bool) -> bool:
-        """The same for all that a trace may be run with later, decided once."""
-        batch, time = TRACED
-        return self.gain(batch, None if step else time, training) > 0
 
     def gain(self, batch: int, time: int | None, training: bool) -> float:
         """The seconds that the unit is predicted to save."""
@@ -127,7 +158,7 @@ class Fused(Attached):
         known = dict(zip(sign.parameters, parameters, strict=True))
         used = _arranged([known[port.name] for port in face.parameters], face.parameters, 0)
         flags = None if reset is None else reset.expand(batch, time).to(torch.uint8).contiguous()
-        made, after = advanced(self.kernel, given, used, before, flags, time)
+        made, after = advanced(self.kernel, given, used, before, flags, batch, time)
         outputs = _together(made, face.outputs, 2, sign.outputs)
         ends = _together(after, face.states, 1, sign.states)
         return tuple(outputs), {value.name: x for value, x in zip(sign.states, ends, strict=True)}

@@ -49,6 +49,7 @@ int main() {
     ROW(expm1, std::expm1(x));
     ROW(log, std::log(x));
     ROW(log1p, std::log1p(x));
+    ROW(erf, std::erf(x));
     ROW(tanh, std::tanh(x));
     ROW(sigmoid, 1 / (1 + std::exp(-x)));
     ROW(softplus, x != x ? x : softplus(x));
