@@ -168,8 +168,8 @@ class FusedRule(Swapped):
         with torch.autocast(first.device.type, enabled=False):
             given = [x if x.is_complex() else x.float() for x in given]
             inputs = [x if x.is_floating_point() else x.float() for x in inputs]
-            state = me.initial(first.shape[0], *given) if state is None else state
-            state = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
+            before: States = me.initial(first.shape[0], *given) if state is None else state
+            state = {name: x.float() if x.is_floating_point() else x for name, x in before.items()}
             if single:
                 outputs, state = self.token(state, *inputs, *given)
             else:

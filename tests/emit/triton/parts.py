@@ -154,7 +154,7 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
     "stabilised, gate a key": of_spec("gated/lightnet", "lightnet", **KEYS),
     "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=3),
 }
-MAKERS |= {**CLASSES, **LONGER}
+MAKERS.update({**CLASSES, **LONGER})
 
 
 def scheduled(recurrence: Recurrence, mode: str | None = None) -> Scheduled:
@@ -224,7 +224,8 @@ def compared(
     With `begun` states are given, and have gradients.
     """
     rec = MAKERS[name]()
-    module, tokens = BACKEND.module(scheduled(rec, mode)), in_torch(rec, mode="reference").double()
+    module: Any = BACKEND.module(scheduled(rec, mode))
+    tokens = in_torch(rec, mode="reference").double()
     tokens.load_state_dict(module.state_dict())
     narrow = {key: x.detach().to(dtype) for key, x in inputs_of(rec, 2, time).items()}
     if gate is not None:
@@ -241,9 +242,13 @@ def compared(
     ]
 
 
+def _never(_: Tensor) -> bool:
+    return False
+
+
 def with_rounded_products(name: str, time: int, dtype: torch.dtype, asked: str) -> list[float]:
     """As `compared`, with products of matrices as they are on NVIDIA; `asked` is the precision that PyTorch is told."""
-    before, chunk.exact = chunk.exact, lambda _: False
+    before, chunk.exact = chunk.exact, _never
     torch.set_float32_matmul_precision(asked)
     try:
         return compared(name, time, False, dtype=dtype)

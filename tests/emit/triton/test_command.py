@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from backends.triton.runtime import load  # noqa: TID251  # what `seqc.backends` is in a checkout
 else:
     from seqc.backends.triton.runtime import load
+
+
+def answers(value: object) -> Callable[[str], object]:
+    """A function that finds the same for every name."""
+
+    def find(name: str) -> object:
+        return value
+
+    return find
 
 
 def compiled(folder: Path, *options: str) -> int:
@@ -61,7 +70,7 @@ def test_machine_code_needs_triton(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.setattr(parts.aot, "find_spec", lambda _: None)
+    monkeypatch.setattr(parts.aot, "find_spec", answers(None))
     assert compiled(tmp_path, "--target", "triton", "--aot", "sm_90") == 1
     assert "pip install" in capsys.readouterr().err
 
@@ -111,7 +120,7 @@ def test_a_gpu_without_a_triton_that_will_do_is_said_once(
 ) -> None:
     known = None if version is None else SimpleNamespace(__version__=version)
     monkeypatch.setitem(sys.modules, "triton", known)
-    monkeypatch.setattr(load, "find_spec", lambda _: known)
+    monkeypatch.setattr(load, "find_spec", answers(known))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert not any(load.runs_on(torch.device("cuda", k)) for k in range(3))
@@ -123,5 +132,5 @@ def test_a_gpu_without_a_triton_that_will_do_is_said_once(
 @pytest.mark.usefixtures("asked")
 def test_a_newer_triton_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.10.1+git"))
-    monkeypatch.setattr(load, "find_spec", lambda _: True)
+    monkeypatch.setattr(load, "find_spec", answers(True))
     assert load.runs_on(torch.device("cuda"))
