@@ -26,6 +26,7 @@ from .pairs import COMPLEX_PRIMITIVES, PARTS, Number, Pair, both, pack, pair, un
 from .stages import StageRunner, run_plan
 from .stores import Appended, Appending, Documents, Entries
 from .sums import find_sums
+from .systems import join_systems
 from .tensors import BATCH, TIME, Space, Tensor
 
 Prepared = tuple[Plan, Special, dict[str, StageRunner], str | None]
@@ -94,6 +95,8 @@ class Call:
         cells = find_cells(plan, WIDEST) if self.whole else {}
         if self.whole and not special.natives and not sums and not cells and not owner.stores:
             plan = narrow(plan)
+        if self.whole:
+            plan = join_systems(plan)
         runners = {**sums, **{name: cell_runner(cell) for name, cell in cells.items()}}
         words = [*special.words(), *(f"ai.onnx.{cell.op}" for cell in cells.values())]
         return plan, special, runners, "; ".join(words) or None

@@ -277,39 +277,55 @@ class Sequences:
 
     @cached_property
     def answers(self) -> list[Write]:
-        """What each rank-one term adds: its write, with the value that the old memory gives, at block level."""
+        """What is written along the core of each rank-one term, at block level.
+
+        That is what the term writes of the old memory, with the sources that have its target and its core: a system
+        in their sum needs no product of its own for what such sources contribute to later tokens.
+        """
         terms = self.affine.rank_ones
         if not terms:
             return []
         reads = [self.lift(term.read, 0.0) for term in terms]
         sides = [self._side(term.write, term.keys) for term in terms]
-        matrix = [[self._link(t, r, u, side) for u, side in zip(terms, sides, strict=True)]
-                  for t, r in zip(terms, reads, strict=True)]  # fmt: skip
-        values = self._solve(matrix, [self._known(t, r) for t, r in zip(terms, reads, strict=True)])
+        added, others = self._split(
+            [(t.target.name, core) for t, (_, core) in zip(terms, sides, strict=True)]
+        )
+        scales = [scale for scale, _ in sides]
+        matrix = [[build.mul(scale, self._link(t, r, u, core)) for u, (_, core) in zip(terms, sides, strict=True)]
+                  for t, r, scale in zip(terms, reads, scales, strict=True)]  # fmt: skip
+        known = [self._known(t, r, others) for t, r in zip(terms, reads, strict=True)]
+        parts = zip(added, scales, known, strict=True)
+        values = self._solve(matrix, [build.add(v, build.mul(scale, k)) for v, scale, k in parts])
         for name in self.order:
             starts = [
-                build.mul(r, self.factor_before(t.source.name, name))
-                for t, r in zip(terms, reads, strict=True)
+                build.mul(scale, build.mul(r, self.factor_before(t.source.name, name)))
+                for t, r, scale in zip(terms, reads, scales, strict=True)
             ]
             if all(start is ZERO for start in starts):
                 continue
             for k, (term, weight) in enumerate(zip(terms, self._solve(matrix, starts), strict=True)):
                 values[k] = build.add(values[k], contract([weight, self.carry(name)], term.keys, self.sizes))
-        return [
-            Write(term.target.name, core, build.mul(scale, value))
-            for term, (scale, core), value in zip(terms, sides, values, strict=True)
+        written = [
+            Write(term.target.name, core, value)
+            for term, (_, core), value in zip(terms, sides, values, strict=True)
         ]
+        return [*(Write(*other) for other in others), *written]
 
-    def _link(self, term: RankOne, read: Expr, other: RankOne, side: tuple[Expr, Expr]) -> Expr:
-        """What the value of `other` at an earlier token adds to the value of `term`."""
-        scale, core = side
+    def _split(self, cores: Sequence[tuple[str, Expr]]) -> tuple[list[Expr], list[tuple[str, Expr, Expr]]]:
+        """The values of the sources along each target and core, and the sources that have none of them."""
+        sources = {(target, core): value for target, core, value in _shared(self.writes)}
+        values = [sources.pop(place, ZERO) for place in cores]
+        return values, [(target, core, value) for (target, core), value in sources.items()]
+
+    def _link(self, term: RankOne, read: Expr, other: RankOne, core: Expr) -> Expr:
+        """What is written along `core` at an earlier token adds to what `term` reads."""
         kernel = self.kernel_before(term.source.name, other.target.name)
-        return build.mul(contract([read, kernel, _other(core)], term.keys, self.sizes), _other(scale))
+        return contract([read, kernel, _other(core)], term.keys, self.sizes)
 
-    def _known(self, term: RankOne, read: Expr) -> Expr:
-        """What the sources of earlier tokens add to the value of a term."""
+    def _known(self, term: RankOne, read: Expr, sources: Sequence[tuple[str, Expr, Expr]]) -> Expr:
+        """What sources of earlier tokens add to what a term reads."""
         parts: list[Expr] = []
-        for target, core, value in _shared(self.writes):
+        for target, core, value in sources:
             kernel = self.kernel_before(term.source.name, target)
             factors = [read, kernel, _other(core), _other(value)]
             parts.append(contract(factors, (*term.keys, OTHER), self.sizes))
@@ -352,7 +368,7 @@ class Sequences:
 
     @cached_property
     def _added(self) -> list[tuple[str, Expr, Expr]]:
-        return _shared([*self.writes, *self.answers])
+        return _shared(self.answers if self.affine.rank_ones else self.writes)
 
     def kept(self, state: str, carried: str) -> Expr:
         """What the block keeps of a state before it.
