@@ -13,6 +13,7 @@ from seqc.ir.recurrence import Recurrence, State, Store
 from seqc.passes.cells import WIDEST, find_cells
 
 from .attention_op import Special, run_token, special_stages
+from .blocks import in_blocks
 from .builder import Builder
 from .cells import cell_runner
 from .control import Unsupported
@@ -88,6 +89,7 @@ class Call:
         if any(stage.newton is not None for stage in plan.stages):
             raise Unsupported("the schedule `newton`")
         with_gates = with_logs(plan, logged) if plan.mode == "chunk" else plan
+        with_gates = in_blocks(with_gates) if self.whole else with_gates
         special = special_stages(with_gates, self.native)
         if self.whole or special.whole(with_gates):
             plan = with_gates

@@ -35,24 +35,36 @@ def product_kernel(space: Space, gate: Tensor, axis: str, other: str) -> Tensor:
     return space.mul(space.elementwise("Exp", total), upto)
 
 
-def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
-    """`Π gate[l]` over `l <= axis`."""
+def running_logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor | None]:
+    """The logarithm of `Π gate[l]` over `l <= axis` without its sign, and that sign; None: all are positive."""
     logs, signs = _logs(space, gate, axis)
     total = running_sum(space, logs, axis)
     assert isinstance(total, Tensor)
-    product = space.elementwise("Exp", total)
+    return total, signs
+
+
+def exponential(space: Space, logs: Tensor, signs: Tensor | None) -> Tensor:
+    product = space.elementwise("Exp", logs)
     return product if signs is None else space.mul(product, signs)
+
+
+def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
+    """`Π gate[l]` over `l <= axis`."""
+    return exponential(space, *running_logs(space, gate, axis))
+
+
+def product_to_last(space: Space, gate: Tensor, axis: str) -> Tensor:
+    """`Π gate[l]` over `l > axis`: what is left at the end."""
+    logs, signs = _logs(space, gate, axis)
+    later = running_sum(space, logs, axis, reverse=True, exclusive=True)
+    assert isinstance(later, Tensor)
+    left = space.elementwise("Exp", later)
+    return left if signs is None else space.mul(space.mul(left, signs), space.entry(signs, axis, -1))
 
 
 def last_of_scan(space: Space, decay: Tensor, source: Tensor, axis: str) -> Tensor:
     """The last entry of `h[i] = decay[i] · h[i-1] + source[i]`: a sum of what is left of every source at the end."""
-    logs, signs = _logs(space, decay, axis)
-    later = running_sum(space, logs, axis, reverse=True, exclusive=True)
-    assert isinstance(later, Tensor)
-    left = space.elementwise("Exp", later)
-    if signs is not None:
-        left = space.mul(space.mul(left, signs), space.entry(signs, axis, -1))
-    total = contract(space, [left, source], [axis])
+    total = contract(space, [product_to_last(space, decay, axis), source], [axis])
     assert isinstance(total, Tensor)
     return total
 

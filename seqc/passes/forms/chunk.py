@@ -28,8 +28,9 @@ def find(problem: Problem) -> Build | None:
 
 
 def _stage(problem: Problem, affine: Affine, shape: ChunkShape) -> tuple[Stage, Adjoint]:
-    builder = problem.builder(shape.block)
-    sequences = Sequences(affine, builder.lift, shape.block, dict(builder.sizes))
+    block = problem.block or shape.block
+    builder = problem.builder(block)
+    sequences = Sequences(affine, builder.lift, block, dict(builder.sizes))
     for target, pairs in shape.sources.items():
         for key, value in pairs:
             sequences.write(target, key, value, shape.keys)

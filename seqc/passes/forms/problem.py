@@ -21,13 +21,17 @@ Build = Callable[[], tuple[Stage, Adjoint]]
 
 @dataclass(frozen=True)
 class Problem:
-    """A group of states with their updates (over the values before the token) and the reads that the rest needs."""
+    """A group of states with their updates (over the values before the token) and the reads that the rest needs.
+
+    `block` is how many tokens a form of matrix products should take at a time; None: whatever it finds best.
+    """
 
     name: str
     states: Sequence[State]
     updates: Sequence[Expr]
     reads: Sequence[Read]
     sizes: Mapping[str, int]
+    block: int | None = None
 
     @cached_property
     def affine(self) -> Affine | None:
