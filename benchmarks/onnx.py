@@ -101,7 +101,7 @@ rule advance(q[n], k[n], l[n], v[m], w[m], g, beta) {
 rule advance(q[n], k[n], v[m], g, beta, eta) {
     state  S[m, n] = 0
     state  V[m, n] = 0
-    V'     = eta * V - beta * (sum[n](S * k) - v) * k
+    V'     = eta * V - 0.02 * beta * (sum[n](S * k) - v) * k
     S'     = g * S + V'
     return sum[n](S' * q)
 }

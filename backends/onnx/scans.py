@@ -35,22 +35,13 @@ def product_kernel(space: Space, gate: Tensor, axis: str, other: str) -> Tensor:
     return space.mul(space.elementwise("Exp", total), upto)
 
 
-def running_logs(space: Space, gate: Tensor, axis: str) -> tuple[Tensor, Tensor | None]:
-    """The logarithm of `Π gate[l]` over `l <= axis` without its sign, and that sign; None: all are positive."""
+def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
+    """`Π gate[l]` over `l <= axis`."""
     logs, signs = _logs(space, gate, axis)
     total = running_sum(space, logs, axis)
     assert isinstance(total, Tensor)
-    return total, signs
-
-
-def exponential(space: Space, logs: Tensor, signs: Tensor | None) -> Tensor:
-    product = space.elementwise("Exp", logs)
+    product = space.elementwise("Exp", total)
     return product if signs is None else space.mul(product, signs)
-
-
-def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
-    """`Π gate[l]` over `l <= axis`."""
-    return exponential(space, *running_logs(space, gate, axis))
 
 
 def product_to_last(space: Space, gate: Tensor, axis: str) -> Tensor:

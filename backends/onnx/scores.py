@@ -1,12 +1,13 @@
 """Scores of tokens whose gates differ from key to key: `Σ_n a[i, n] · (Π gate[l, n] over j < l <= i) · b[j, n]`.
 
 With `P` the running product of the gates, the product between two tokens is `P[i] / P[j]`, and the scores are those of
-`P · a` and `b / P`: one product of matrices.  Where a block's gates leave so little that this would lose digits, the
-graph writes the products between all pairs of tokens out instead.
+`P · a` and `b / P`: one product of matrices.  Where a block's gates leave so little that this would lose digits, or one
+is negative, the graph writes the products between all pairs of tokens out instead.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,10 @@ from seqc.ir.plan import OTHER, TOKEN
 from .control import branch
 from .gates import product_between
 from .lower import Lowering
-from .scans import exponential, running_logs, running_product
+from .scans import running_product
 from .tensors import Space, Tensor
 
-MODERATE = 24.0  # of a logarithm: its exponential has lost no more than that many units in the last place
+LEAST = math.exp(-24)  # of a product or its inverse: they are exact to so many units in the last place
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +73,32 @@ def emit_scores(lowering: Lowering, gate: Expr, scores: Sequence[Scores]) -> Non
     """Make scores with one gate known to `lowering`."""
     for one in scores:
         lowering.values((*one.here, *one.there))
-    space, decay = lowering.space, lowering.real(gate)
-    total, signs = running_logs(space, decay, TOKEN)
+    space = lowering.space
+    until = running_product(space, lowering.real(gate), TOKEN)
+    since = space.elementwise("Reciprocal", until)
 
     def apart(inner: Space) -> list[Tensor]:
         slow = Lowering(inner, lowering.env)
         return [slow.real(one.node) for one in scores]
 
     def together(inner: Space) -> list[Tensor]:
-        inverse = exponential(inner, inner.elementwise("Neg", total), signs)
-        until, since = running_product(inner, decay, TOKEN), inner.rename(inverse, {TOKEN: OTHER})
         return [_by_matrices(Lowering(inner, lowering.env), one, until, since) for one in scores]
 
-    results = branch(space, _moderate(space, total), together, apart)
+    results = branch(space, _is_moderate(space, until, since), together, apart)
     lowering.env.update((one.node, result) for one, result in zip(scores, results, strict=True))
 
 
-def _moderate(space: Space, logs: Tensor) -> Tensor:
-    """Whether all of some logarithms are of moderate size."""
-    largest = space.builder.op("ReduceMax", space.elementwise("Abs", logs).value, keepdims=0)
-    return space.elementwise("LessOrEqual", Tensor(largest, ()), space.number(MODERATE), kind=DType.BOOL)
+def _is_moderate(space: Space, product: Tensor, inverse: Tensor) -> Tensor:
+    """Whether no entry is negative, too small or too large."""
+    least = space.builder.op("ReduceMin", space.elementwise("Min", product, inverse).value, keepdims=0)
+    return space.elementwise("GreaterOrEqual", Tensor(least, ()), space.number(LEAST), kind=DType.BOOL)
 
 
 def _by_matrices(lowering: Lowering, scores: Scores, until: Tensor, since: Tensor) -> Tensor:
     space = lowering.space
     if scores.before:
         until = space.shift(until, TOKEN, 1)
+    since = space.rename(since, {TOKEN: OTHER})
     left, right = ([lowering.real(x) for x in side] for side in (scores.here, scores.there))
     for factor in left:
         until = space.mul(factor, until)

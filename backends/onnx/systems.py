@@ -7,11 +7,10 @@ on tokens where the product with the state acts on keys.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from seqc.ir import build
-from seqc.ir.expr import Apply, Axes, Expr, Reduce, Rename, Solve, leaves, rewrite, substitute, walk
+from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, Rename, Solve, leaves, rewrite, substitute, walk
 from seqc.ir.plan import Plan, Stage
 
 
@@ -21,7 +20,9 @@ def join_systems(plan: Plan) -> Plan:
 
 
 def _joined(stage: Stage) -> Stage:
-    solved = {leaf: expr for leaf, expr in stage.pre if any(isinstance(x, Solve) for x in walk([expr]))}
+    solved: dict[Expr, Expr] = {
+        leaf: expr for leaf, expr in stage.pre if any(isinstance(x, Solve) for x in walk([expr]))
+    }
     if not solved or stage.block == 0:
         return stage
     states = frozenset(state.leaf for state in stage.carried)
@@ -36,7 +37,7 @@ def _joined(stage: Stage) -> Stage:
 # --- products with the state move into systems ----------------------------------------------------------------
 
 
-def _moved(node: Expr, states: Collection[Expr]) -> Expr | None:
+def _moved(node: Expr, states: frozenset[Leaf]) -> Expr | None:
     """A sum over keys of a solution times what depends on a state, with that product within the system."""
     match node:
         case Reduce(op="sum", over=keys, arg=Apply(op="mul", args=(x, y))):
