@@ -101,7 +101,7 @@ rule advance(q[n], k[n], l[n], v[m], w[m], g, beta) {
 rule advance(q[n], k[n], v[m], g, beta, eta) {
     state  S[m, n] = 0
     state  V[m, n] = 0
-    V'     = eta * V - beta * (sum[n](S * k) - v) * k
+    V'     = eta * V - 0.02 * beta * (sum[n](S * k) - v) * k
     S'     = g * S + V'
     return sum[n](S' * q)
 }
@@ -133,7 +133,7 @@ def given(folder: Path, known: Mapping[str, Array]) -> dict[str, Array]:
     manifest = session(folder).manifest
     feeds: dict[str, Array] = {}
     for place, info in enumerate(manifest.inputs):
-        shape = tuple({"batch": 1, "time": T}.get(str(n), int(n or 1)) for n in info.shape)
+        shape = tuple(n if isinstance(n, int) else {"batch": 1, "time": T}[str(n)] for n in info.shape)
         feeds[info.name] = known.get(info.name, gate(shape, place))
         if info.name in "ab":
             feeds[info.name] = (-0.5 if info.name == "b" else 1.0) * known["k"]

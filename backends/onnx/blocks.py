@@ -8,10 +8,22 @@ from typing import Protocol
 import onnx_ir as ir
 
 from seqc.ir.expr import DType, Expr, Leaf, LeafKind
-from seqc.ir.plan import FRESH, RESTART, TOKEN, VALID
+from seqc.ir.plan import FRESH, RESTART, TOKEN, VALID, Plan
+from seqc.passes.schedule import schedule
 
 from .pairs import Number, Pair, both
 from .tensors import BATCH, BLOCKS, TIME, Space, Tensor
+
+BLOCK = (
+    32  # tokens of a stage of matrix products: fewer operations than in 64, more of them a node than in 16
+)
+
+
+def in_blocks(plan: Plan) -> Plan:
+    """The plan with the blocks of this backend."""
+    if plan.mode != "chunk" or any(stage.phase is not None for stage in plan.stages):
+        return plan
+    return schedule(plan.recurrence, plan.mode, BLOCK)
 
 
 class Cut(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from .shapes import has_shape, joined, numbers
+from .shapes import has_shape, joined, numbers, unsqueezed
 
 Array = npt.NDArray[Any]
 Attribute = int | float | str | Sequence[int] | ir.Graph
@@ -123,12 +123,15 @@ class Builder:
     def op(
         self, op: str, *inputs: ir.Value | None, domain: str = "", name: str = "", **attributes: Attribute
     ) -> ir.Value:
-        """One node with one result; a `Reshape` to constant lengths skips changes of shape right before it."""
+        """One node with one result; a change of shape skips those right before it."""
         if op == "Reshape" and inputs[0] is not None and (target := numbers(inputs[1])) is not None:
             source, lengths = joined(inputs[0], target)
             if has_shape(source, lengths):
                 return source
             inputs = (source, self.ints(*lengths))
+        if op == "Unsqueeze" and inputs[0] is not None and (places := numbers(inputs[1])) is not None:
+            source, places = unsqueezed(inputs[0], places)
+            inputs = (source, self.ints(*places))
         return self.ops(op, *inputs, count=1, domain=domain, name=name, **attributes)[0]
 
     def ops(

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from seqc.ir import build
-from seqc.ir.expr import Apply, Const, DType, Expr, Leaf, LeafKind, Rename, leaves, substitute
-from seqc.ir.plan import Plan
+from seqc.ir.expr import Apply, Const, DType, Expr, Index, Leaf, LeafKind, Rename, Scan, leaves, substitute
+from seqc.ir.plan import OTHER, TOKEN, Plan
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import Unschedulable, problems, schedule
 
@@ -73,3 +73,38 @@ def _gates(owner: Recurrence) -> Set[Leaf]:
     """What the entries of some state are multiplied by, token by token."""
     affine = [problem.affine for problem in problems(owner).problems]
     return leaves(each.decay(state) for each in affine if each is not None for state in each.states)
+
+
+def product_between(expr: Expr) -> Expr | None:
+    """The gate of which an expression is the product over `OTHER < l <= TOKEN`, if it is that of one.
+
+    The gate is an exponential where the expression is made of its logarithm.
+    """
+    one, here, there = build.ONE, Index(TOKEN), Index(OTHER)
+    match expr:
+        case Scan(decay=decay, axis=axis, reverse=False, columns=None) if (
+            axis == TOKEN and OTHER not in decay.axes
+        ):
+            identity = build.where(build.apply("eq", here, there), one, build.ZERO)
+            return decay if expr.source is identity and TOKEN in decay.axes else None
+        case Apply(
+            op="where",
+            args=(
+                _,
+                Apply(
+                    op="exp",
+                    args=(
+                        Scan(
+                            source=Apply(op="where", args=(_, log, _)),
+                        ),
+                    ),
+                ),
+                _,
+            ),
+        ):
+            later = build.where(build.apply("gt", here, there), log, build.ZERO)
+            total = build.apply("exp", Scan(one, later, TOKEN))
+            whole = build.where(build.apply("ge", here, there), total, build.ZERO)
+            return build.apply("exp", log) if expr is whole else None
+        case _:
+            return None

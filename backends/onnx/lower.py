@@ -34,9 +34,11 @@ from seqc.ir.expr import (
     depends_on,
     leaves,
 )
+from seqc.ir.plan import OTHER, TOKEN
 
 from . import lookup
 from .control import Unsupported
+from .gates import product_between
 from .norms import Norm, find_norm, normalize
 from .pairs import COMPLEX_PRIMITIVES, Number, Pair, both
 from .primitives import LOGICAL, PRIMITIVES
@@ -45,6 +47,7 @@ from .scans import (
     last_of_scan,
     linear_scan,
     product_kernel,
+    product_to_last,
     running_product,
     running_sum,
     scan_by_kernel,
@@ -83,6 +86,7 @@ class Lowering:
         self._moved: dict[Expr, tuple[str, int]] = {}
         self._norms: dict[Expr, Norm] = {}
         self._last: dict[Expr, Scan] = {}
+        self._left: dict[Expr, Expr] = {}
 
     def value(self, root: Expr) -> Number:
         """The number that an expression denotes."""
@@ -127,13 +131,16 @@ class Lowering:
         if isinstance(node, At) and (scan := self._scan_to_last(node)) is not None:
             self._last[node] = scan
             return (scan.decay, scan.source)
+        if isinstance(node, At) and (gate := self._product_to_last(node)) is not None:
+            self._left[node] = gate
+            return (gate,)
         if isinstance(node, Reduce) and node.op == "sum":
             if node not in self._factors:
-                self._factors[node] = self._unshifted(node, self._factors_of(node.arg))
+                self._factors[node] = self._unshifted(node, self.factors_of(node.arg))
             return self._factors[node]
         return children(node)
 
-    def _factors_of(self, root: Expr) -> tuple[Expr, ...]:
+    def factors_of(self, root: Expr) -> tuple[Expr, ...]:
         """The factors of a product of products, looked for through signs and renames."""
         found: list[Expr] = []
         stack = [root]
@@ -174,6 +181,9 @@ class Lowering:
         if node in self._last:
             scan = self._last[node]
             return last_of_scan(self.space, self.real(scan.decay), self.real(scan.source), scan.axis)
+        if node in self._left:
+            left = product_to_last(self.space, self.real(self._left[node]), TOKEN)
+            return self.space.rename(left, {TOKEN: OTHER})
         match node:
             case Const():
                 return self.space.number(node.value)
@@ -262,6 +272,11 @@ class Lowering:
         last = node.axis == scan.axis and self.space.fixed(scan.axis) == node.index + 1
         kernel = _identity_over(scan) is not None or scan.source is _first_of(scan)
         return scan if real and last and scan.axis in scan.decay.axes and not kernel else None
+
+    def _product_to_last(self, node: At) -> Expr | None:
+        """The gate of which a node is the product over all tokens after another one, if it is that of one."""
+        last = node.axis == TOKEN and self.space.fixed(TOKEN) == node.index + 1
+        return product_between(node.arg) if last and node.arg not in self.env else None
 
     def _scan(self, node: Scan) -> Number:
         space, axis, source = self.space, node.axis, self.env[node.source]

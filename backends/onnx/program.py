@@ -13,6 +13,7 @@ from seqc.ir.recurrence import Recurrence, State, Store
 from seqc.passes.cells import WIDEST, find_cells
 
 from .attention_op import Special, run_token, special_stages
+from .blocks import in_blocks
 from .builder import Builder
 from .cells import cell_runner
 from .control import Unsupported
@@ -26,6 +27,7 @@ from .pairs import COMPLEX_PRIMITIVES, PARTS, Number, Pair, both, pack, pair, un
 from .stages import StageRunner, run_plan
 from .stores import Appended, Appending, Documents, Entries
 from .sums import find_sums
+from .systems import join_systems
 from .tensors import BATCH, TIME, Space, Tensor
 
 Prepared = tuple[Plan, Special, dict[str, StageRunner], str | None]
@@ -87,6 +89,7 @@ class Call:
         if any(stage.newton is not None for stage in plan.stages):
             raise Unsupported("the schedule `newton`")
         with_gates = with_logs(plan, logged) if plan.mode == "chunk" else plan
+        with_gates = in_blocks(with_gates) if self.whole else with_gates
         special = special_stages(with_gates, self.native)
         if self.whole or special.whole(with_gates):
             plan = with_gates
@@ -94,6 +97,8 @@ class Call:
         cells = find_cells(plan, WIDEST) if self.whole else {}
         if self.whole and not special.natives and not sums and not cells and not owner.stores:
             plan = narrow(plan)
+        if self.whole:
+            plan = join_systems(plan)
         runners = {**sums, **{name: cell_runner(cell) for name, cell in cells.items()}}
         words = [*special.words(), *(f"ai.onnx.{cell.op}" for cell in cells.values())]
         return plan, special, runners, "; ".join(words) or None

@@ -44,15 +44,18 @@ def running_product(space: Space, gate: Tensor, axis: str) -> Tensor:
     return product if signs is None else space.mul(product, signs)
 
 
-def last_of_scan(space: Space, decay: Tensor, source: Tensor, axis: str) -> Tensor:
-    """The last entry of `h[i] = decay[i] · h[i-1] + source[i]`: a sum of what is left of every source at the end."""
-    logs, signs = _logs(space, decay, axis)
+def product_to_last(space: Space, gate: Tensor, axis: str) -> Tensor:
+    """`Π gate[l]` over `l > axis`: what is left at the end."""
+    logs, signs = _logs(space, gate, axis)
     later = running_sum(space, logs, axis, reverse=True, exclusive=True)
     assert isinstance(later, Tensor)
     left = space.elementwise("Exp", later)
-    if signs is not None:
-        left = space.mul(space.mul(left, signs), space.entry(signs, axis, -1))
-    total = contract(space, [left, source], [axis])
+    return left if signs is None else space.mul(space.mul(left, signs), space.entry(signs, axis, -1))
+
+
+def last_of_scan(space: Space, decay: Tensor, source: Tensor, axis: str) -> Tensor:
+    """The last entry of `h[i] = decay[i] · h[i-1] + source[i]`: a sum of what is left of every source at the end."""
+    total = contract(space, [product_to_last(space, decay, axis), source], [axis])
     assert isinstance(total, Tensor)
     return total
 

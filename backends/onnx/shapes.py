@@ -25,6 +25,17 @@ def has_shape(value: ir.Value, target: list[int]) -> bool:
     )
 
 
+def unsqueezed(value: ir.Value, places: list[int]) -> tuple[ir.Value, list[int]]:
+    """What to give dimensions of 1, and where: when `value` has just been given some, what it was before."""
+    node = value.producer()
+    before = None if node is None or node.op_type != "Unsqueeze" else numbers(node.inputs[1])
+    if node is None or before is None or node.inputs[0] is None or min(*before, *places) < 0:
+        return value, places
+    rank = max(before) + len(places) + 1
+    others = [place for place in range(rank) if place not in places]
+    return node.inputs[0], sorted([*places, *(others[place] for place in before)])
+
+
 def numbers(value: ir.Value | None) -> list[int] | None:
     """The integers of a constant; None of anything else."""
     if value is None or value.const_value is None or value.is_graph_input():

@@ -71,25 +71,24 @@ def inverse_lower(b: Builder, matrix: ir.Value, lead: int, size: int) -> ir.Valu
     small = SMALL
     if size <= small or size % small or (size // small) & (size // small - 1):
         return _by_masks(b, matrix, size)
-    stacked = _blocks(b, matrix, lead, [(k, k) for k in range(size // small)], small)
+    stacked = _blocks(b, matrix, lead, size, [(k, k) for k in range(size // small)], small)
     result = _by_masks(b, stacked, small)
     while small < size:
         pairs = size // (2 * small)
-        below = _blocks(b, matrix, lead, [(2 * k + 1, 2 * k) for k in range(pairs)], small)
+        below = _blocks(b, matrix, lead, size, [(2 * k + 1, 2 * k) for k in range(pairs)], small)
         result = _join(b, result, below, lead, small)
         small *= 2
     return b.op("Squeeze", result, b.ints(lead))
 
 
-def _blocks(b: Builder, matrix: ir.Value, lead: int, places: list[tuple[int, int]], size: int) -> ir.Value:
-    """The square blocks at `places`, side by side along a new dimension after the leading ones."""
-    found: list[ir.Value] = []
-    for row, column in places:
-        start = b.ints(row * size, column * size)
-        stop = b.ints((row + 1) * size, (column + 1) * size)
-        block = b.op("Slice", matrix, start, stop, b.ints(lead, lead + 1))
-        found.append(b.op("Unsqueeze", block, b.ints(lead)))
-    return b.op("Concat", *found, axis=lead) if len(found) > 1 else found[0]
+def _blocks(
+    b: Builder, matrix: ir.Value, lead: int, size: int, places: list[tuple[int, int]], small: int
+) -> ir.Value:
+    """The blocks of `small` by `small` at `places`, side by side along a new dimension after the leading ones."""
+    across = size // small
+    pieces = b.op("Reshape", matrix, b.ints(*[0] * lead, size * across, small))
+    rows = [[(row * small + i) * across + column for i in range(small)] for row, column in places]
+    return b.op("Gather", pieces, b.constant(rows, "int64"), axis=lead)
 
 
 def _join(b: Builder, inverses: ir.Value, below: ir.Value, lead: int, size: int) -> ir.Value:

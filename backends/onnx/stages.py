@@ -13,6 +13,7 @@ from .blocks import Cut, Even, Phased, with_time
 from .control import loop
 from .lower import Lowering
 from .pairs import Number, Pair, both, pair
+from .scores import emit_scores, find_scores
 from .tensors import BATCH, BLOCKS, TIME, Space, Tensor
 
 StageRunner = Callable[[Lowering, Stage, Sequence[Number]], dict[str, Number]]
@@ -147,8 +148,10 @@ def _scan_blocks(
             **dict(zip(moving, _again(moving.values(), entries), strict=True)),
         }
         env.update(zip((s.leaf for s in stage.carried), now, strict=True))
-        lowering = Lowering(space, env)
-        lowering.env.update((leaf, lowering.value(expr)) for leaf, expr in stage.pre)
+        lowering = Lowering(space, env, dict(stage.pre))
+        for gate, scores in find_scores(lowering, roots).items():
+            emit_scores(lowering, gate, scores)
+        lowering.values(leaf for leaf, _ in stage.pre)
         after = [_like(space, lowering.value(u), x) for u, x in zip(stage.updates, now, strict=True)]
         shapes.extend(lowering.value(read.value) for read in stage.reads)
         return [t for x in after for t in _parts(x)], [t for x in shapes for t in _parts(x)]

@@ -63,9 +63,10 @@ def bounded(program: Scheduled) -> Scheduled:
     @cache
     def plan(recurrence: Recurrence) -> Plan:
         found = program.plan(recurrence)
-        if not any(map(solves, found.stages)) or _shape(found) != _shape(schedule(recurrence)):
+        longer = any(stage.block > SYSTEM and solves(stage) for stage in found.stages)
+        if not longer or _shape(found) != _shape(schedule(recurrence)):
             return found
-        return schedule(recurrence, longest=SYSTEM)
+        return schedule(recurrence, block=SYSTEM)
 
     return replace(program, plan=plan)
 

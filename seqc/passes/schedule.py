@@ -53,17 +53,16 @@ def modes_of(whole: Recurrence | Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(mode for plan in plans for mode in plan.modes))
 
 
-def schedule(recurrence: Recurrence, mode: str | None = None, longest: int | None = None) -> Plan:
+def schedule(recurrence: Recurrence, mode: str | None = None, block: int | None = None) -> Plan:
     """The plan of a recurrence: the best one, or the one of a `mode` of `modes(recurrence)`.
 
-    Blocks of products of matrices have at most `longest` tokens.
-
+    `block` is the number of tokens that a form of matrix products takes at a time, by default what suits PyTorch.
     Raises `Unschedulable`, a `SpecError`, when its class does not allow the mode, or allows none.
     """
     try:
         with limited(MAX_WORK):
             spend(LEAST_WORK)
-            return _schedule(recurrence, mode, longest)
+            return _schedule(recurrence, mode, block)
     except _NoForm as error:
         raise Unschedulable(
             NoParallelForm(_place(recurrence, error.node), recurrence.name, error.why)
@@ -81,7 +80,7 @@ def _place(recurrence: Recurrence, node: Expr | None = None) -> Span:
     return Source("", recurrence.name).span(0, 0) if first is None else first
 
 
-def _schedule(recurrence: Recurrence, mode: str | None, longest: int | None) -> Plan:
+def _schedule(recurrence: Recurrence, mode: str | None, block: int | None) -> Plan:
     if len(recurrence.states) > MAX_STATES:
         raise OutOfWork(MAX_WORK)
     classes, allowed = classify(recurrence), modes(recurrence)
@@ -92,7 +91,7 @@ def _schedule(recurrence: Recurrence, mode: str | None, longest: int | None) -> 
     if held is not None and mode in (None, "chunk"):
         stage, adjoint, outputs = held_stage(recurrence, held)
         return Plan(recurrence, "chunk", allowed, classes, (stage,), (adjoint,), outputs)
-    split = problems(recurrence, together=mode == LOOP, longest=longest)
+    split = problems(recurrence, together=mode == LOOP, block=block)
     picked = _pick(split, mode)
     pairs = [build() for _, build in picked]
     stages, adjoints = tuple(stage for stage, _ in pairs), tuple(adjoint for _, adjoint in pairs)
@@ -139,7 +138,7 @@ class Problems:
     tail: tuple[Expr, ...]
 
 
-def problems(recurrence: Recurrence, together: bool = False, longest: int | None = None) -> Problems:
+def problems(recurrence: Recurrence, together: bool = False, block: int | None = None) -> Problems:
     """What the parallel forms are asked for; `together` makes one group of all states."""
     ready = with_resets(recurrence)
     updates = dict(ready.updates_by_name)
@@ -157,7 +156,7 @@ def problems(recurrence: Recurrence, together: bool = False, longest: int | None
         tail = exprs[len(later) :]
         if any(leaf.kind in (LeafKind.STORE, LeafKind.STORED) for leaf in leaves(own)):
             raise _NoForm("a state depends on the entries of a growing store", own[0])
-        found.append(Problem(reader.prefix, group, own, reader.reads, recurrence.sizes, longest))
+        found.append(Problem(reader.prefix, group, own, reader.reads, recurrence.sizes, block))
     return Problems(found, tail)
 
 

@@ -227,7 +227,7 @@ def test_explain_says_why_there_is_no_implicit_attention(seqc: Seqc, keep: Path)
 
 def test_explain_shows_stability(seqc: Seqc, keep: Path) -> None:
     done = seqc("explain", keep, "--stability")
-    assert "half-life    1 tokens" in done.out
+    assert "half-life    1 token\n" in done.out
     assert "perturbations fade" in done.out
     (state,) = seqc("explain", keep, "--stability", "--json").json["stability"][0]["states"]
     assert state["rate"] == 0.5

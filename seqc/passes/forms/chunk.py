@@ -28,7 +28,7 @@ def find(problem: Problem) -> Build | None:
 
 
 def _stage(problem: Problem, affine: Affine, shape: ChunkShape) -> tuple[Stage, Adjoint]:
-    block = min(shape.block, problem.longest or shape.block)
+    block = problem.block or shape.block
     builder = problem.builder(block)
     sequences = Sequences(affine, builder.lift, block, dict(builder.sizes))
     for target, pairs in shape.sources.items():

@@ -15,7 +15,7 @@ memory, the memory's error feeds the velocity).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from seqc.ir import build
@@ -23,7 +23,7 @@ from seqc.ir.build import ONE, ZERO
 from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Index, Scan, Shift, Size, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN
 from seqc.passes.canonical import canonical, poly, rebuild
-from seqc.passes.linear import Affine, NotAffine, RankOne, scaled
+from seqc.passes.linear import Affine, NotAffine, scaled
 
 MINUS_INFINITY = Const(float("-inf"))
 
@@ -159,6 +159,19 @@ class Write:
     value: Expr
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """`core ⊗ x` with `x = value + scale · (read · source)`, added to every target; at block level, with `TOKEN`."""
+
+    source: str
+    keys: Axes
+    read: Expr
+    scale: Expr
+    core: Expr
+    value: Expr
+    targets: tuple[str, ...] = ()
+
+
 class Sequences:
     """What the states of an affine group are at the tokens of a block, as expressions of the states before it.
 
@@ -277,41 +290,57 @@ class Sequences:
 
     @cached_property
     def answers(self) -> list[Write]:
-        """What each rank-one term adds: its write, with the value that the old memory gives, at block level."""
-        terms = self.affine.rank_ones
+        """What is written along the core of each rank-one term, at block level.
+
+        That is what the term writes of the old memory, with the sources that have its target and its core: a system
+        in their sum needs no product of its own for what such sources contribute to later tokens.
+        """
+        terms, others = self._unknowns()
         if not terms:
             return []
-        reads = [self.lift(term.read, 0.0) for term in terms]
-        sides = [self._side(term.write, term.keys) for term in terms]
-        matrix = [[self._link(t, r, u, side) for u, side in zip(terms, sides, strict=True)]
-                  for t, r in zip(terms, reads, strict=True)]  # fmt: skip
-        values = self._solve(matrix, [self._known(t, r) for t, r in zip(terms, reads, strict=True)])
+        matrix = [[build.mul(t.scale, self._link(t, u)) for u in terms] for t in terms]
+        known = [build.add(t.value, build.mul(t.scale, self._known(t, others))) for t in terms]
+        values = self._solve(matrix, known)
         for name in self.order:
             starts = [
-                build.mul(r, self.factor_before(t.source.name, name))
-                for t, r in zip(terms, reads, strict=True)
+                build.mul(t.scale, build.mul(t.read, self.factor_before(t.source, name))) for t in terms
             ]
             if all(start is ZERO for start in starts):
                 continue
             for k, (term, weight) in enumerate(zip(terms, self._solve(matrix, starts), strict=True)):
                 values[k] = build.add(values[k], contract([weight, self.carry(name)], term.keys, self.sizes))
-        return [
-            Write(term.target.name, core, build.mul(scale, value))
-            for term, (scale, core), value in zip(terms, sides, values, strict=True)
+        written = [
+            Write(target, term.core, value)
+            for term, value in zip(terms, values, strict=True)
+            for target in term.targets
         ]
+        return [*(Write(*other) for other in others), *written]
 
-    def _link(self, term: RankOne, read: Expr, other: RankOne, side: tuple[Expr, Expr]) -> Expr:
-        """What the value of `other` at an earlier token adds to the value of `term`."""
-        scale, core = side
-        kernel = self.kernel_before(term.source.name, other.target.name)
-        return build.mul(contract([read, kernel, _other(core)], term.keys, self.sizes), _other(scale))
+    def _unknowns(self) -> tuple[list[Unknown], list[tuple[str, Expr, Expr]]]:
+        """What is written along the rank-one terms, once where states get the same, and the sources besides."""
+        sources = {(target, core): value for target, core, value in _shared(self.writes)}
+        found: dict[Unknown, list[str]] = {}
+        for term in self.affine.rank_ones:
+            scale, core = self._side(term.write, term.keys)
+            value = sources.pop((term.target.name, core), ZERO)
+            read = self.lift(term.read, 0.0)
+            one = Unknown(term.source.name, term.keys, read, scale, core, value)
+            found.setdefault(one, []).append(term.target.name)
+        unknowns = [replace(one, targets=tuple(targets)) for one, targets in found.items()]
+        return unknowns, [(target, core, value) for (target, core), value in sources.items()]
 
-    def _known(self, term: RankOne, read: Expr) -> Expr:
-        """What the sources of earlier tokens add to the value of a term."""
+    def _link(self, term: Unknown, other: Unknown) -> Expr:
+        """What is written along `other` at an earlier token adds to what `term` reads."""
+        kernels = [self.kernel_before(term.source, target) for target in other.targets]
+        core = _other(other.core)
+        return build.total(contract([term.read, kernel, core], term.keys, self.sizes) for kernel in kernels)
+
+    def _known(self, term: Unknown, sources: Sequence[tuple[str, Expr, Expr]]) -> Expr:
+        """What sources of earlier tokens add to what a term reads."""
         parts: list[Expr] = []
-        for target, core, value in _shared(self.writes):
-            kernel = self.kernel_before(term.source.name, target)
-            factors = [read, kernel, _other(core), _other(value)]
+        for target, core, value in sources:
+            kernel = self.kernel_before(term.source, target)
+            factors = [term.read, kernel, _other(core), _other(value)]
             parts.append(contract(factors, (*term.keys, OTHER), self.sizes))
         return build.total(parts)
 
@@ -352,7 +381,7 @@ class Sequences:
 
     @cached_property
     def _added(self) -> list[tuple[str, Expr, Expr]]:
-        return _shared([*self.writes, *self.answers])
+        return _shared(self.answers if self.affine.rank_ones else self.writes)
 
     def kept(self, state: str, carried: str) -> Expr:
         """What the block keeps of a state before it.

@@ -23,7 +23,7 @@ Build = Callable[[], tuple[Stage, Adjoint]]
 class Problem:
     """A group of states with their updates (over the values before the token) and the reads that the rest needs.
 
-    Blocks of products of matrices have at most `longest` tokens.
+    `block` is how many tokens a form of matrix products should take at a time; None: whatever it finds best.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Problem:
     updates: Sequence[Expr]
     reads: Sequence[Read]
     sizes: Mapping[str, int]
-    longest: int | None = None
+    block: int | None = None
 
     @cached_property
     def affine(self) -> Affine | None:

@@ -45,6 +45,7 @@ DRAWS: dict[str, Draw] = {
     "slope": sigmoid,
     "small": lambda rng, shape: 0.1 * sigmoid(rng, shape),
     "k": unit,
+    "l": unit,
 }
 
 

@@ -19,6 +19,7 @@ from .texts import HYBRID, RULES, SIZES
 
 SPEC = seqc.loads(RULES)
 GATED_DELTA = folder("specs") / "delta" / "gated_delta.seq"
+MAMBA2 = folder("specs") / "linear" / "mamba2.seq"
 
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -64,6 +65,14 @@ def test_nothing_is_reshaped_twice(tmp_path: Path) -> None:
         uses = [name for node in nodes(graph) for name in node.input]
         again = [node for node in graph.node if node.op_type == "Reshape" and node.input[0] in made]
         assert not [node for node in again if uses.count(node.input[0]) == 1]
+
+
+def test_dimensions_of_one_come_at_once(tmp_path: Path) -> None:
+    seqc.load(MAMBA2).model(d=32, layers=1).onnx(tmp_path / "out", profile="ort")
+    for file in ("prefill.onnx", "step.onnx"):
+        graph = onnx.load(tmp_path / "out" / file).graph
+        made = {node.output[0] for node in graph.node if node.op_type == "Unsqueeze"}
+        assert not [node for node in graph.node if node.op_type == "Unsqueeze" and node.input[0] in made]
 
 
 def test_names_are_given_once_and_mangled() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,12 +95,53 @@ def negative(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.uniform(-1, 1, shape)
 
 
-@pytest.mark.parametrize("draw", [extreme, strong_then_weak, negative])
-@pytest.mark.parametrize("name", ["ema", "retnet", "gla", "gated_delta", "kda", "momentum"])
+def mild(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.uniform(0.7, 1, shape)
+
+
+def mild_of_either_sign(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.choice([-1, 1], shape) * rng.uniform(0.7, 1.2, shape)
+
+
+GATES = [extreme, strong_then_weak, negative, mild, mild_of_either_sign]
+
+
+@pytest.mark.parametrize("draw", GATES)
+@pytest.mark.parametrize("name", ["ema", "retnet", "gla", "gated_delta", "kda", "low_rank", "momentum"])
 def test_extreme_gates(made: Make, name: str, draw: Draw) -> None:
     exported = made(name)
     inputs = exported.inputs(2, 150, {"g": draw, "a": draw})
     check(exported.whole(inputs)[0], exported.expected(inputs))
+
+
+def spoil_scores(graph: onnx.GraphProto, branch: str) -> None:
+    """Negate what one branch of every choice between two ways to scores gives."""
+    for node in graph.node:
+        inner = {x.name: x.g for x in node.attribute if x.type == onnx.AttributeProto.GRAPH}
+        for body in inner.values():
+            spoil_scores(body, branch)
+        if node.op_type == "If" and any(x.op_type == "MatMul" for x in inner["then_branch"].node):
+            for last in inner[branch].node:
+                if last.op_type == "Identity":
+                    last.op_type = "Neg"
+
+
+@pytest.mark.parametrize("gates", [mild, extreme])
+@pytest.mark.parametrize("name", ["gla", "kda", "low_rank"])
+def test_mild_gates_need_no_product_for_every_pair_of_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, gates: Draw
+) -> None:
+    """The graph chooses when it runs: a fault shows in the branch that is taken, and not in the other."""
+    exported = export(rule(SPEC, name), tmp_path)
+    inputs = exported.inputs(2, 70, {"g": gates})
+    (wanted,) = exported.expected(inputs)
+    model = onnx.load(tmp_path / "prefill.onnx")
+    for branch, taken in (("then_branch", gates is mild), ("else_branch", gates is extreme)):
+        spoiled = copy.deepcopy(model)
+        spoil_scores(spoiled.graph, branch)
+        onnx.save(spoiled, tmp_path / "prefill.onnx")
+        outputs, _ = type(exported.session)(tmp_path).prefill(inputs)
+        assert (error(next(iter(outputs.values())), wanted) > 0.01) == taken
 
 
 @pytest.mark.parametrize("key", [0.0, 8**-0.5])

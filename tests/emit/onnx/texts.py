@@ -70,6 +70,20 @@ rule phased_delta(q[n], k[n], angle[n], v[m], g, beta) {
     return real(sum[n](S' * q)) + imag(sum[n](S' * key))
 }
 
+rule corrected_twice(q[n], k[n], l[n], v[m], w[m], g, beta) {
+    state  S[m, n] = 0
+    let    R = g * S
+    let    U = R - beta * (sum[n](R * k) - v) * k
+    S'     = U - beta * (sum[n](U * l) - w) * l
+    return sum[n](S' * q)
+}
+
+rule low_rank(q[n], k[n], l[n], v[m], g[n], beta) {
+    state  S[m, n] = 0
+    S'     = g * S - beta * sum[n](S * k) * k + v * l
+    return sum[n](S' * q) + sum[n](S * l)
+}
+
 rule momentum(q[n], k[n], v[m], small, g) {
     memory    M: n -> m
     objective 0.5 * sumsq(M(k) - v)
