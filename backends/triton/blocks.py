@@ -7,7 +7,7 @@ from itertools import combinations
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import Apply, At, Axes, Expr, Index, Reduce, Scan, Shift, Solve, rewrite
+from seqc.ir.expr import Apply, At, Axes, Expr, Index, Leaf, Reduce, Scan, Shift, Solve, rewrite
 from seqc.ir.plan import OTHER
 
 from ..cpu.diagnose import Unsupported
@@ -94,6 +94,8 @@ class BlockBody(Body):
         self.needs[node] = max(most, before + self.held[node])
 
     def frees(self, node: Expr) -> bool:
+        if isinstance(node, Solve):
+            return True
         return isinstance(node, Apply) and sum(self.held[x] for x in {*node.args}) > self.held[node] > 0
 
     def operands(self, node: Expr) -> Sequence[Expr]:
@@ -136,9 +138,13 @@ class BlockBody(Body):
         return self.arranged(Value(Code(text), (*rows, *columns)))
 
     def _sides(self, factors: Sequence[Value], bound: set[str]) -> tuple[list[Value], list[Value]] | None:
-        """The factors as those of two matrices, if there are such: with no axis in common but those of the sum."""
+        """The factors as those of two matrices, if there are such: with no axis in common but those of the sum.
+
+        What is loaded stands on the left: what is computed takes fewer registers on the right.
+        """
+        loaded = {value.code.text for node, value in self.known.items() if isinstance(node, Leaf)}
         free = sorted({axis for value in factors for axis in value.axes} - bound)
-        found: list[tuple[int, tuple[list[Value], list[Value]]]] = []
+        found: list[tuple[tuple[int, bool], tuple[list[Value], list[Value]]]] = []
         for some in _parts(free):
             left = [value for value in factors if set(value.axes) <= {*some, *bound}]
             right = [value for value in factors if value not in left]
@@ -147,7 +153,8 @@ class BlockBody(Body):
             axes = [{axis for value in side for axis in value.axes} for side in (left, right)]
             if not (bound and all(bound <= side and side - bound for side in axes)):
                 continue
-            found.append((sum(self.layout.volume(side) for side in axes), (left, right)))
+            computed = all(value.code.text not in loaded for value in left)
+            found.append(((sum(self.layout.volume(side) for side in axes), computed), (left, right)))
         return min(found, key=lambda pair: pair[0], default=(0, None))[1]
 
     def _product(self, factors: Sequence[Value]) -> Value:

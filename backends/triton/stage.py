@@ -26,7 +26,7 @@ RESIDENT = 8192  # numbers of the states that a program should hold at most
 WIDEST = 32  # entries of a tile
 WIDEST_ALONE = 128  # of states that have no other axis in a program
 LARGEST = 8192  # numbers of the states at all tokens of a block, where a scan has them at once
-WARPS, WIDE_BLOCK = 8, 64
+WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
 RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
 
@@ -245,7 +245,7 @@ class _StageWriter:
             rows=found.count,
             vector=found.size(found.vector) if found.vector else 0,
             tile=found.tile,
-            warps=WARPS // 2 if solves(stage) and stage.block < WIDE_BLOCK else WARPS,
+            warps=WARPS,
             block=stage.block,
             inputs=[
                 self._port(item.leaf, k in self.wanted, item.constant) for k, item in enumerate(stage.inputs)

@@ -254,7 +254,9 @@ def reads(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr)
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total_2 = tl.dot(scanned * total, v, input_precision=PRECISION)
+    total_2 = tl.permute(
+        tl.dot(tl.permute(v, (1, 0)), tl.permute(scanned * total, (1, 0)), input_precision=PRECISION), (1, 0)
+    )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     total_3 = tl.dot(
         tl.where(at_n[None, :] < 40, q * scanned_2[:, None], 0.0),
@@ -383,7 +385,7 @@ def gradients1(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total_2 = tl.dot(tl.permute(total * scanned, (1, 0)), q, input_precision=PRECISION)
+    total_2 = tl.permute(tl.dot(tl.permute(q, (1, 0)), total * scanned, input_precision=PRECISION), (1, 0))
     at_i_source = tl.arange(0, 64)
     eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
     total_3 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
@@ -419,7 +421,9 @@ def gradients2(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total_2 = tl.dot(tl.permute(scanned * total, (1, 0)), d_read0, input_precision=PRECISION)
+    total_2 = tl.permute(
+        tl.dot(tl.permute(d_read0, (1, 0)), scanned * total, input_precision=PRECISION), (1, 0)
+    )
     at_i_source = tl.arange(0, 64)
     eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
     total_3 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
@@ -454,7 +458,9 @@ def gradients3(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total_2 = tl.dot(total * scanned, k, input_precision=PRECISION)
+    total_2 = tl.permute(
+        tl.dot(tl.permute(k, (1, 0)), tl.permute(total * scanned, (1, 0)), input_precision=PRECISION), (1, 0)
+    )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     total_3 = tl.dot(
         tl.where(at_m[None, :] < 100, d_read0, 0.0),
