@@ -155,7 +155,8 @@ class Predicts(Protocol):
     def predicted(self, plan: Plan) -> Mapping[str, Any]:
         """How a rule is computed there: `way`, `because`, and with alternatives `tokens` and `seconds`.
 
-        `seconds` are predicted, for each of several kinds of call and each way; nothing heavy is imported.
+        `how` says more about the way, by what it is about.  `seconds` are predicted, for each of several kinds of call
+        and each way; nothing heavy is imported.
         """
         ...
 

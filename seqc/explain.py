@@ -256,6 +256,8 @@ def _newton_text(found: Data) -> Iterator[str]:
 
 def _target_text(name: str, found: Data) -> Iterator[str]:
     yield f"  {name:<9} {found['way']}: {found['because']}"
+    for what, words in found.get("how", {}).items():
+        yield f"            {what:<24} {words}"
     if "seconds" in found:
         tokens = f"{found['tokens']:,} tokens"
         kinds = {"forward": f"predicted, {tokens}", "training": "with gradients", "token": "one token"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -23,7 +23,9 @@ from seqc.ir.expr import (
 from seqc.ir.plan import TOKEN, Adjoint, Plan, Stage
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.cost import RANK, Sizes
+from seqc.passes.forms.chunk import MODE as CHUNK
 
+from .effort import shares
 from .layout import NARROWEST, mixed_axes
 from .runtime.cost import Loop, Part, Work
 
@@ -111,7 +113,7 @@ def work(plan: Plan) -> Work:
     token = counted((*rule.updates, *rule.outputs), rule.sizes)
     forward = _forward(plan)
     return Work(
-        _loop(rule, token),
+        _loop(rule, token, shares(rule) if plan.mode == CHUNK else ()),
         forward,
         _backward(plan, forward[0]),
         [_part(1, Counts(), token, token, _weights(rule))],
@@ -122,20 +124,20 @@ def region_work(recurrence: Recurrence) -> Work:
     """The counts of operations that PyTorch does one by one, as a loop and by themselves."""
     token = counted((*recurrence.updates, *recurrence.outputs), recurrence.sizes)
     around = _part(1, token, Counts(), token, 0.0)
-    return Work(_loop(recurrence, token), [around], [_twice(around)], [])
+    return Work(_loop(recurrence, token, ()), [around], [_twice(around)], [])
 
 
 def _twice(part: Part) -> Part:
     return Part(1, *(2 * count for count in part[1:]))
 
 
-def _loop(recurrence: Recurrence, token: Counts) -> Loop:
+def _loop(recurrence: Recurrence, token: Counts, shares: Sequence[float]) -> Loop:
     sizes = recurrence.sizes
     inputs = [leaf.axes for leaf in recurrence.inputs]
     moved = sum(_volume(axes, sizes) for axes in (*inputs, *recurrence.returns))
     states = sum(_volume(state.axes, sizes) for state in recurrence.states)
     tensors = len(inputs) + len(recurrence.returns) + len(recurrence.states) + len(recurrence.parameters)
-    return Loop(*token, moved, _weights(recurrence), _pieces(recurrence), tensors, states)
+    return Loop(*token, moved, _weights(recurrence), _pieces(recurrence), tensors, states, *shares)
 
 
 def _volume(axes: Iterable[str], sizes: Mapping[str, int]) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from seqc.ir.expr import Expr, Leaf, LeafKind
+from seqc.ir.plan import TOKEN
 
 from .layout import Layout, View, dense, external
 from .lines import indented, signature
 from .names import Names
 from .program import Program, Task, cotangent, differentiable, gradient
 from .write_loops import Body, Printer
+
+MOST = 8192  # numbers of a block of an input that are brought together
 
 Text = tuple[list[str], Body]
 
@@ -35,12 +38,26 @@ class Function:
         for leaf in leaves:
             if leaf in known:
                 self.arguments.append(f"const real* __restrict {self._external(leaf)}")
+                self._gathered(leaf)
 
     def writes(self, leaves: Sequence[Leaf]) -> None:
         written = {target.leaf for target in self.task.targets}
         for leaf in leaves:
             if leaf in written:
                 self.arguments.append(f"real* __restrict {self._external(leaf)}")
+
+    def _gathered(self, leaf: Leaf) -> None:
+        """The tokens of a block, which lie apart, side by side."""
+        layout, there = self.layout, self.views[leaf]
+        here = dense("", layout.inner(leaf.axes), layout.inside)
+        entries = layout.local(leaf.axes)
+        if TOKEN not in leaf.axes or there.strides[1:] != here.strides[1:] or entries > MOST:
+            return
+        name, count = self.names.pointer(hint(leaf)), layout.sizes[TOKEN]
+        stride = dict(there.strides)[TOKEN]
+        self.lines.append(f"real {name}[{entries}];")
+        self.lines.append(f"matrices::gather<{count}, {entries // count}, {stride}>({there.name}, {name});")
+        self.views[leaf] = replace(here, name=name)
 
     def _external(self, leaf: Leaf) -> str:
         name = self.names.pointer(hint(leaf))
@@ -78,9 +95,9 @@ def print_token(program: Program, layout: Layout, task: Task) -> Text:
     function.packed("const real*", "before", [state.leaf for state in program.states])
     function.packed("real*", "after", [state.next for state in program.states])
     function.writes(program.outputs)
-    results = "outputs, and states after it" if task.name == "token" else "states after it alone"
+    results = "outputs, and states after it" if task is program.token else "states after it alone"
     mutable = {state.next: state.leaf for state in program.states}
-    return function.text([f"// One token of one row: {results}."], mutable, _names(program))
+    return function.text([f"// One {_step(program)} of one row: {results}."], mutable, _names(program))
 
 
 def print_reverse(program: Program, layout: Layout) -> Text:
@@ -95,11 +112,15 @@ def print_reverse(program: Program, layout: Layout) -> Text:
         "real* __restrict", "d_shared", [gradient(leaf) for leaf in differentiable(program.constants)]
     )
     about = [
-        "// One token of one row, backwards: from the cotangents of its outputs and of the states after it, those of",
-        "// its inputs, of the states before it, and, added up, of the constants.",
+        f"// One {_step(program)} of one row, backwards: from the cotangents of its outputs and the states after it,",
+        "// those of its inputs, of the states before it, and, added up, of the constants.",
     ]
     mutable = {gradient(state.leaf): cotangent(state.next) for state in states}
     return function.text(about, mutable, _names(program))
+
+
+def _step(program: Program) -> str:
+    return program.token.name
 
 
 def print_once(task: Task, layout: Layout, reads: Sequence[Leaf], writes: Sequence[Leaf]) -> list[str]:

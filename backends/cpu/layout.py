@@ -9,15 +9,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from seqc.ir.expr import Axes, Expr, Index, Reduce, Size, children, walk
+from seqc.ir.plan import TOKEN
 
+from .matrices import TOKENS
 from .program import Program
 from .rewrite import MOVES
 
 RESIDENT = 4096  # numbers of a state that a slice should have at most
+BLOCKED = 16384  # and of one that goes a block of tokens at a time
 NARROWEST = 32  # entries of a slice along the vector axis at least
 WIDEST = 256  # and at most: further slices are work for further threads
 HISTORY = 81920  # numbers of the states, inputs and outputs of a segment at most
@@ -47,8 +50,8 @@ class Layout:
     width: int
 
     def arranged(self, axes: Iterable[str]) -> Axes:
-        """Axes in the order in which they lie in memory: rows, the others, the vector axis."""
-        return tuple(sorted(axes, key=lambda axis: (axis not in self.rows, self.order[axis])))
+        """Axes in the order in which they lie in memory: the tokens, rows, the others, the vector axis."""
+        return tuple(sorted(axes, key=lambda axis: (axis != TOKEN, axis not in self.rows, self.order[axis])))
 
     def inner(self, axes: Iterable[str]) -> Axes:
         """The axes that are left within a row."""
@@ -106,10 +109,19 @@ def choose(program: Program) -> Layout:
     vector = _vector(program, independent)
     rows = tuple(axis for axis in independent if axis != vector)
     entries = sum(prod(sizes[a] for a in state.axes if a not in rows) for state in program.states)
-    width = _width(sizes[vector], entries) if vector in independent else sizes[vector]
+    most = RESIDENT if program.block is None else BLOCKED
+    width = _width(sizes[vector], entries, most) if vector in independent else sizes[vector]
     seen = dict.fromkeys(axis for axes in _all_axes(program) for axis in axes)
     order = {axis: k for k, axis in enumerate([*(a for a in seen if a != vector), vector])}
     return Layout(sizes, order, vector, rows, width)
+
+
+def over_blocks(layout: Layout, block: Program) -> Layout:
+    """The same for blocks of tokens, whose tensors have the axis `TOKEN`: where they lie stays as it is."""
+    seen = dict.fromkeys(axis for axes in _all_axes(block) for axis in axes)
+    known = sorted(seen, key=lambda axis: (axis not in TOKENS, layout.order.get(axis, len(layout.order) - 2)))
+    order = {axis: k for k, axis in enumerate([*(a for a in known if a != layout.vector), layout.vector])}
+    return replace(layout, sizes={**block.sizes, NOTHING: 1}, order={**layout.order, **order})
 
 
 def grouped(program: Program, layout: Layout) -> int:
@@ -120,6 +132,8 @@ def grouped(program: Program, layout: Layout) -> int:
 
 def segment(program: Program, layout: Layout) -> int:
     """How many tokens' states are computed again together on the way back."""
+    if program.block is not None:
+        return program.block.sizes[TOKEN]
     entries = sum(layout.local(state.axes) for state in program.states)
     entries += sum(layout.local(leaf.axes) for leaf in (*program.inputs, *program.outputs))
     return max(SHORTEST, min(LONGEST, HISTORY // (entries * grouped(program, layout))))
@@ -203,14 +217,14 @@ def _vector(program: Program, independent: Axes) -> str:
 NOTHING = "%one"  # stands for the vector axis where there are only scalars
 
 
-def _width(length: int, entries: int) -> int:
-    """The widest even slice whose states stay near the processor."""
+def _width(length: int, entries: int, most: int) -> int:
+    """The widest even slice whose states have at most so many numbers."""
     fits = [
         width
         for width in range(16, min(length, WIDEST) + 1, 16)
-        if length % width == 0 and width >= NARROWEST and width * entries <= RESIDENT * length
+        if length % width == 0 and width >= NARROWEST and width * entries <= most * length
     ]
-    small = entries <= RESIDENT and length <= WIDEST
+    small = entries <= most and length <= WIDEST
     if small or length % NARROWEST:
         return length
     return max(fits, default=NARROWEST)

@@ -105,6 +105,19 @@ def _unit(program: Scheduled, recurrence: Recurrence, origin: str, given: Sequen
     return fused(recurrence, plan, origin, given)
 
 
+def by_blocks(recurrence: Recurrence, blocks: bool) -> nn.Module:
+    """A rule whose unit always takes tokens in blocks, or always one by one.  Raises `Unsupported`."""
+    program, made = Scheduled(recurrence, schedule), emit(recurrence, blocks=blocks)
+    own = Fused(
+        identifier(recurrence.name),
+        signature_of(recurrence),
+        work(program.plan(recurrence)),
+        lambda: (made.text, made.interface),
+    )
+    own.forced = True
+    return attach(TORCH.module(program), {rules_of(program)[0][0]: own})
+
+
 def fused(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] = ()) -> Fused:
     """A rule with its unit.  Raises `Unsupported`."""
     made = _emitted(recurrence, origin)

@@ -19,7 +19,7 @@ RESERVED = frozenset({
     "to", "INFINITY", "NAN", "after", "next", "scratch", "token", "advance", "reverse", "prepare",
     "prepare_reverse", "forward", "backward", "batch", "time", "reset", "t", "b", "row", "unit", "units", "at",
     "now", "later", "memory", "history", "inputs", "constants", "outputs", "kept", "threads", "fresh", "first",
-    "copy_in", "copy_out", "r",
+    "copy_in", "copy_out", "r", "BLOCK", "block", "advance_block", "reverse_block", "matrices",
 })  # fmt: skip
 
 

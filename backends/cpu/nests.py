@@ -2,21 +2,24 @@
 
 Each nest runs over a set of axes and computes several values at once.  A value is computed where it is used, unless
 it is a sum or a maximum, is dear or used twice, or lacks an axis of whoever uses it: then it is a statement of its
-own, in the first nest over its axes that comes after what it needs.
+own, in the first nest over its axes that comes after what it needs.  Products of matrices, scans and triangular
+systems have a nest to themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, children, walk
+from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, Scan, Solve, children, walk
 
+from .matrices import Arranged, operand, product_of
 from .primitives import DEAR
 from .program import Target, Task
 from .rewrite import MOVES, NUMBERS
 
 DEAR_WEIGHT = 20  # additions that a dear function counts for
+PRODUCT, SCAN, SOLVE = ALONE = ("product", "scan", "solve")
 TWICE = 4  # what weighs as much is not computed a second time
 
 
@@ -34,6 +37,11 @@ class Statement:
     @property
     def loops(self) -> frozenset[str]:
         return frozenset((*self.axes, *self.over))
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other value is computed in the same loops."""
+        return self.op in ALONE
 
 
 @dataclass(eq=False, slots=True)
@@ -76,10 +84,11 @@ def reads(value: Expr, defined: dict[Expr, Statement]) -> Iterator[tuple[Expr, b
         stack.extend((child, moved) for child in children(node))
 
 
-def nests(task: Task, arranged: Callable[[Sequence[str]], Axes]) -> Nests:
+def nests(task: Task, arranged: Arranged) -> Nests:
     """The nests of a task; `arranged` sorts the axes that have loops, and drops those that have none."""
     roots = [target.value for target in task.targets]
-    chosen = _chosen(task)
+    chosen = _chosen(task, arranged)
+    chosen -= {operand(target.value)[0] for target in task.targets if target.alone}
     defined: dict[Expr, Statement] = {}
     statements: list[Statement] = []
     for node in walk(roots):
@@ -87,7 +96,7 @@ def nests(task: Task, arranged: Callable[[Sequence[str]], Axes]) -> Nests:
             statement = _statement(node, arranged)
             statements.append(statement)
             defined[node] = statement
-    statements += [Statement(t.value, arranged(t.leaf.axes), target=t) for t in task.targets]
+    statements += [_written(target, arranged) for target in task.targets]
     found: list[Nest] = []
     place: dict[int, int] = {}
     for statement in statements:
@@ -95,11 +104,24 @@ def nests(task: Task, arranged: Callable[[Sequence[str]], Axes]) -> Nests:
     return Nests(tuple(found), defined)
 
 
-def _statement(node: Expr, arranged: Callable[[Sequence[str]], Axes]) -> Statement:
+def _written(target: Target, arranged: Arranged) -> Statement:
+    """What a target gets."""
+    if not target.alone:
+        return Statement(target.value, arranged(target.leaf.axes), target=target)
+    node = operand(target.value)[0]
+    assert isinstance(node, Reduce)
+    return Statement(node.arg, arranged(node.axes), arranged(node.over), PRODUCT, node, target)
+
+
+def _statement(node: Expr, arranged: Arranged) -> Statement:
+    axes = arranged(node.axes)
     if isinstance(node, Reduce):
         over = arranged(node.over)
-        return Statement(node.arg, arranged(node.axes), over, node.op if over else "", node)
-    return Statement(node, arranged(node.axes), node=node)
+        op = PRODUCT if product_of(node, arranged) else node.op
+        return Statement(node.arg, axes, over, op if over else "", node)
+    if isinstance(node, Scan | Solve):
+        return Statement(node, axes, op=SCAN if isinstance(node, Scan) else SOLVE, node=node)
+    return Statement(node, axes, node=node)
 
 
 def _placed(
@@ -107,17 +129,18 @@ def _placed(
     found: list[Nest],
     defined: dict[Expr, Statement],
     place: dict[int, int],
-    arranged: Callable[[Sequence[str]], Axes],
+    arranged: Arranged,
 ) -> int:
     """Put a statement into the first nest that may hold it."""
     first = 0
     for node, moved in needs(statement, defined):
         other = defined.get(node)
         if other is not None:
-            together = not (moved or other.over) and other.loops == statement.loops
+            together = not (moved or other.over or other.alone) and other.loops == statement.loops
             first = max(first, place[id(other)] + (not together))
-    for k in range(first, len(found)):
-        if frozenset(found[k].axes) == statement.loops:
+    late = statement.alone or (statement.target is not None and statement.target.more)
+    for k in range(len(found) if late else first, len(found)):
+        if frozenset(found[k].axes) == statement.loops and not found[k].statements[0].alone:
             found[k].statements.append(statement)
             return k
     found.append(Nest(arranged(tuple(statement.loops)), [statement]))
@@ -137,7 +160,7 @@ def needs(statement: Statement, defined: dict[Expr, Statement]) -> Iterator[tupl
 # --- Which values are statements --------------------------------------------------------------------------------
 
 
-def _chosen(task: Task) -> set[Expr]:
+def _chosen(task: Task, arranged: Arranged) -> set[Expr]:
     roots = [target.value for target in task.targets]
     users: dict[Expr, list[set[str]]] = {}
     moved: set[Expr] = set()
@@ -147,6 +170,7 @@ def _chosen(task: Task) -> set[Expr]:
             users.setdefault(child, []).append(set(axes))
             if isinstance(node, MOVES):
                 moved.add(child)
+        moved |= _operands(node, arranged)
     for target in task.targets:
         users.setdefault(target.value, []).append(set(target.leaf.axes))
     chosen: set[Expr] = set()
@@ -158,8 +182,16 @@ def _chosen(task: Task) -> set[Expr]:
     return chosen
 
 
+def _operands(node: Expr, arranged: Arranged) -> set[Expr]:
+    """The values that have to lie in memory for a product or a system."""
+    if isinstance(node, Solve):
+        return {operand(side)[0] for side in children(node)}
+    found = product_of(node, arranged)
+    return set() if found is None else {operand(side)[0] for side in (found.left, found.right)}
+
+
 def _deserves(node: Expr, users: list[set[str]], moved: bool, weight: int) -> bool:
-    if isinstance(node, Reduce):
+    if isinstance(node, Reduce | Scan | Solve):
         return True
     if not isinstance(node, Apply):
         return False
@@ -168,7 +200,7 @@ def _deserves(node: Expr, users: list[set[str]], moved: bool, weight: int) -> bo
 
 def _weight(node: Expr, weights: dict[Expr, int], chosen: set[Expr]) -> int:
     """The work of computing a value where it is used."""
-    if isinstance(node, (Leaf, Reduce, *NUMBERS)):
+    if isinstance(node, (Leaf, Reduce, Scan, Solve, *NUMBERS)):
         return 0
     own = DEAR_WEIGHT if isinstance(node, Apply) and node.op in DEAR else 1
     return own + sum(weights[child] for child in children(node) if child not in chosen)

@@ -9,7 +9,7 @@ from seqc.ir.plan import Plan
 
 from ..torch.cells import find_cell
 from .cost import work
-from .runtime.cost import Work, loop_seconds, token_seconds, torch_counts, torch_seconds, weights_of
+from .runtime.cost import BLOCK, Work, loop_seconds, token_seconds, torch_counts, torch_seconds, weights_of
 
 TOKENS = 2048
 LOOP, TORCH = "fused loop", "PyTorch"
@@ -43,6 +43,7 @@ def predicted(plan: Plan) -> dict[str, Any]:
     return {
         "way": min(forward, key=lambda way: forward[way]),
         "because": f"in {TOKENS:,} tokens PyTorch's {plan.mode} {_most(own)}",
+        "how": _how(own),
         "tokens": TOKENS,
         "seconds": seconds,
     }
@@ -50,6 +51,17 @@ def predicted(plan: Plan) -> dict[str, Any]:
 
 def _both(own: Work, training: bool) -> dict[str, float]:
     return {LOOP: loop_seconds(own, 1, TOKENS, training), TORCH: torch_seconds(own, 1, TOKENS, training)}
+
+
+def _how(own: Work) -> dict[str, str]:
+    """Which tokens of a fused loop go side by side."""
+    ways = [
+        name
+        for name, share in (("forwards", own.loop.forward), ("backwards", own.loop.backward))
+        if share != 1
+    ]
+    words = " and ".join(ways)
+    return {f"blocks of {BLOCK} tokens": f"{words}, as products of matrices"} if ways else {}
 
 
 def _most(own: Work) -> str:

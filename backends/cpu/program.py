@@ -8,12 +8,14 @@ targets.  Five tasks make a unit:
 - `reverse`: from the cotangents of a token's outputs and of the states after it, those of its inputs, of the states
   before it and (added up over the tokens) of the constants;
 - `prepare_reverse`: the cotangents of the parameters from those of the constants.
+
+Where a block of tokens is products of matrices, there are a `block`, its advance and its reverse too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqc.ir.build import ZERO, add, match_axes
 from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves, substitute, walk
@@ -22,18 +24,27 @@ from seqc.passes.derive import NotDifferentiable, pullback
 from seqc.passes.forms.kernels import size_of
 from seqc.passes.forms.stage import hoist
 
+from .blocks import blocked
 from .diagnose import Unsupported
 from .planes import split
 from .rewrite import simplified
 
+TOKEN_TASKS = ("token", "advance", "reverse")
+BLOCK_TASKS = ("block", "advance_block", "reverse_block")
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Target:
-    """A tensor that a task writes over the axes of `leaf`; with `adds` it adds to what is there."""
+    """A tensor that a task writes over the axes of `leaf`; with `adds` it adds to what is there.
+
+    A sum may be several targets: `more` of them follow.  One that is `alone` is a product of matrices and nothing else.
+    """
 
     leaf: Leaf
     value: Expr
     adds: bool = False
+    more: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,6 +74,8 @@ class Program:
     reverse: Task
     prepare_reverse: Task
     sizes: Mapping[str, int]
+    block: Program | None = None
+    ahead: bool = True  # whether blocks are taken forwards, not only backwards
 
 
 def program(recurrence: Recurrence) -> Program:
@@ -80,7 +93,19 @@ def program(recurrence: Recurrence) -> Program:
     renamed: dict[Expr, Expr] = {leaf: _copy(leaf) for leaf in direct}
     updates, outputs = tuple(substitute(updates, renamed)), tuple(substitute(outputs, renamed))
     initial = {Leaf(LeafKind.READ, f"%{s.name}.initial", s.axes): s.initial for s in real.states}
-    return _assembled(real, updates, outputs, shared, initial)
+    tokens = _assembled(real, updates, outputs, shared, initial)
+    return replace(tokens, block=_block(replace(real, updates=updates, outputs=outputs), shared, initial))
+
+
+def _block(tokens: Recurrence, shared: Mapping[Leaf, Expr], initial: Mapping[Leaf, Expr]) -> Program | None:
+    """The same over blocks of tokens, or None where that is not products of matrices."""
+    whole = blocked(tokens)
+    if whole is None:
+        return None
+    try:
+        return _assembled(whole, whole.updates, whole.outputs, shared, initial, BLOCK_TASKS)
+    except Unsupported:
+        return None
 
 
 def _copy(leaf: Leaf) -> Leaf:
@@ -93,6 +118,7 @@ def _assembled(
     outputs: Sequence[Expr],
     shared: Mapping[Leaf, Expr],
     initial: Mapping[Leaf, Expr],
+    names: Sequence[str] = TOKEN_TASKS,
 ) -> Program:
     results = tuple(
         Leaf(LeafKind.READ, "%out" if len(outputs) == 1 else f"%out{k}", axes)
@@ -106,9 +132,9 @@ def _assembled(
     written: dict[Expr, Expr] = dict(zip((s.next for s in real.states), updates, strict=True))
     tasks = [
         Task("prepare", tuple(found)),
-        Task("token", _inlined((*after, *out), written)),
-        Task("advance", _inlined(after, written)),
-        Task("reverse", _reverse(real, updates, outputs, results, differentiable(shared))),
+        Task(names[0], _inlined((*after, *out), written)),
+        Task(names[1], _inlined(after, written)),
+        Task(names[2], _reverse(real, updates, outputs, results, differentiable(shared))),
         Task("prepare_reverse", _cotangents(constants, parameters)),
     ]
     prepare, token, advance, reverse, prepare_reverse = (simplified_task(task) for task in tasks)

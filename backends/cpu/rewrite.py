@@ -23,10 +23,12 @@ from seqc.ir.expr import (
     Rank,
     Reduce,
     Rename,
+    Scan,
     Shift,
     Size,
     Slice,
     Softmax,
+    Solve,
     Take,
     rewrite,
     walk,
@@ -37,14 +39,14 @@ from .diagnose import Unsupported
 MINUS_INFINITY = Const(float("-inf"))
 MOVES = (Rename, Slice, Concat, At, Shift, Take)
 NUMBERS = (Const, Size, Index)
-KNOWN = (*NUMBERS, *MOVES, Leaf, Apply, Reduce)
+KNOWN = (*NUMBERS, *MOVES, Leaf, Apply, Reduce, Scan, Solve)
 
 
 def simplified(roots: Sequence[Expr]) -> tuple[Expr, ...]:
     """The same values over the kinds of node above.  Raises `Unsupported` for what has no such form."""
     result = rewrite(roots, _written_out)
     for node in walk(result):
-        if not isinstance(node, KNOWN):
+        if not isinstance(node, KNOWN) or (isinstance(node, Scan) and node.columns is not None):
             raise Unsupported(f"there is no loop for `{type(node).__name__.lower()}`")
     return rewrite(result, _contracted)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from seqc.ir.expr import Leaf
+from seqc.ir.plan import TOKEN
 
 from .layout import Layout, dense, is_whole
 from .lines import call, filled
@@ -20,6 +21,8 @@ COTANGENTS = (
     "real* scratch",
 )  # fmt: skip
 AFTER, BEFORE = "std::min(at + 1, batch * time - 1)", "std::max<std::int64_t>(at, 1) - 1"
+AFTER_BLOCK = "std::min(at + BLOCK, batch * time - BLOCK)"
+BEFORE_BLOCK = "std::max<std::int64_t>(at, BLOCK) - BLOCK"
 BUSY = 4  # numbers of the states for one that is loaded, from which on a token works while the next is loaded
 
 
@@ -64,10 +67,13 @@ class Loops:
         """Where the row's part of a token begins in a tensor [batch, time, ...]."""
         return f"{_times(at, self.layout.volume(leaf.axes))}{self._offset(leaf)}"
 
-    def _inputs(self, task: Task) -> list[str]:
+    def _inputs(self, task: Task, step: Program) -> list[str]:
+        """What a task reads; `step` is the program of a token or of a block."""
         made = self.program
         passed = [
-            f"inputs[{k}] + {self._token(leaf)}" for k, leaf in enumerate(made.inputs) if leaf in task.reads
+            f"inputs[{k}] + {self._token(leaf)}"
+            for k, (leaf, own) in enumerate(zip(made.inputs, step.inputs, strict=True))
+            if own in task.reads
         ]
         return passed + [
             f"constants[{k}]{self._offset(leaf)}"
@@ -75,25 +81,37 @@ class Loops:
             if leaf in task.reads
         ]
 
-    def _soon(self, task: Task, later: str) -> list[str]:
-        """What begins to load a later token, where a token works long enough for that to be done."""
+    def _soon(self, task: Task, step: Program) -> list[str]:
+        """What begins to load a later token or block, where one works long enough for that to be done."""
         made, layout = self.program, self.layout
-        leaves = {f"inputs[{k}]": leaf for k, leaf in enumerate(made.inputs) if leaf in task.reads}
-        known = [cotangent(leaf) for leaf in made.outputs]
-        leaves |= {f"d_outputs[{k}]": leaf for k, leaf in enumerate(known) if leaf in task.reads}
+        pairs = zip(made.inputs, step.inputs, strict=True)
+        leaves = {f"inputs[{k}]": leaf for k, (leaf, own) in enumerate(pairs) if own in task.reads}
+        both = zip(made.outputs, step.outputs, strict=True)
+        leaves |= {
+            f"d_outputs[{k}]": leaf for k, (leaf, own) in enumerate(both) if cotangent(own) in task.reads
+        }
         states = sum(layout.local(state.axes) for state in made.states)
         if layout.count == 1 or states < BUSY * sum(layout.local(leaf.axes) for leaf in leaves.values()):
             return []
         lines = [
-            f"soon<{layout.local(leaf.axes)}>({name} + {self._token(leaf, 'next')});"
+            f"{self._ahead(leaf, step)}({name} + {self._token(leaf, 'next')});"
             for name, leaf in leaves.items()
             if is_whole(leaf.axes, layout)
         ]
+        block, back = step is not made, task is step.reverse
+        later = (BEFORE_BLOCK if back else AFTER_BLOCK) if block else BEFORE if back else AFTER
         return [f"const std::int64_t next = {later};", *lines] if lines else []
+
+    def _ahead(self, leaf: Leaf, step: Program) -> str:
+        count = self.layout.local(leaf.axes)
+        if step is self.program:
+            return f"soon<{count}>"
+        return f"soon_block<{step.sizes[TOKEN]}, {count}, {self.layout.volume(leaf.axes)}>"
 
     def forward(self) -> list[str]:
         made = self.program
-        outputs = [f"outputs[{k}] + {self._token(leaf)}" for k, leaf in enumerate(made.outputs)]
+        block = made.block if made.ahead else None
+        called = ["initial", "before", "reset", "after", "kept", "token_at", *(["block_at"] if block else [])]
         return [
             "// A whole sequence. Tensors are dense: inputs and outputs [batch, time, ...], `before` and `after`",
             "// [batch, ROWS, STATE], `initial` [ROWS, STATE]; `reset` [batch, time], where the states begin anew, and",
@@ -102,14 +120,20 @@ class Loops:
             "    int threads, std::int64_t batch, std::int64_t time, [[maybe_unused]] const real* const* inputs,",
             "    [[maybe_unused]] const real* const* constants, const real* initial, const real* before,",
             "    const std::uint8_t* reset, real* const* outputs, real* after, real* kept) {",
-            *self._task(made.token, STATES, [*self._inputs(made.token), "before", "after", *outputs, "scratch"], AFTER),
-            "    forwards(threads, batch, time, initial, before, reset, after, kept, token_at);",
+            *self._forward(made),
+            *(self._forward(block) if block else []),
+            f"    forwards{'_in_blocks' if block else ''}(threads, batch, time, {', '.join(called)});",
             "}",
         ]  # fmt: skip
 
-    def _task(self, task: Task, more: Sequence[str], arguments: Sequence[str], later: str) -> list[str]:
-        """A task as a function of the token `at` and the row `row`; `later` is the token to be done after it."""
-        rows, called = [*self._rows(), *self._soon(task, later)], call(task.name, arguments, 8)
+    def _forward(self, step: Program) -> list[str]:
+        outputs = [f"outputs[{k}] + {self._token(leaf)}" for k, leaf in enumerate(self.program.outputs)]
+        arguments = [*self._inputs(step.token, step), "before", "after", *outputs, "scratch"]
+        return self._task(step.token, step, STATES, arguments)
+
+    def _task(self, task: Task, step: Program, more: Sequence[str], arguments: Sequence[str]) -> list[str]:
+        """A task as a function of the token `at` and the row `row`."""
+        rows, called = [*self._rows(), *self._soon(task, step)], call(task.name, arguments, 8)
         used = re.findall(r"\w+", "\n".join([*rows, *called]))
         places = [
             f"{'' if name in used else '[[maybe_unused]] '}std::int64_t {name}" for name in ("at", "row")
@@ -133,17 +157,9 @@ class Loops:
 
     def backward(self) -> list[str]:
         made = self.program
-        cotangents = [
-            f"d_outputs[{k}] + {self._token(leaf)}"
-            for k, leaf in enumerate(made.outputs)
-            if cotangent(leaf) in made.reverse.reads
-        ]
-        found = [
-            f"d_inputs[{k}] + {self._token(leaf, self._partial(leaf) + 'at')}"
-            for k, leaf in enumerate(differentiable(made.inputs))
-        ]
-        arguments = [*self._inputs(made.reverse), *cotangents, "before", "after", "d_after", "d_before", *found,
-                     "d_shared", "scratch"]  # fmt: skip
+        states = ["shown_at"] if self.shown is not None else ["advance_at"]
+        blocks = ["advance_block_at", "reverse_block_at"] if made.block else []
+        name = "in_blocks" if blocks else "again" if self.shown is None else "over"
         return [
             "// The way back. An input that rows share has a cotangent for each of them: `d_inputs` [rows that",
             "// share it ..., batch, time, ...]; `d_constants` [batch, ROWS, SHARED], `d_initial` and `d_before`",
@@ -155,18 +171,34 @@ class Loops:
             "    [[maybe_unused]] const real* const* d_outputs, const real* d_after,",
             "    [[maybe_unused]] real* const* d_inputs, real* d_constants, real* d_initial, real* d_before) {",
             *self._states(),
-            *self._task(made.reverse, COTANGENTS, arguments, BEFORE),
-            f"    backwards_{'over' if self.shown is not None else 'again'}(",
+            *self._backward(made),
+            *(self._backward(made.block) if made.block else []),
+            f"    backwards_{name}(",
             "        threads, batch, time, initial, kept, reset, d_after, d_constants, d_initial, d_before,",
-            f"        {'shown' if self.shown is not None else 'advance'}_at, reverse_at);",
+            f"        {', '.join([*states, 'reverse_at', *blocks])});",
             "}",
         ]  # fmt: skip
+
+    def _backward(self, step: Program) -> list[str]:
+        made = self.program
+        cotangents = [
+            f"d_outputs[{k}] + {self._token(leaf)}"
+            for k, (leaf, own) in enumerate(zip(made.outputs, step.outputs, strict=True))
+            if cotangent(own) in step.reverse.reads
+        ]
+        found = [
+            f"d_inputs[{k}] + {self._token(leaf, self._partial(leaf) + 'at')}"
+            for k, leaf in enumerate(differentiable(made.inputs))
+        ]
+        arguments = [*self._inputs(step.reverse, step), *cotangents, "before", "after", "d_after", "d_before", *found,
+                     "d_shared", "scratch"]  # fmt: skip
+        return self._task(step.reverse, step, COTANGENTS, arguments)
 
     def _states(self) -> list[str]:
         """How the states around a token are found: read where they are an output, else computed again."""
         if self.shown is None:
-            advance = self.program.advance
-            return self._task(advance, STATES, [*self._inputs(advance), "before", "after", "scratch"], AFTER)
+            made = self.program
+            return [*self._advance(made), *(self._advance(made.block) if made.block else [])]
         place = self._token(self.program.outputs[self.shown])
         return [
             "    const auto shown_at = [=](std::int64_t at, [[maybe_unused]] std::int64_t row) -> const real* {",
@@ -174,6 +206,10 @@ class Loops:
             f"        return outputs[{self.shown}] + {place};",
             "    };",
         ]
+
+    def _advance(self, step: Program) -> list[str]:
+        arguments = [*self._inputs(step.advance, step), "before", "after", "scratch"]
+        return self._task(step.advance, step, STATES, arguments)
 
 
 def _times(place: str, size: int) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 from seqc.ir.expr import Leaf
 from seqc.ir.recurrence import Recurrence
 
+from .effort import settled
 from .functions import print_once, print_reverse, print_token
-from .layout import Layout, choose, grouped, kept, segment
-from .program import Program, differentiable, gradient, program
+from .layout import Layout, choose, grouped, kept, over_blocks, segment
+from .program import Program, Task, differentiable, gradient, program
+from .runtime.cost import BLOCK
 from .runtime.kernel import Interface, Port
 from .shown import NEVER, shown
 from .time_loops import Loops
@@ -30,9 +32,12 @@ class Unit:
     interface: Interface
 
 
-def emit(recurrence: Recurrence, origin: str = "") -> Unit:
-    """The unit of a recurrence.  Raises `Unsupported`."""
-    made = program(recurrence)
+def emit(recurrence: Recurrence, origin: str = "", blocks: bool | None = None) -> Unit:
+    """The unit of a recurrence.  Raises `Unsupported`.
+
+    If `blocks`, tokens are taken in blocks where that is possible, if not, one by one; None: as it is faster.
+    """
+    made = settled(program(recurrence), blocks)
     return _Writer(made, choose(made), origin or f"rule {recurrence.name}").unit()
 
 
@@ -72,6 +77,7 @@ class _Writer:
         self.state = sum(layout.local(state.axes) for state in made.states)
         self.shown = shown(made, layout)
         self.kept = kept(made, layout) if self.shown is None else NEVER
+        self.blocks = None if made.block is None else over_blocks(layout, made.block)
 
     # --- the whole --------------------------------------------------------------------------------------------
 
@@ -88,15 +94,21 @@ class _Writer:
         reverse, reverse_body = print_reverse(made, self.layout)
         again = self.shown is None
         functions = [*prepare, "", *back, "", *token, "", *(advance if again else []), "", *reverse, ""]
+        bodies = [token_body, advance_body, reverse_body]
+        if made.block is not None and self.blocks is not None:
+            texts = [print_token(made.block, self.blocks, task) for task in self._forwards(made.block)]
+            texts.append(print_reverse(made.block, self.blocks))
+            bodies += [body for _, body in texts]
+            functions += [*_header("products"), *(line for text, _ in texts for line in [*text, ""])]
         loops = Loops(made, self.layout)
         lines = [
             *self._about(),
             *_header("head"),
-            *self._constants(token_body, advance_body, reverse_body),
+            *self._constants(bodies),
             *_math(functions),
             *functions,
             *_header("loops"),
-            *_header("recompute" if again else "reread"),
+            *_header("blocks" if made.block else "recompute" if again else "reread"),
             *("}  // namespace", ""),
             *self._exports(),
             *loops.forward(),
@@ -105,6 +117,9 @@ class _Writer:
         ]
         text = "\n".join(lines)
         return Unit(f"{text}\n", self._interface())
+
+    def _forwards(self, block: Program) -> tuple[Task, ...]:
+        return (block.token, block.advance) if self.program.ahead else (block.advance,)
 
     def _about(self) -> list[str]:
         made, layout = self.program, self.layout
@@ -122,7 +137,7 @@ class _Writer:
             "",
         ]
 
-    def _constants(self, token: Body, advance: Body, reverse: Body) -> list[str]:
+    def _constants(self, bodies: Sequence[Body]) -> list[str]:
         made, layout = self.program, self.layout
         shared = sum(layout.local(leaf.axes) for leaf in differentiable(made.constants))
         numbers = {
@@ -133,19 +148,23 @@ class _Writer:
             "KEPT": (self.kept, "tokens between two states that are kept"),
             "SEGMENT": (segment(made, layout), "tokens whose states are computed again together"),
             "SCRATCH": (
-                max(body.scratch for body in (token, advance, reverse)),
+                max(body.scratch for body in bodies),
                 "numbers of larger values in between",
             ),
         }
-        if self.shown is not None:
+        if made.block is not None:
+            numbers["BLOCK"] = (BLOCK, "tokens that are products of matrices together")
+        if self.shown is not None or made.block is not None:
             del numbers["SEGMENT"]
+        forwards = not any(body.unsafe for body in [*bodies[:2], *bodies[3:-1]])
+        backwards = not (bodies[2].unsafe or bodies[-1].unsafe)
         return [
             *(
                 f"constexpr std::int64_t {name} = {value};  // {about}"
                 for name, (value, about) in numbers.items()
             ),
-            f"constexpr bool FORWARDS_IN_PLACE = {_truth(not token.unsafe)};  // over the states that they read",
-            f"constexpr bool BACKWARDS_IN_PLACE = {_truth(not reverse.unsafe)};  // over their cotangents",
+            f"constexpr bool FORWARDS_IN_PLACE = {_truth(forwards)};  // over the states that they read",
+            f"constexpr bool BACKWARDS_IN_PLACE = {_truth(backwards)};  // over their cotangents",
             "",
         ]
 

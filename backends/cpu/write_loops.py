@@ -17,19 +17,25 @@ from seqc.ir.expr import (
     Index,
     Leaf,
     Rename,
+    Scan,
     Shift,
     Size,
     Slice,
+    Solve,
     Take,
     children,
 )
 
+from .added import apart
+from .diagnose import Unsupported
 from .layout import Layout, View, dense
+from .matrices import is_plain, operand, product_of
 from .names import Names
-from .nests import Nest, Nests, Statement, needs, nests
+from .nests import PRODUCT, SCAN, Nest, Nests, Statement, needs, nests
 from .primitives import ADD, COMPARE, MUL, SPELLINGS, Code, number
 from .program import Task
 from .rewrite import MOVES, NUMBERS
+from .write_matrices import multiplied, renamed, solved
 
 AUTOMATIC = 2048  # numbers that a buffer on the stack has at most
 WIDE = 100  # characters of an expression that gets a name
@@ -67,12 +73,13 @@ class Printer:
         return tuple(a for a in self.layout.arranged(axes) if a not in self.rows)
 
     def body(self) -> Body:
+        self.task = apart(self.task, self.arranged, self.mutable)
         self.plan = nests(self.task, self.arranged)
         for axis in dict.fromkeys(a for nest in self.plan.nests for a in nest.axes):
             self.loops[axis] = self.names.fresh(axis)
         lines: list[str] = []
         for nest in self.plan.nests:
-            lines += _NestPrinter(self, nest).lines()
+            lines += self._matrices(nest) or _NestPrinter(self, nest).lines()
         return Body(lines, self.scratch, self._unsafe())
 
     def buffer(self, statement: Statement, name: str) -> list[str]:
@@ -96,13 +103,43 @@ class Printer:
                 terms.append(at.at(ADD) if stride == 1 else f"{at.at(MUL)} * {stride}")
         return " + ".join(terms) or "0"
 
+    def _matrices(self, nest: Nest) -> list[str]:
+        """The call that computes a product of matrices or solves a triangular system."""
+        statement = nest.statements[0]
+        node, target = statement.node, statement.target
+        if isinstance(node, Solve):
+            if not is_plain(node, self.arranged):
+                raise Unsupported("a triangular system has further axes")
+            declared = self.buffer(statement, self.names.fresh("solved"))
+            sides = self.place(node.matrix), self.place(node.rhs)
+            return [*declared, solved(node, *sides, self.buffers[node], self.sizes)]
+        found = None if node is None or statement.op != PRODUCT else product_of(node, self.arranged)
+        if found is None or node is None:
+            return []
+        if target is None:
+            declared = self.buffer(statement, self.names.fresh("product"))
+            result, adds = self.buffers[node], False
+        else:
+            declared, adds = list[str](), target.adds
+            result = renamed(self.views[target.leaf], operand(target.value)[1])
+        sides = self.place(found.left), self.place(found.right)
+        return [*declared, multiplied(found, *sides, result, self.sizes, adds)]
+
+    def place(self, node: Expr) -> View:
+        """Where a value lies, by the axes that it has there."""
+        base, names = operand(node)
+        return renamed(
+            self.views[base] if isinstance(base, Leaf) else self.buffers[base],
+            {o: n for n, o in names.items()},
+        )
+
     def _unsafe(self) -> bool:
         """Whether something reads a state after it may have been overwritten."""
         written: dict[Leaf, int] = {}
         for k, nest in enumerate(self.plan.nests):
             for statement in nest.statements:
                 if statement.target is not None and statement.target.leaf in self.mutable:
-                    written[self.mutable[statement.target.leaf]] = k
+                    written.setdefault(self.mutable[statement.target.leaf], k)
         return any(
             isinstance(node, Leaf) and node in written and k + moved > written[node]
             for k, nest in enumerate(self.plan.nests)
@@ -133,6 +170,8 @@ class _NestPrinter:
         for statement in self.nest.statements:
             if statement.target is not None:
                 self._write(statement)
+            elif statement.op == SCAN:
+                self._scan(statement)
             elif statement.over:
                 self._accumulate(statement)
             else:
@@ -191,6 +230,19 @@ class _NestPrinter:
         if axes:
             line = _combined(statement.op, entry, Code(total)) if partial else f"{entry} = {total};"
             self.tails.setdefault(depth, []).append(line)
+
+    def _scan(self, statement: Statement) -> None:
+        """An entry from the one before it along an axis, which lies in the buffer."""
+        node, owner = statement.node, self.owner
+        assert isinstance(node, Scan)
+        name, at = self._name(statement), owner.loops[node.axis]
+        self.before += owner.buffer(statement, name)
+        view, past = owner.buffers[node], Code(f"{at} {'+' if node.reverse else '-'} 1", ADD)
+        inner = f"{at} < {owner.sizes[node.axis] - 1}" if node.reverse else f"{at} > 0"
+        decay, source = (self._code(x, {}).number for x in (node.decay, node.source))
+        before = f"{name}[{owner.index(view, {node.axis: past})}]"
+        carried = Code(f"{inner} ? {decay.at(MUL)} * {before} : 0", 0)
+        self.stores.append(f"{name}[{owner.index(view, {})}] = {source.at(ADD)} + {carried.at(MUL)};")
 
     def _write(self, statement: Statement) -> None:
         target = statement.target
@@ -331,10 +383,14 @@ class _NestPrinter:
         for depth, axis in enumerate(loops):
             indent = "    " * depth
             lines += [f"{indent}{line}" for line in self.heads.get(depth, [])]
-            if depth == len(loops) - 1:
+            scan = self.nest.statements[0].node
+            along = isinstance(scan, Scan) and scan.axis == axis
+            if depth == len(loops) - 1 and not along:
                 lines.append(f"{indent}#pragma omp simd {' '.join(self.reductions)}".rstrip())
-            name = owner.loops[axis]
-            lines.append(f"{indent}for (int {name} = 0; {name} < {owner.sizes[axis]}; ++{name}) {{")
+            name, size = owner.loops[axis], owner.sizes[axis]
+            back = along and isinstance(scan, Scan) and scan.reverse
+            turns = f"{name} = {size - 1}; {name} >= 0; --" if back else f"{name} = 0; {name} < {size}; ++"
+            lines.append(f"{indent}for (int {turns}{name}) {{")
         lines += [f"{'    ' * len(loops)}{line}" for line in inner]
         for depth in reversed(range(len(loops))):
             lines.append(f"{'    ' * depth}}}")

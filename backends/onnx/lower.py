@@ -275,8 +275,9 @@ class Lowering:
 
     def _product_to_last(self, node: At) -> Expr | None:
         """The gate of which a node is the product over all tokens after another one, if it is that of one."""
+        real = node.dtype is DType.REAL
         last = node.axis == TOKEN and self.space.fixed(TOKEN) == node.index + 1
-        return product_between(node.arg) if last and node.arg not in self.env else None
+        return product_between(node.arg) if real and last and node.arg not in self.env else None
 
     def _scan(self, node: Scan) -> Number:
         space, axis, source = self.space, node.axis, self.env[node.source]

@@ -138,9 +138,14 @@ class Problems:
     tail: tuple[Expr, ...]
 
 
-def problems(recurrence: Recurrence, together: bool = False, block: int | None = None) -> Problems:
-    """What the parallel forms are asked for; `together` makes one group of all states."""
-    ready = with_resets(recurrence)
+def problems(
+    recurrence: Recurrence, together: bool = False, block: int | None = None, resets: bool = True
+) -> Problems:
+    """What the parallel forms are asked for; `together` makes one group of all states.
+
+    Without `resets`, none of the tokens begins a new sequence.
+    """
+    ready = with_resets(recurrence) if resets else recurrence
     updates = dict(ready.updates_by_name)
     tail = (*ready.outputs, *(store.value for store in ready.stores))
     left = merge_coupled(components(ready.states, updates), updates)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+CALL = 4  # of the counts of a loop are those of a call
+BLOCK = 16  # tokens that are products of matrices together
 CLEARLY = 1.1  # how much faster a part of a block has to be: predictions are not exact
 CACHE = 2**17  # numbers of constants that stay near a processor
 
@@ -19,7 +21,8 @@ class Loop(NamedTuple):
 
     `functions` are entries of elementary functions, `products` those that are multiplied and summed.  `moved` are the
     numbers of inputs and outputs, `constants` those that all tokens share; `pieces` can be computed apart.  A call is
-    handed `tensors`, and `states` numbers of states.
+    handed `tensors`, and `states` numbers of states.  Where blocks of tokens are products of matrices, they take
+    `forward` of the time that tokens take, and `backward` of that of the way back.
     """
 
     operations: float
@@ -31,6 +34,8 @@ class Loop(NamedTuple):
     pieces: int
     tensors: int
     states: float
+    forward: float = 1.0
+    backward: float = 1.0
 
 
 class Part(NamedTuple):
@@ -113,7 +118,16 @@ def weighed(weights: Weights, counts: Sequence[float]) -> float:
 
 def loop_seconds(work: Work, batch: int, time: int, training: bool, threads: int = 1) -> float:
     """A fused loop over `time` tokens of `batch` sequences, with the way back if `training`."""
-    return weighed(LOOP_TRAINING if training else LOOP_FORWARD, loop_counts(work, batch, time, threads))
+    counts = loop_counts(work, batch, time, threads)
+    ahead, there_and_back = (
+        sum(w * n for w, n in zip(weights.counts[CALL:], counts[CALL:], strict=True))
+        for weights in (LOOP_FORWARD, LOOP_TRAINING)
+    )
+    gained = (1 - work.loop.forward) * ahead
+    if training:
+        gained += (1 - work.loop.backward) * (there_and_back - ahead)
+    whole = time // BLOCK * BLOCK / time
+    return weighed(LOOP_TRAINING if training else LOOP_FORWARD, counts) - whole * gained
 
 
 def torch_seconds(work: Work, batch: int, time: int, training: bool, threads: int = 1) -> float:

@@ -47,13 +47,12 @@ inline void forwards(
     });
 }
 
-// `turn(b, first, rows, now, later, memory, back)` goes through the tokens of some rows with `back(at, before, after)`,
-// from the last to the first; `before(r)` and `after(r)` are the states of a row around the token.  `back` calls
-// `reverse(at, row, before, after, d_after, d_before, d_shared, scratch)`.
-template <class Turn, class Reverse>
+// `turn(b, first, rows, history, scratch, back)` goes through the tokens of some rows with `back(at, reverse)`, from the
+// last to the first; `reverse(r, d_after, d_before, d_shared)` is called for each of the rows.
+template <class Turn>
 inline void backwards(
     int threads, std::int64_t batch, const std::uint8_t* reset, const real* d_after, real* d_constants,
-    real* d_initial, real* d_before, std::int64_t history, Turn turn, Reverse reverse) {
+    real* d_initial, real* d_before, std::int64_t history, Turn turn) {
     std::fill_n(d_constants, batch * ROWS * SHARED, real(0));
     std::fill_n(d_initial, batch * ROWS * STATE, real(0));
     shared_out(threads, batch, [=](std::int64_t b, std::int64_t first, std::int64_t rows) {
@@ -63,11 +62,9 @@ inline void backwards(
         real* later = BACKWARDS_IN_PLACE ? now : now + size;
         real* const scratch = memory.get() + (history + 2) * size;
         std::copy_n(d_after + place * STATE, size, now);
-        turn(b, first, rows, memory.get() + 2 * size, scratch, [&](std::int64_t at, auto before, auto after) {
+        turn(b, first, rows, memory.get() + 2 * size, scratch, [&](std::int64_t at, auto reverse) {
             for (std::int64_t r = 0; r < rows; ++r) {
-                reverse(
-                    at, first + r, before(r), after(r), now + r * STATE, later + r * STATE,
-                    d_constants + (place + r) * SHARED, scratch);
+                reverse(r, now + r * STATE, later + r * STATE, d_constants + (place + r) * SHARED);
             }
             std::swap(now, later);
             if (reset && reset[at]) {

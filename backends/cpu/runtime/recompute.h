@@ -36,14 +36,16 @@ inline void backwards_again(
                 const std::int64_t begin = start + s * SEGMENT, count = std::min(SEGMENT, length - s * SEGMENT);
                 filled(s, begin, count);
                 for (std::int64_t i = count - 1; i >= 0; --i) {
-                    back(
-                        begin + i, [=](std::int64_t r) { return before(begin, i, r); },
-                        [=](std::int64_t r) { return history + (i + 1) * size + r * STATE; });
+                    back(begin + i, [=](std::int64_t r, const real* d_after, real* d_before, real* d_shared) {
+                        reverse(
+                            begin + i, first + r, before(begin, i, r), history + (i + 1) * size + r * STATE, d_after,
+                            d_before, d_shared, scratch);
+                    });
                 }
             }
         }
     };
     backwards(
-        threads, batch, reset, d_after, d_constants, d_initial, d_before, SEGMENT + 1 + KEPT / SEGMENT, turn,
-        reverse);
+        threads, batch, reset, d_after, d_constants, d_initial, d_before, SEGMENT + 1 + KEPT / SEGMENT,
+        turn);
 }

@@ -13,15 +13,17 @@ from seqc.passes.schedule import schedule
 
 if TYPE_CHECKING:
     from backends.cpu import BACKEND  # noqa: TID251  # what `seqc.backends` is in a checkout
-    from backends.cpu.module import without_unit  # noqa: TID251
+    from backends.cpu.module import by_blocks, without_unit  # noqa: TID251
     from backends.cpu.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
+    from backends.cpu.program import program  # noqa: TID251
     from backends.cpu.runtime import build, kernel  # noqa: TID251
     from backends.cpu.runtime.attach import forced  # noqa: TID251
     from backends.torch import rule as in_torch  # noqa: TID251
 else:
     from seqc.backends.cpu import BACKEND
-    from seqc.backends.cpu.module import without_unit
+    from seqc.backends.cpu.module import by_blocks, without_unit
     from seqc.backends.cpu.primitives import NOT_WRITTEN, SPELLINGS
+    from seqc.backends.cpu.program import program
     from seqc.backends.cpu.runtime import build, kernel
     from seqc.backends.cpu.runtime.attach import forced
     from seqc.backends.torch import rule as in_torch
@@ -36,6 +38,16 @@ def fused(recurrence: Recurrence) -> Any:
     module: Any = BACKEND.module(scheduled(recurrence))
     forced(module)
     return module
+
+
+def has_blocks(recurrence: Recurrence) -> bool:
+    """Whether tokens of the rule may be taken in blocks."""
+    return program(recurrence).block is not None
+
+
+def in_blocks(recurrence: Recurrence) -> Any:
+    """The rule as a module whose unit takes tokens in blocks, whether or not that is faster."""
+    return by_blocks(recurrence, blocks=True)
 
 
 def plain(recurrence: Recurrence) -> Any:
@@ -56,6 +68,8 @@ __all__ = [
     "build",
     "forced",
     "fused",
+    "has_blocks",
+    "in_blocks",
     "in_torch",
     "kernel",
     "plain",

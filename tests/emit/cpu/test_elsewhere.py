@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import seqc
+from benchmarks.cpu import RULES
 from seqc.ir.recurrence import Recurrence
 from tests.emit.cpu.outside import outside
-from tests.emit.cpu.parts import fused
+from tests.emit.cpu.parts import fused, in_blocks
 from tests.emit.cpu.test_rules import MAKERS
 from tests.emit.cpu.zoo import apart, one_a_class
 
@@ -30,6 +32,12 @@ def test_a_unit_says_the_same_on_aarch64(
 ) -> None:
     emulated = outside(fused(make()), monkeypatch, tmp_path, (COMPILER, *FLAGS), (EMULATOR,))
     assert apart(emulated, make(), TIME) < 1e-9
+
+
+def test_blocks_of_tokens_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rule = seqc.loads(RULES["gated delta"][0]).rule(n=5, m=7).recurrence
+    emulated = outside(in_blocks(rule), monkeypatch, tmp_path, (COMPILER, *FLAGS), (EMULATOR,))
+    assert apart(emulated, rule, 2 * TIME) < 1e-9
 
 
 @pytest.mark.slow
