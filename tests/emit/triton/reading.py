@@ -11,13 +11,15 @@ from torch import Tensor
 import seqc
 from seqc.ir.recurrence import Recurrence
 from tests.emit.torch.rules import error, inputs_of
-from tests.emit.triton.parts import BACKEND, in_torch, of_spec, scheduled, written
+from tests.emit.triton.parts import BACKEND, of_spec, scheduled, written
 
 if TYPE_CHECKING:
     from backends.torch import BACKEND as TORCH  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.torch import rule as in_torch  # noqa: TID251
     from backends.triton.runtime.attention import ReadKernels  # noqa: TID251
 else:
     from seqc.backends.torch import BACKEND as TORCH
+    from seqc.backends.torch import rule as in_torch
     from seqc.backends.triton.runtime.attention import ReadKernels
 
 KEYS = {"n": 5, "m": 3}
