@@ -210,10 +210,13 @@ def gather(found, asked, known, sees, age, tile, TILE: tl.constexpr, PRECISION: 
     top0_new = larger(top0, top)
     masked = tl.where(top0_new > -1e38, top0_new, 0.0)
     decay = tl.exp(top0 - masked)
-    decay_2 = tl.exp(tl.where(sees, difference - masked[:, None], float("-inf")))
+    difference_2 = difference - masked[:, None]
+    decay_2 = tl.exp(tl.where(sees, difference_2, float("-inf")))
     total_3 = tl.sum(decay_2, 1)
+    sum0_new = sum0 * decay + total_3
     total_4 = tl.dot(decay_2, V, input_precision=PRECISION)
-    return (top0_new, sum0 * decay + total_3, sum1 * decay[:, None] + total_4)
+    sum1_new = sum1 * decay[:, None] + total_4
+    return (top0_new, sum0_new, sum1_new)
 
 
 @triton.jit
@@ -233,7 +236,8 @@ def slopes(found, asked, d_out, tile, TILE: tl.constexpr, PRECISION: tl.constexp
     at_m = tl.arange(0, 128)
     total_2 = tl.sum(tl.where(at_m[None, :] < 100, d_out0 * sum1, 0.0), 1)
     ratio = 1.0 / sum0
-    return (-(total_2 * ratio / sum0), d_out0 * ratio[:, None]), (
+    product = total_2 * ratio
+    return (-(product / sum0), d_out0 * ratio[:, None]), (
         tl.full((32,), 0.0, tl.float32),
         tl.full((32, 64), 0.0, tl.float32),
     )
@@ -250,25 +254,25 @@ def flow_queries(found, flow, asked, known, sees, age, tile, TILE: tl.constexpr,
     K = known[0]
     V = known[1]
     G = known[2]
-    at_m = tl.arange(0, 128)
-    total_2 = tl.dot(
-        tl.where(at_m[None, :] < 100, d_sum1, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, V, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
     at_n = tl.arange(0, 64)
-    total_3 = tl.dot(
+    total_2 = tl.dot(
         tl.where(at_n[None, :] < 40, q, 0.0),
         tl.permute(tl.where(at_n[None, :] < 40, K, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
     difference = (
-        0.15811388300841897 * total_3
+        0.15811388300841897 * total_2
         + after[:, None]
         - G[None, :]
         - tl.where(top0 > -1e38, top0, 0.0)[:, None]
     )
-    product = (total_2 + d_sum0[:, None]) * tl.exp(tl.where(sees, difference, float("-inf")))
+    at_m = tl.arange(0, 128)
+    total_3 = tl.dot(
+        tl.where(at_m[None, :] < 100, d_sum1, 0.0),
+        tl.permute(tl.where(at_m[None, :] < 100, V, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    product = (total_3 + d_sum0[:, None]) * tl.exp(tl.where(sees, difference, float("-inf")))
     masked = tl.where(sees, product, 0.0)
     after_new = tl.sum(masked, 1)
     q_new = tl.dot(masked * 0.15811388300841897, K, input_precision=PRECISION)
@@ -286,25 +290,25 @@ def flow_entries(found, flow, asked, known, sees, age, tile, TILE: tl.constexpr,
     K = known[0]
     V = known[1]
     G = known[2]
-    at_m = tl.arange(0, 128)
-    total_2 = tl.dot(
-        tl.where(at_m[None, :] < 100, d_sum1, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, V, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
     at_n = tl.arange(0, 64)
-    total_3 = tl.dot(
+    total_2 = tl.dot(
         tl.where(at_n[None, :] < 40, q, 0.0),
         tl.permute(tl.where(at_n[None, :] < 40, K, 0.0), (1, 0)),
         input_precision=PRECISION,
     )
     difference = (
-        0.15811388300841897 * total_3
+        0.15811388300841897 * total_2
         + after[:, None]
         - G[None, :]
         - tl.where(top0 > -1e38, top0, 0.0)[:, None]
     )
-    product = (total_2 + d_sum0[:, None]) * tl.exp(tl.where(sees, difference, float("-inf")))
+    at_m = tl.arange(0, 128)
+    total_3 = tl.dot(
+        tl.where(at_m[None, :] < 100, d_sum1, 0.0),
+        tl.permute(tl.where(at_m[None, :] < 100, V, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    product = (total_3 + d_sum0[:, None]) * tl.exp(tl.where(sees, difference, float("-inf")))
     masked = tl.where(sees, product, 0.0)
     K_new = tl.permute(
         tl.dot(tl.permute(0.15811388300841897 * q, (1, 0)), masked, input_precision=PRECISION), (1, 0)
