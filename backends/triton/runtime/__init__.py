@@ -30,12 +30,11 @@ def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
     reads = {name: _reads(fact, found) for name, fact in facts.items() if "reads" in fact}
     for part in module.modules():
         kind = type(part)
-        namespace = vars(sys.modules[kind.__module__])
         rule = rules.get(kind.__name__)
         for stage in rule.stages if rule is not None else ():
-            place(namespace, stage)
+            place(vars(sys.modules[kind.__module__]), stage)
         if kind.__name__ in reads:
-            reads[kind.__name__].place(namespace)
+            reads[kind.__name__].place(vars(sys.modules[kind.__module__]))
     return attach(module, rules)
 
 
