@@ -48,10 +48,14 @@ class TritonBackend:
     def unit(self, program: Scheduled) -> str:
         """The units of a program's rules, one after another."""
         from ..torch.write import origin_of
-        from .module import units
+        from .module import reads, units
 
-        rules = units(program, origin_of(program)).values()
-        texts = [[rule.text, *(stage.kernels.text for stage in rule.stages)] for rule in rules]
+        origin = origin_of(program)
+        texts = [
+            [rule.text, *(stage.kernels.text for stage in rule.stages)]
+            for rule in units(program, origin).values()
+        ]
+        texts.append([stage.kernels.text for stage in reads(program, origin).values()])
         return "\n".join(text for own in texts for text in own)
 
     def module(self, program: Scheduled, seed: int = 0) -> torch.nn.Module:

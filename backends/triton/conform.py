@@ -14,6 +14,7 @@ from seqc.ir.program import Model
 
 from ..torch.conform import Form
 from . import BACKEND
+from .module import reads
 from .runtime.attach import forced
 
 
@@ -32,7 +33,8 @@ def subjects(request: Request) -> Iterator[Form]:
             "the backend `triton` is examined in Triton's interpreter: set TRITON_INTERPRET=1",
             "`TRITON_INTERPRET=1 seqc conform … --target triton`",
         )
-    made: Any = BACKEND.module(request.scheduled())
+    program = request.scheduled()
+    made: Any = BACKEND.module(program)
     made.load_state_dict({key: x.float() for key, x in request.weights.items()})
-    mode = "kernels over time" if forced(made) else "in PyTorch"
+    mode = "kernels over time" if forced(made) or reads(program, "") else "in PyTorch"
     yield InterpretedForm(mode, made, isinstance(request.whole, Model), request.weights, backend="triton")

@@ -26,12 +26,15 @@ from ..torch import module_text
 from ..torch.cells import find_cell
 from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
+from .attention import print_reads
+from .runtime.attention import ReadKernels, ReadStage
 from .runtime.chunk import BlockKernels, BlockStage, place
 from .runtime.load import loaded
 from .runtime.rule import Looped
 from .stage import print_blocks, solves
 from .unit import emit
 
+READS = re.compile(r'^(\w+) = attention\(\s*(\w+), "\w+"\s*\)$.*?^class (\w+)\(', re.MULTILINE | re.DOTALL)
 SYSTEM = 32  # tokens of a block with triangular systems: with more, the way back does not fit into registers
 STAGE = re.compile(r'^(\w+) = operator\(\s*(\w+), "\w+"\s*\)|^class (\w+)\(', re.MULTILINE)
 
@@ -45,6 +48,8 @@ def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     for looped in rules.values():
         for stage in looped.stages:
             place(namespace, stage)
+    for read in reads(program, origin).values():
+        read.place(namespace)
     made: nn.Module = namespace[name](seed)
     return attach(made, rules)
 
@@ -98,6 +103,20 @@ def _kernels(
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it")
     return looped(recurrence, origin, given, blocks(plan, names, origin), unrounded(plan))
+
+
+def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
+    """The kernels of what a rule with growing stores reads, by the name of its class."""
+    found: dict[str, ReadStage] = {}
+    text = module_text(program.whole, program.plan, origin)[0]
+    names = {rule: (operator, owner) for operator, owner, rule in READS.findall(text)}
+    for name, recurrence, _ in rules_of(program):
+        with suppress(Unsupported):
+            if name in names:
+                unit, face = print_reads(program.plan(recurrence), origin)
+                title = identifier(recurrence.name)
+                found[name] = ReadStage(*names[name], ReadKernels(unit, face, title))
+    return found
 
 
 def stage_names(text: str) -> dict[str, list[tuple[str, str]]]:

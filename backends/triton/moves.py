@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ZERO, apply, where
-from seqc.ir.expr import At, Concat, Const, Expr, Index, Shift, Size, Slice, Take, rewrite
+from seqc.ir.expr import At, Concat, Const, Expr, Index, Put, Shift, Size, Slice, Take, rewrite
 
 from ..cpu.program import Target, Task
 
@@ -34,6 +34,9 @@ def compared(node: Expr, sizes: Mapping[str, int]) -> Expr | None:
             return picked(arg, source, build.sub(Index(node.axis), Const(node.by)))
         case Take():
             return _taken(node)
+        case Put():
+            here = apply("eq", Index(node.axis), node.index)
+            return build.sum_over(node.over, where(here, node.arg, ZERO))
         case Concat():
             return _joined(node.axis, node.parts, node.starts, node.args)
         case _:

@@ -14,7 +14,8 @@ from ..torch import BACKEND as TORCH
 from ..torch.names import Names, identifier
 from ..torch.write import origin_of
 from .aot import compile_all, targets
-from .module import bounded, units
+from .aot_reads import compile_reads
+from .module import bounded, reads, units
 from .runtime.chunk import BlockStage
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def write(
         if name != "aot":
             raise UserError(f"the target `triton` has no option `{name}`", "it has `aot`")
     wanted = targets(options["aot"]) if "aot" in options else []
-    program = bounded(program)
-    rules = units(program, origin_of(program))
+    program, origin = bounded(program), origin_of(program)
+    rules = units(program, origin)
     TORCH.write(program, folder, weights=weights, seed=seed, options={})
     kernels = folder / KERNELS
     kernels.mkdir()
@@ -57,6 +58,18 @@ def write(
         }
         for target in wanted:
             compile_all(looped, target, kernels, stem)
+    for name, read in reads(program, origin).items():
+        stem = names.fresh(identifier(f"{read.kernels.name}_reads"))
+        (kernels / f"{stem}.py").write_text(read.kernels.text, encoding="utf-8")
+        facts[name] = {
+            "name": read.kernels.name,
+            "operator": read.operator,
+            "owner": read.owner,
+            "unit": f"{stem}.py",
+            "reads": read.kernels.face._asdict(),
+        }
+        for target in wanted:
+            compile_reads(read.kernels, target, kernels, stem)
     (kernels / "units.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest |= {"target": "triton", "kernels": KERNELS}

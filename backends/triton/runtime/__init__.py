@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .attach import Signature, Value, attach
+from .attention import Reading, ReadKernels, ReadStage
 from .chunk import BlockKernels, Blocks, BlockStage, place
 from .kernel import Interface, Port
 from .rule import Looped
@@ -25,11 +26,15 @@ def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
     """The same module, its rules run as the kernels of a folder, by default of this one, where there is a GPU."""
     found = folder or Path(__file__).parent
     facts = json.loads((found / "units.json").read_text(encoding="utf-8"))
-    rules = {name: _read(fact, found) for name, fact in facts.items()}
+    rules = {name: _read(fact, found) for name, fact in facts.items() if "reads" not in fact}
+    reads = {name: _reads(fact, found) for name, fact in facts.items() if "reads" in fact}
     for part in module.modules():
-        rule = rules.get(type(part).__name__)
+        kind = type(part)
+        rule = rules.get(kind.__name__)
         for stage in rule.stages if rule is not None else ():
-            place(vars(sys.modules[type(part).__module__]), stage)
+            place(vars(sys.modules[kind.__module__]), stage)
+        if kind.__name__ in reads:
+            reads[kind.__name__].place(vars(sys.modules[kind.__module__]))
     return attach(module, rules)
 
 
@@ -58,9 +63,15 @@ def _stage(fact: Any, folder: Path) -> BlockStage:
     return BlockStage(fact["operator"], fact["owner"], kernels)
 
 
+def _reads(fact: Any, folder: Path) -> ReadStage:
+    text = (folder / fact["unit"]).read_text(encoding="utf-8")
+    kernels = ReadKernels(text, Reading(**_ported(fact["reads"])), fact["name"])
+    return ReadStage(fact["operator"], fact["owner"], kernels)
+
+
 def _ported(fact: Any) -> dict[str, Any]:
     face = dict(fact)
-    for key in ("inputs", "outputs", "states", "constants"):
+    for key in ("inputs", "outputs", "states", "constants", "queries", "entries", "found"):
         if key in face:
             face[key] = [Port(name, tuple(shape), *facts) for name, shape, *facts in face[key]]
     for key in ("made", "later"):
