@@ -152,7 +152,7 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
     "delta, momentum": of_spec("delta/momentum_delta", "momentum_delta", **KEYS),
     "diagonal and low rank": of_spec("delta/rwkv7", "rwkv7", **KEYS),
     "stabilised, gate a key": of_spec("gated/lightnet", "lightnet", **KEYS),
-    "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=3),
+    "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=7),  # norms of three numbers would lose digits by themselves
 }
 MAKERS.update({**CLASSES, **LONGER})
 

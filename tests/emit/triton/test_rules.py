@@ -31,7 +31,7 @@ def test_a_token_alone(name: str, interpreted: Interpreted) -> None:
     assert max(interpreted(parts.compared, name, 1, False, begun=True)) < 2e-6
 
 
-@pytest.mark.parametrize("name", ["key decay", "linear attention", "gated delta", "delta with a gate a key"])
+@pytest.mark.parametrize("name", ["key decay", "gated delta"])
 def test_a_rule_in_blocks_has_a_loop_as_well(name: str, interpreted: Interpreted) -> None:
     """35 tokens are a segment of the loop and three more."""
     assert kernels_of(MAKERS[name]()).stages
@@ -84,7 +84,7 @@ def test_packed_sequences_are_computed_apart(interpreted: Interpreted) -> None:
 
 
 def test_states_go_from_block_to_block(interpreted: Interpreted) -> None:
-    assert max(interpreted(parts.compared, "gated delta", 130, False)) < 2e-6
+    assert max(interpreted(parts.compared, "gated delta", 70, False)) < 2e-6
 
 
 @pytest.mark.parametrize("time", [1, 32])
