@@ -222,7 +222,7 @@ class _Writer:
         results: Sequence[tuple[Sequence[Expr], Sequence[Leaf]]],
         doc: str,
     ) -> list[str]:
-        body = BlockBody(self.layout, self.names.copy())
+        body = BlockBody(self.layout, self.names.copy(), loaded_left=False)
         roots = [root for own, _ in results for root in own]
         targets = [leaf for _, own in results for leaf in own]
         used = set(leaves(roots))

@@ -70,13 +70,16 @@ def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Exp
 class BlockBody(Body):
     """The lines of a function over blocks of tokens; `products` counts the operations of its matrix products.
 
-    What needs most registers comes first (Sethi and Ullman 1970), and values that meet are put together at once.
+    What needs most registers comes first (Sethi and Ullman 1970), and values that meet are put together at once. With
+    `loaded_left`, what is loaded stands on the left of products: in scans what is computed takes fewer registers on
+    the right. In reads, whose queries stay in registers, it takes more there.
     """
 
     products = 0
 
-    def __init__(self, layout: Layout, names: Names) -> None:
+    def __init__(self, layout: Layout, names: Names, *, loaded_left: bool) -> None:
         super().__init__(layout, names)
+        self.loaded_left = loaded_left
         self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
         self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
 
@@ -138,10 +141,7 @@ class BlockBody(Body):
         return self.arranged(Value(Code(text), (*rows, *columns)))
 
     def _sides(self, factors: Sequence[Value], bound: set[str]) -> tuple[list[Value], list[Value]] | None:
-        """The factors as those of two matrices, if there are such: with no axis in common but those of the sum.
-
-        What is loaded stands on the left: what is computed takes fewer registers on the right.
-        """
+        """The factors as those of two matrices, if there are such: with no axis in common but those of the sum."""
         loaded = {value.code.text for node, value in self.known.items() if isinstance(node, Leaf)}
         free = sorted({axis for value in factors for axis in value.axes} - bound)
         found: list[tuple[tuple[int, bool], tuple[list[Value], list[Value]]]] = []
@@ -153,7 +153,7 @@ class BlockBody(Body):
             axes = [{axis for value in side for axis in value.axes} for side in (left, right)]
             if not (bound and all(bound <= side and side - bound for side in axes)):
                 continue
-            computed = all(value.code.text not in loaded for value in left)
+            computed = self.loaded_left and all(value.code.text not in loaded for value in left)
             found.append(((sum(self.layout.volume(side) for side in axes), computed), (left, right)))
         return min(found, key=lambda pair: pair[0], default=(0, None))[1]
 

@@ -189,7 +189,7 @@ class _StageWriter:
         targets: Sequence[Leaf],
         doc: str,
     ) -> list[str]:
-        body = BlockBody(self.layout, self.names.copy())
+        body = BlockBody(self.layout, self.names.copy(), loaded_left=True)
         used, read = set(leaves(roots)), list[Leaf]()
         for argument, own in given.items():
             for k, leaf in enumerate(own):

@@ -214,9 +214,7 @@ def gather(found, asked, known, sees, age, tile, TILE: tl.constexpr, PRECISION: 
     decay_2 = tl.exp(tl.where(sees, difference_2, float("-inf")))
     total_3 = tl.sum(decay_2, 1)
     sum0_new = sum0 * decay + total_3
-    total_4 = tl.permute(
-        tl.dot(tl.permute(V, (1, 0)), tl.permute(decay_2, (1, 0)), input_precision=PRECISION), (1, 0)
-    )
+    total_4 = tl.dot(decay_2, V, input_precision=PRECISION)
     sum1_new = sum1 * decay[:, None] + total_4
     return (top0_new, sum0_new, sum1_new)
 
@@ -277,12 +275,7 @@ def flow_queries(found, flow, asked, known, sees, age, tile, TILE: tl.constexpr,
     product = (total_3 + d_sum0[:, None]) * tl.exp(tl.where(sees, difference, float("-inf")))
     masked = tl.where(sees, product, 0.0)
     after_new = tl.sum(masked, 1)
-    q_new = tl.permute(
-        tl.dot(
-            tl.permute(0.15811388300841897 * K, (1, 0)), tl.permute(masked, (1, 0)), input_precision=PRECISION
-        ),
-        (1, 0),
-    )
+    q_new = tl.dot(masked * 0.15811388300841897, K, input_precision=PRECISION)
     return (after_new, q_new)
 
 
