@@ -152,7 +152,8 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
     "delta, momentum": of_spec("delta/momentum_delta", "momentum_delta", **KEYS),
     "diagonal and low rank": of_spec("delta/rwkv7", "rwkv7", **KEYS),
     "stabilised, gate a key": of_spec("gated/lightnet", "lightnet", **KEYS),
-    "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=7),  # norms of three numbers would lose digits by themselves
+    # Norms of three numbers would lose digits by themselves.
+    "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=7),
 }
 MAKERS.update({**CLASSES, **LONGER})
 
