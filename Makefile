@@ -52,7 +52,7 @@ zoo: $(VENV)/.all  ## examine the specs that have changed and write docs/zoo.md;
 	$(BIN)/python -m tools.zoo
 
 # One thread each: two that share a busy machine wait for each other.
-bench: $(VENV)/.all  ## every comparison with other people's code, into benchmarks/results/ (a quarter of an hour)
+bench: $(VENV)/.all  ## every comparison with other people's code, into benchmarks/results/ (some twenty minutes)
 	@set -e; for name in $(BENCHMARKS); do echo "benchmarks.$$name"; $(SINGLE) $(BIN)/python -m benchmarks.$$name; done
 
 wheel: $(VENV)/.all  ## build the wheel into dist/

@@ -19,6 +19,7 @@ from benchmarks.measure import Sample
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "flash-linear-attention", "onnxruntime", "triton")
+COLOURS = 10  # before they begin again
 MET, MISSED = "#4c78a8", "#e45756"
 
 
@@ -172,15 +173,17 @@ def draw_lines(title: str, across: str, panels: dict[str, Sequence[Line]], path:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    figure = Figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
+    figure = Figure(figsize=(5 * len(panels) + 2.5, 4.2), layout="constrained")
     for place, (up, lines) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
-        for line in lines:
-            place.plot(line.at, line.values, marker="o", markersize=3, linewidth=1, label=line.name)
+        for number, line in enumerate(lines):
+            style = "-" if number < COLOURS else "--"
+            place.plot(line.at, line.values, style, marker="o", markersize=3, linewidth=1, label=line.name)
         place.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
         place.grid(alpha=0.3)
-        place.legend(fontsize=7)
+    names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside right center", fontsize=8)
     figure.suptitle(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
