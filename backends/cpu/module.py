@@ -40,8 +40,8 @@ def build(program: Scheduled, origin: str, seed: int, patient: bool, every: bool
     If `patient`, no unit is made before its calls have lost as much time as that takes; if `every`, parts of blocks
     have one that are never faster.
     """
-    found = units_in_time(program, origin) if patient else units(program, origin)
-    module = attach(TORCH.module(program, seed=seed), found)
+    plain = TORCH.module(program, seed=seed)
+    module = attach(plain, units_in_time(program, origin) if patient else units(program, origin))
     blocks = around(program, origin, partial(between, origin, PATIENCE if patient else 0.0), every)
     if blocks is None:
         return module

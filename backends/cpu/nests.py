@@ -8,7 +8,7 @@ systems have a nest to themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, Scan, Solve, children, walk
@@ -52,20 +52,26 @@ class Nest:
 
 @dataclass(frozen=True, slots=True)
 class Nests:
-    """The nests of a task in order, and the statement that defines each value which has one."""
+    """The nests of a task in order, the statement that defines each value which has one, and the values that outlive
+    the innermost loop that computes them.
+    """
 
     nests: tuple[Nest, ...]
     defined: dict[Expr, Statement]
+    outliving: frozenset[Expr]
 
     def outlives(self, statement: Statement) -> bool:
         """Whether a value is needed outside the innermost loop that computes it."""
-        own = next(nest for nest in self.nests if statement in nest.statements)
-        return any(
-            node is statement.node and (moved or nest is not own)
-            for nest in self.nests
-            for other in nest.statements
-            for node, moved in needs(other, self.defined)
-        )
+        return statement.node in self.outliving
+
+
+def _outliving(found: Sequence[Nest], defined: dict[Expr, Statement]) -> Iterator[Expr]:
+    homes = {id(statement): nest for nest in found for statement in nest.statements}
+    for nest in found:
+        for statement in nest.statements:
+            for node, moved in needs(statement, defined):
+                if node in defined and (moved or homes[id(defined[node])] is not nest):
+                    yield node
 
 
 def reads(value: Expr, defined: dict[Expr, Statement]) -> Iterator[tuple[Expr, bool]]:
@@ -101,7 +107,7 @@ def nests(task: Task, arranged: Arranged) -> Nests:
     place: dict[int, int] = {}
     for statement in statements:
         place[id(statement)] = _placed(statement, found, defined, place, arranged)
-    return Nests(tuple(found), defined)
+    return Nests(tuple(found), defined, frozenset(_outliving(found, defined)))
 
 
 def _written(target: Target, arranged: Arranged) -> Statement:

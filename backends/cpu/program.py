@@ -30,6 +30,7 @@ from .planes import split
 from .rewrite import simplified
 
 TOKEN_TASKS = ("token", "advance", "reverse")
+LARGEST = 256  # expressions of a block; more take longer to bring into loops than they would save
 BLOCK_TASKS = ("block", "advance_block", "reverse_block")
 
 
@@ -98,9 +99,9 @@ def program(recurrence: Recurrence) -> Program:
 
 
 def _block(tokens: Recurrence, shared: Mapping[Leaf, Expr], initial: Mapping[Leaf, Expr]) -> Program | None:
-    """The same over blocks of tokens, or None where that is not products of matrices."""
+    """The same over blocks of tokens, or None where that is not products of matrices, or too many of them."""
     whole = blocked(tokens)
-    if whole is None:
+    if whole is None or sum(1 for _ in walk([*whole.updates, *whole.outputs])) > LARGEST:
         return None
     try:
         return _assembled(whole, whole.updates, whole.outputs, shared, initial, BLOCK_TASKS)
