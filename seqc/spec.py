@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -52,8 +54,21 @@ def loads(text: str, name: str = "<text>") -> Spec:
     return _checked(Source(text, name))
 
 
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """Without looking for cycles among what is allocated: trees and expressions have none, and are very many."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _checked(source: Source) -> Spec:
-    checked, diagnostics = check_source(source)
+    with _uncollected():
+        checked, diagnostics = check_source(source)
     if any(diagnostic.is_error for diagnostic in diagnostics):
         raise SpecError(diagnostics)
     return Spec(checked, tuple(diagnostics))
@@ -274,7 +289,8 @@ def reports(handles: Sequence[Handle]) -> list[dict[str, Any]]:
     from seqc.passes.schedule import MAX_WORK
 
     meter = Meter(MAX_WORK)
-    return [handle.report(meter) for handle in handles]
+    with _uncollected():
+        return [handle.report(meter) for handle in handles]
 
 
 class RuleHandle(Handle):
