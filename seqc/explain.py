@@ -107,17 +107,23 @@ def _newton(rule: Recurrence, plan: Plan) -> list[Data]:
 
 def _operators(plan: Plan) -> dict[str, list[str]]:
     """What targets have for a rule as a whole, by the target's name."""
-    found = {name: target.operators(plan) for name, target in backends().items() if isinstance(target, Calls)}
+    found = {name: target.operators(plan) for name, target in _calling().items()}
     return {name: list(operators) for name, operators in found.items() if operators}
 
 
 def _predicted(plan: Plan) -> dict[str, Data]:
     """How targets that have a choice compute a rule, by the target's name."""
-    return {
-        name: dict(target.predicted(plan))
-        for name, target in backends().items()
-        if isinstance(target, Predicts)
-    }
+    return {name: dict(target.predicted(plan)) for name, target in _predicting().items()}
+
+
+@cache
+def _calling() -> dict[str, Calls]:
+    return {name: target for name, target in backends().items() if isinstance(target, Calls)}
+
+
+@cache
+def _predicting() -> dict[str, Predicts]:
+    return {name: target for name, target in backends().items() if isinstance(target, Predicts)}
 
 
 def _equations(rule: Recurrence) -> Iterator[Data]:
