@@ -65,41 +65,52 @@ def efforts_in_blocks(made: Program, layout: Layout) -> Efforts:
     return Efforts(none.plus(block, 1 / length), back)
 
 
+class Choice(NamedTuple):
+    """A program with blocks, and what its tokens take alone and in a block."""
+
+    program: Program
+    alone: Efforts
+    together: Efforts
+
+
 def settled(made: Program, blocks: bool | None = None) -> Program:
     """The program with blocks where they are the faster way: backwards, and forwards too unless tokens are faster.
 
-    Both ways share the states, whose slices are those of blocks: tokens are not as fast there if they leave the cache.
     If `blocks`, they are taken wherever there are any, and if False, nowhere.
     """
-    tokens = replace(made, block=None)
-    if made.block is None or blocks is False:
-        return tokens
-    layout = choose(made)
-    try:
-        alone, together = efforts(tokens, choose(tokens)), efforts_in_blocks(made, layout)
-    except Unsupported:
-        return tokens
-    if blocks:
-        return made
-    gain = [a.seconds - b.seconds for a, b in zip(alone, together, strict=True)]
-    if sum(gain) <= 0:
-        return tokens
-    far = sum(layout.local(state.axes) for state in made.states) > NEAR
-    return replace(made, ahead=gain[0] > 0 or far)
+    choice = _choice(made, blocks)
+    return replace(made, block=None) if choice is None else choice.program
 
 
 def shares(recurrence: Recurrence) -> tuple[float, float]:
     """What part of the time of tokens their blocks take, forwards and backwards: 1 where tokens are taken alone."""
     try:
-        made = settled(program(recurrence))
+        choice = _choice(program(recurrence))
     except Unsupported:
+        choice = None
+    if choice is None:
         return 1.0, 1.0
-    if made.block is None:
-        return 1.0, 1.0
-    tokens = replace(made, block=None)
-    alone, together = efforts(tokens, choose(tokens)), efforts_in_blocks(made, choose(made))
-    forward, backward = (b.seconds / a.seconds for a, b in zip(alone, together, strict=True))
-    return forward if made.ahead else 1.0, backward
+    forward, backward = (b.seconds / a.seconds for a, b in zip(choice.alone, choice.together, strict=True))
+    return forward if choice.program.ahead else 1.0, backward
+
+
+def _choice(made: Program, blocks: bool | None = None) -> Choice | None:
+    """None where tokens are taken alone.
+
+    Both ways share the states, whose slices are those of blocks: tokens are not as fast there if they leave the cache.
+    """
+    if made.block is None or blocks is False:
+        return None
+    tokens, layout = replace(made, block=None), choose(made)
+    try:
+        alone, together = efforts(tokens, choose(tokens)), efforts_in_blocks(made, layout)
+    except Unsupported:
+        return None
+    if blocks:
+        return Choice(made, alone, together)
+    gain = [a.seconds - b.seconds for a, b in zip(alone, together, strict=True)]
+    far = sum(layout.local(state.axes) for state in made.states) > NEAR
+    return Choice(replace(made, ahead=gain[0] > 0 or far), alone, together) if sum(gain) > 0 else None
 
 
 def _tasks(made: Program) -> tuple[Task, Task, Task]:
