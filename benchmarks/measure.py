@@ -49,7 +49,7 @@ def in_turn(
     """Milliseconds of one call of each side: every round calls every side, after a round that warms up.
 
     Processor time by default, which other programs disturb less; of several threads take `time.perf_counter`.  What
-    takes less than `least` seconds is called as often as fills them.
+    takes less than `least` seconds is called as often as fills them.  With `least` 0 there is no round that warms up.
     """
     calls = {name: _calls(run, clock, least) for name, run in sides.items()}
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -64,6 +64,8 @@ def in_turn(
 
 def _calls(run: Callable[[], Any], clock: Callable[[], float], least: float) -> int:
     """How many calls fill `least` seconds; the first one builds and warms up, and is enough for what takes seconds."""
+    if not least:
+        return 1
     start = clock()
     run()
     if clock() - start > SECONDS:
