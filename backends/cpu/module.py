@@ -17,10 +17,9 @@ from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, schedule
 
 from ..torch import BACKEND as TORCH
-from ..torch import PlanOf, module_text
 from ..torch.cells import find_cell
 from ..torch.load import load_module
-from ..torch.module import classes_of
+from ..torch.module import rule_of, rules_of
 from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
 from .around import around
@@ -67,30 +66,30 @@ def between(origin: str, patience: float, recurrence: Recurrence, work: Work) ->
 def units(program: Scheduled, origin: str) -> dict[str, Fused]:
     """The unit of every rule that has one, by the name of its class."""
     found: dict[str, Fused] = {}
-    for name, recurrence, given in rules_of(program):
+    for rule in rules_of(program.whole, program.plan):
         with suppress(Unsupported):
-            found[name] = _unit(program, recurrence, origin, given)
+            found[rule.name] = _unit(program, rule.recurrence, origin, rule.given)
     return found
 
 
 def units_in_time(program: Scheduled, origin: str) -> dict[str, Fused]:
     """The same, but none is made before its calls have lost as much time as that takes."""
     found: dict[str, Fused] = {}
-    for name, recurrence, given in rules_of(program):
-        plan = program.plan(recurrence)
+    for rule in rules_of(program.whole, program.plan):
+        recurrence, plan = rule.recurrence, program.plan(rule.recurrence)
         if recurrence.states and not recurrence.stores and find_cell(recurrence, plan) is None:
-            found[name] = _later(recurrence, plan, origin, given)
+            found[rule.name] = _later(recurrence, plan, origin, rule.given)
     return found
 
 
 def without_unit(program: Scheduled) -> dict[str, str]:
     """Why rules have no unit and run as the PyTorch backend schedules them, by the rules' names."""
     found: dict[str, str] = {}
-    for _, recurrence, given in rules_of(program):
+    for rule in rules_of(program.whole, program.plan):
         try:
-            _unit(program, recurrence, "", given)
+            _unit(program, rule.recurrence, "", rule.given)
         except Unsupported as error:
-            found[recurrence.name] = str(error)
+            found[rule.recurrence.name] = str(error)
     return found
 
 
@@ -115,7 +114,7 @@ def by_blocks(recurrence: Recurrence, blocks: bool) -> nn.Module:
         lambda: (made.text, made.interface),
     )
     own.forced = True
-    return attach(TORCH.module(program), {rules_of(program)[0][0]: own})
+    return attach(TORCH.module(program), {rule_of(recurrence, program.plan).name: own})
 
 
 def fused(recurrence: Recurrence, plan: Plan, origin: str, given: Sequence[str] = ()) -> Fused:
@@ -168,17 +167,3 @@ def signature_of(recurrence: Recurrence, given: Sequence[str] = ()) -> Signature
 
 def _value(recurrence: Recurrence, name: str, expr: Leaf) -> Value:
     return Value(name, tuple(recurrence.sizes[a] for a in expr.axes), expr.dtype is DType.COMPLEX)
-
-
-def rules_of(program: Scheduled) -> list[tuple[str, Recurrence, tuple[str, ...]]]:
-    """Every rule of a program with the name of its class and the parameters that its callers pass in."""
-    whole = program.whole
-    if isinstance(whole, Recurrence):
-        plain: PlanOf = lambda _: None  # noqa: E731  # the name does not depend on the plan
-        return [(module_text(whole, plain)[1], whole, ())]
-    classes, _ = classes_of(whole, program.plan)
-    return [
-        (name, owner, given)
-        for (owner, given, _), name in classes.known.items()
-        if isinstance(owner, Recurrence)
-    ]

@@ -72,7 +72,7 @@ def module_text(
 
     if isinstance(whole, Model):
         return module.emit_model(whole, plans, origin)
-    return module.emit_rule(whole, None if online else plans(whole), origin, online)
+    return module.emit_rule(whole, plans, origin, online)
 
 
 def _loaded(

@@ -22,7 +22,7 @@ from .initial import print_constructor
 from .layout import split_statement
 from .names import RESERVED, Names, path_text
 from .reading import all_axes, merged_order
-from .rules import print_rule
+from .rules import PrintedRule, print_rule
 from .sequences import print_sequence
 from .splice import pieces
 from .values import Value
@@ -43,6 +43,7 @@ class Classes:
     plan: PlanOf
     names: Names = field(default_factory=lambda: Names({*RESERVED, *pieces()}))
     texts: list[str] = field(default_factory=list[str])
+    rules: list[PrintedRule] = field(default_factory=list[PrintedRule])
     known: dict[Key, str] = field(default_factory=dict[Key, str])
     cells: dict[Recurrence, bool] = field(default_factory=dict[Recurrence, bool])
     printers: dict[str, _FunctionPrinter] = field(default_factory=dict[str, "_FunctionPrinter"])
@@ -61,6 +62,7 @@ class Classes:
         if key not in self.known:
             printed = print_rule(rec, self.plan(rec), self.names, given, place=place(rec.origins))
             self.known[key] = printed.name
+            self.rules.append(printed)
             self.texts.append(printed.text)
         return self.known[key]
 

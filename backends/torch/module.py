@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
-from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.influence import with_traces
@@ -12,25 +12,30 @@ from seqc.passes.influence import with_traces
 from .diagnose import Unsupported
 from .functions import Classes, PlanOf
 from .names import RESERVED, Names
-from .rules import print_rule
+from .rules import PrintedRule, print_rule
 from .splice import imports, pieces, used
 
 
-def emit_rule(rec: Recurrence, plan: Plan | None, origin: str = "", online: bool = False) -> tuple[str, str]:
+def emit_rule(rec: Recurrence, plan: PlanOf, origin: str = "", online: bool = False) -> tuple[str, str]:
     """The text of a module with one rule, and the name of its class.
 
     With `online` it learns while it runs, token after token; `NotElementwise` if the rule does not allow that.
     """
+    rule = rule_of(rec, plan, online)
+    about = f"The rule `{rec.name}` as a module: forward, step, init_state."
+    return assemble(rule.text, origin or f"rule {rec.name}", about, glossary(rule.recurrence)), rule.name
+
+
+@lru_cache(maxsize=1)
+def rule_of(rec: Recurrence, plan: PlanOf, online: bool = False) -> PrintedRule:
+    """The class of a rule by itself; kept, for whoever asks for the last one again."""
     if not rec.inputs:
         raise Unsupported("a rule without inputs by itself, which would not know how long a sequence is")
     names = Names({*RESERVED, *pieces()})
-    traces = None
     if online:
-        plan = None
         rec, traces = with_traces(rec)
-    rule = print_rule(rec, plan, names, public=True, traces=traces)
-    about = f"The rule `{rec.name}` as a module: forward, step, init_state."
-    return assemble(rule.text, origin or f"rule {rec.name}", about, glossary(rec)), rule.name
+        return print_rule(rec, None, names, public=True, traces=traces)
+    return print_rule(rec, plan(rec), names, public=True)
 
 
 def emit_model(model: Model, plan: PlanOf, origin: str = "") -> tuple[str, str]:
@@ -49,6 +54,11 @@ def classes_of(model: Model, plan: PlanOf) -> tuple[Classes, str]:
     """The classes of a model, and the name of the outermost; kept, for whoever asks for the last one again."""
     classes = Classes(plan)
     return classes, classes.model(model)
+
+
+def rules_of(whole: Recurrence | Model, plan: PlanOf) -> Sequence[PrintedRule]:
+    """The classes of the rules of a module."""
+    return [rule_of(whole, plan)] if isinstance(whole, Recurrence) else classes_of(whole, plan)[0].rules
 
 
 def glossary(rec: Recurrence) -> list[str]:

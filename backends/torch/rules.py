@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, leaves, walk
+from seqc.ir.expr import Apply, Axes, DType, Expr, LeafKind, leaves
 from seqc.ir.plan import RESET, Plan, Stage
-from seqc.ir.recurrence import Parameter, Recurrence, State
+from seqc.ir.recurrence import Recurrence, State
 from seqc.passes.cells import WIDEST
 from seqc.passes.influence import Trace
 
@@ -29,11 +29,27 @@ LOOPS = ("reference", "step")
 
 
 @dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator of PyTorch that a module makes: its name there, and the class that says what it does."""
+
+    name: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class PrintedRule:
-    """The text of a rule's class and of its stages, and the class's name."""
+    """The text of a rule's class and of what it calls, and the class's name.
+
+    `given` are the parameters that callers pass in; `stages` are the operators of the plan's stages, and `attention`
+    that which reads growing stores.
+    """
 
     name: str
     text: str
+    recurrence: Recurrence
+    given: tuple[str, ...]
+    stages: tuple[Operator, ...]
+    attention: Operator | None
 
 
 def print_rule(
@@ -55,7 +71,8 @@ def print_rule(
     name = names.fresh_class(rec.name)
     printer = _RulePrinter(rec, plan, name, tuple(given), find_cell(rec, plan, given), traces=traces)
     lines: list[str] = []
-    operators: list[str] = []
+    stages: list[Operator] = []
+    attention: Operator | None = None
     if plan is not None:
         for k, stage in enumerate(plan.stages):
             class_text = names.fresh_class(stage_class(rec.name, stage))
@@ -64,7 +81,7 @@ def print_rule(
             content = "\n".join(text)
             operator = names.fresh(f"{identifier(rec.name)}_{identifier(stage.name)}")
             key = f"{operator}_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-            operators.append(operator)
+            stages.append(Operator(operator, class_text))
             lines += [
                 *text,
                 "",
@@ -75,8 +92,9 @@ def print_rule(
             ]
         if rec.stores:
             operator = names.fresh(f"{identifier(rec.name)}_attention")
-            class_text = names.fresh_class(f"{rec.name}_attention")
-            printer.attention = print_attention(rec, plan.outputs[: len(rec.outputs)], class_text, operator)
+            attention = Operator(operator, names.fresh_class(f"{rec.name}_attention"))
+            outputs = plan.outputs[: len(rec.outputs)]
+            printer.attention = print_attention(rec, outputs, attention.owner, operator)
             lines += printer.attention.text
     if printer.cell is not None:
         printer.operator = names.fresh(f"{identifier(rec.name)}_cell")
@@ -87,10 +105,10 @@ def print_rule(
     lines += printer.initial()
     lines += printer.token()
     if plan is not None:
-        lines += [*printer.recurrent(), *printer.sequence(plan, operators)]
+        lines += [*printer.recurrent(), *printer.sequence(plan, [stage.name for stage in stages])]
     if public:
         lines += printer.interface()
-    return PrintedRule(name, "\n".join(lines))
+    return PrintedRule(name, "\n".join(lines), rec, tuple(given), tuple(stages), attention)
 
 
 def argument_names(inputs: Iterable[str]) -> list[str]:
@@ -470,6 +488,3 @@ def special(scope: Scope, node: Expr) -> Value | None:
         outside = Code(scope.expanded(no, axes, scope.like, "*lead, "))
     text = f"at_reset(reset, {inside.text}, {outside.text})"
     return Value(Code(text), axes, True, node.dtype)
-
-
-__all__ = ["Const", "Leaf", "Mapping", "Parameter", "PrintedRule", "print_rule", "walk"]

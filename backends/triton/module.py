@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,13 +18,15 @@ from seqc.passes.schedule import LOOP, schedule
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.mapped import mapped
-from ..cpu.module import rules_of, signature_of
+from ..cpu.module import signature_of
 from ..cpu.rewrite import factors_of
 from ..cpu.runtime.attach import Flags, attach
 from ..torch import module_text
 from ..torch.cells import find_cell
+from ..torch.module import rules_of
 from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
+from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
 from .runtime.attention import ReadKernels, ReadStage
 from .runtime.chunk import BlockKernels, BlockStage, place
@@ -34,9 +35,7 @@ from .runtime.rule import Looped
 from .stage import print_blocks, solves
 from .unit import emit
 
-READS = re.compile(r'^(\w+) = attention\(\s*(\w+), "\w+"\s*\)$.*?^class (\w+)\(', re.MULTILINE | re.DOTALL)
 SYSTEM = 32  # tokens of a block with triangular systems: with more, the way back does not fit into registers
-STAGE = re.compile(r'^(\w+) = operator\(\s*(\w+), "\w+"\s*\)|^class (\w+)\(', re.MULTILINE)
 
 
 def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
@@ -83,66 +82,45 @@ def _shape(plan: Plan) -> tuple[str, list[int]]:
 def units(program: Scheduled, origin: str) -> dict[str, Looped]:
     """The kernels of every rule that has some, by the name of its class; the others run as PyTorch schedules them."""
     found, program = dict[str, Looped](), bounded(program)
-    names = stage_names(module_text(program.whole, program.plan, origin)[0])
-    for name, recurrence, given in rules_of(program):
+    for rule in rules_of(program.whole, program.plan):
         with suppress(Unsupported):
-            found[name] = _kernels(program, recurrence, names.get(name, []), origin, given)
+            found[rule.name] = _kernels(program, rule, origin)
     return found
 
 
-def _kernels(
-    program: Scheduled,
-    recurrence: Recurrence,
-    names: Sequence[tuple[str, str]],
-    origin: str,
-    given: Sequence[str],
-) -> Looped:
-    plan = program.plan(recurrence)
+def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
+    recurrence, plan = rule.recurrence, program.plan(rule.recurrence)
     if plan.mode not in (LOOP, schedule(recurrence).mode):
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it")
-    return looped(recurrence, origin, given, blocks(plan, names, origin), unrounded(plan))
+    return looped(recurrence, origin, rule.given, blocks(plan, rule.stages, origin), unrounded(plan))
 
 
 def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
     """The kernels of what a rule with growing stores reads, by the name of its class."""
     found: dict[str, ReadStage] = {}
-    text = module_text(program.whole, program.plan, origin)[0]
-    names = {rule: (operator, owner) for operator, owner, rule in READS.findall(text)}
-    for name, recurrence, _ in rules_of(program):
+    for rule in rules_of(program.whole, program.plan):
         with suppress(Unsupported):
-            if name in names:
-                unit, face = print_reads(program.plan(recurrence), origin)
-                title = identifier(recurrence.name)
-                found[name] = ReadStage(*names[name], ReadKernels(unit, face, title))
+            if rule.attention is not None:
+                unit, face = print_reads(program.plan(rule.recurrence), origin)
+                kernels = ReadKernels(unit, face, identifier(rule.recurrence.name))
+                found[rule.name] = ReadStage(rule.attention.name, rule.attention.owner, kernels)
     return found
 
 
-def stage_names(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Of each class of an emitted module, the operators that stand before it and what they are made of."""
-    found, waiting = dict[str, list[tuple[str, str]]](), list[tuple[str, str]]()
-    stages = {owner for _, owner, _ in STAGE.findall(text) if owner}
-    for operator, owner, name in STAGE.findall(text):
-        if operator:
-            waiting.append((operator, owner))
-        elif name not in stages:
-            found[name], waiting = waiting, []
-    return found
-
-
-def blocks(plan: Plan, names: Sequence[tuple[str, str]], origin: str) -> list[BlockStage]:
+def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[BlockStage]:
     """The stages of a plan as kernels over blocks, if all of them are and its states are not read whole; else none."""
     made: list[BlockStage] = []
-    if plan.mode not in ("chunk", "scan") or not len(plan.stages) == len(plan.adjoints) == len(names):
+    if plan.mode not in ("chunk", "scan") or not len(plan.stages) == len(plan.adjoints) == len(operators):
         return []
-    for stage, adjoint, (operator, owner) in zip(plan.stages, plan.adjoints, names, strict=True):
+    for stage, adjoint, operator in zip(plan.stages, plan.adjoints, operators, strict=True):
         try:
             text, face = print_blocks(stage, adjoint, origin)
         except Unsupported:
             return []
         title = identifier(f"{plan.recurrence.name}_{stage.name}")
-        made.append(BlockStage(operator, owner, BlockKernels(text, face, title)))
+        made.append(BlockStage(operator.name, operator.owner, BlockKernels(text, face, title)))
     return made
 
 
