@@ -2,7 +2,8 @@
 
 Batch 1, 2,048 tokens, 8 heads of 64, fp32, one thread; all sides in turn in one process.  A rival is the best of its
 naive forms, the chunked one where there is one.  Training is compared with what `torch.compile` makes of the emitted
-chunks too.  A diagonal recurrence is compared with the sum of two tensors into a third.
+chunks too.  A diagonal recurrence is compared with the sum of two tensors into a third; beside it stand a loop over
+tokens, the parallel scan of mambapy and PyTorch's `associative_scan`, which is not compiled: that takes minutes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from mambapy.pscan import pscan
 from torch import Tensor
+from torch._higher_order_ops.associative_scan import associative_scan
 
 import seqc
 from benchmarks.measure import in_turn, restart_with_kept_memory
@@ -122,6 +125,32 @@ def module(target: str, text: str, **sizes: int) -> Run:
     return lambda x: op(**{name: x[name] for name in names})[0]
 
 
+def tokens(x: Inputs) -> Tensor:
+    """A diagonal recurrence as a loop, without indexing, whose way back would take time squared."""
+    h, found = torch.zeros_like(x["b"][:, 0]), list[Tensor]()
+    for a, b in zip(x["a"].unbind(1), x["b"].unbind(1), strict=True):
+        h = a * h + b
+        found.append(h)
+    return torch.stack(found, 1)
+
+
+def composed(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The map `h -> a · h + b` of the first, then that of the second."""
+    return x[0] * y[0], x[1] * y[0] + y[1]
+
+
+def scanned(x: Inputs) -> Tensor:
+    found: tuple[Tensor, Tensor] = associative_scan(composed, (x["a"], x["b"]), 1, combine_mode="generic")
+    return found[1]
+
+
+DIAGONAL_RIVALS: dict[str, Run] = {
+    "loop over tokens": tokens,
+    "mambapy": lambda x: pscan(x["a"][..., None], x["b"][..., None])[..., 0],
+    "associative_scan": scanned,
+}
+
+
 def diagonal(report: Report) -> None:
     size = (1, 4096, 1024)
     given = {"a": torch.rand(size).requires_grad_(), "b": torch.randn(size).requires_grad_()}
@@ -134,9 +163,12 @@ def diagonal(report: Report) -> None:
     times = in_turn({"add": add, **{kind: made(run, given) for kind, made in KINDS.items()}}, 3 * ROUNDS)
     case = "diagonal, 4,096 tokens of 1,024"
     report.add(row(case, "add", times["add"], "ms"))
-    for kind, most in ADDED.items():
+    for kind, made in KINDS.items():
         ratio = times["add"].median / times[kind].median
-        report.add(row(f"{case}, {kind}", "cpu", times[kind], "ms", ratio, Bar(1 / most)))
+        report.add(row(f"{case}, {kind}", "cpu", times[kind], "ms", ratio, Bar(1 / ADDED[kind])))
+        rivals = in_turn({side: made(rival, given) for side, rival in DIAGONAL_RIVALS.items()}, FEW)
+        for side, sample in rivals.items():
+            report.add(row(f"{case}, {kind}", side, sample, "ms", times["add"].median / sample.median))
 
 
 def matrices(report: Report) -> None:
