@@ -14,6 +14,7 @@ from seqc.ir.timing import reads_future
 from ..torch.functions import Classes
 from ..torch.module import assemble, classes_of
 from .cost import region_work
+from .freed import freed
 from .regions import Region, called, regions
 from .runtime.around import Call
 from .runtime.cost import Work, spared
@@ -48,7 +49,7 @@ def around(program: Scheduled, origin: str, made: Made, every: bool = False) -> 
         found = _units(printer.function, made, every)
         if found:
             function = called(printer.function, list(found))
-            texts.append(classes.forward(name, function, {region.rule for region in found}))
+            texts.append(freed(classes.forward(name, function, {region.rule for region in found})))
             calls[name] = {region.rule.name: call for region, call in found.items()}
     if not calls:
         return None

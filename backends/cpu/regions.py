@@ -113,6 +113,7 @@ class _Search:
     delays: dict[Expr, Delay] = field(init=False)
     still: set[Expr] = field(default_factory=set[Expr])  # made of parameters and numbers alone
     inside: set[Expr] = field(default_factory=set[Expr])  # what may be part of a region
+    least: dict[Expr, int] = field(default_factory=dict[Expr, int])  # the same, as early as possible
     level: dict[Expr, int] = field(default_factory=dict[Expr, int])
     users: dict[Expr, list[Expr]] = field(default_factory=dict[Expr, list[Expr]])
 
@@ -199,7 +200,7 @@ class _Search:
         )
 
     def _levels(self) -> None:
-        least: dict[Expr, int] = {}
+        least = self.least
         for node in self.nodes:
             apart = node not in self.still and node not in self.inside
             least[node] = max((least[c] for c in self._operands(node)), default=0) + apart
@@ -225,7 +226,11 @@ class _Search:
         if any(out.dtype is not DType.REAL for out in outputs):
             return None
         outside = (child for node in inner for child in self._operands(node) if child not in group)
-        args = list(dict.fromkeys(child for child in outside if child not in self.still))
+        # What takes longest to compute comes first, so that little waits for it.
+        args = sorted(
+            dict.fromkeys(child for child in outside if child not in self.still),
+            key=lambda arg: -self.least[arg],
+        )
         region = self._recurrence(inner, args, outputs)
         roots = [*region.rule.outputs, *region.rule.updates]
         if sum(isinstance(node, Apply | Reduce) for node in walk(roots)) < FEWEST:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import seqc
 from benchmarks.fit_around import TABLE, parts
@@ -23,9 +26,11 @@ from tests.emit.torch.rules import error
 
 if TYPE_CHECKING:
     from backends.cpu.cost import region_work  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.cpu.freed import freed  # noqa: TID251
     from backends.cpu.runtime.cost import Work, spared  # noqa: TID251
 else:
     from seqc.backends.cpu.cost import region_work
+    from seqc.backends.cpu.freed import freed
     from seqc.backends.cpu.runtime.cost import Work, spared
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
@@ -104,6 +109,25 @@ def made(module: Any) -> bool:
     return any(part.way.made for part in module.modules() if hasattr(type(part), "around"))
 
 
+class Held(TorchDispatchMode):
+    """The most numbers, made meanwhile, that are held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch does not type it
+        self.sizes: dict[StorageWeakRef, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage().data_ptr() for x in tree_leaves(args) if isinstance(x, Tensor)}
+        for x in tree_leaves(out):
+            if isinstance(x, Tensor) and x.untyped_storage().data_ptr() not in given:
+                self.sizes[StorageWeakRef(x.untyped_storage())] = x.untyped_storage().nbytes() // 4
+        self.sizes = {ref: size for ref, size in self.sizes.items() if not ref.expired()}
+        self.most = max(self.most, sum(self.sizes.values()))
+        return out
+
+
 def test_parts_are_found_by_what_they_compute() -> None:
     found = calls(pair()[0])
     assert found.keys() == {"Mixer", "LayerNorm", "RmsNorm"}
@@ -163,6 +187,46 @@ def test_other_precisions_are_left_to_pytorch() -> None:
     assert not made(loops)
     assert loops.bfloat16()(given)[0].dtype == plain.bfloat16()(given)[0].dtype
     assert not made(loops)
+
+
+@pytest.mark.parametrize("width", [48, 96])
+def test_what_a_block_no_longer_needs_is_given_up(width: int) -> None:
+    time = 512
+    model: Any = seqc.load("specs/gated/mamba.seq").model(d=width, layers=3, vocab=7).cpu(every=True)
+    forced(model)
+    given = torch.randint(7, (1, time), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model(given)
+        with Held() as held:
+            model(given)
+    assert made(model)
+    # What the layer adds to and reads, and inside, twice as wide, two operands and a result; each state, B, C, logits.
+    assert held.most < (2 + 3 * 2) * time * width + 6 * 2 * width * 20 + 60 * time
+
+
+def test_names_are_deleted_after_the_statement_that_has_them_last() -> None:
+    lines = [
+        "class A(Block):",
+        "    def forward(self, run, x):",
+        "        a, late = f(x)",
+        "        b = f(",
+        "            a",
+        "        )",
+        "        c = lambda: late",
+        "        b = f(b)",
+        "        y = c() + b",
+        "        return f(y)",
+    ]
+    text = "\n".join(lines)
+    assert freed(text).split("\n") == [
+        *lines[:6],
+        "        del a",
+        *lines[6:9],
+        "        del b, c",
+        lines[9],
+    ]
+    given_back = text.replace("return f(y)", "return y")
+    assert freed(given_back).split("\n") == [*lines[:6], "        del a", *lines[6:9], "        return y"]
 
 
 def test_short_calls_are_left_to_pytorch_and_long_ones_wait_for_what_units_cost() -> None:
