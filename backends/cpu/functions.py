@@ -77,11 +77,17 @@ class Function:
                 self.views[leaf] = view
             start += prod(layout.inside[axis] for axis in layout.inner(leaf.axes))
 
-    def text(self, about: Sequence[str], mutable: Mapping[Leaf, Leaf], hints: Mapping[Expr, str]) -> Text:
+    def text(
+        self,
+        about: Sequence[str],
+        mutable: Mapping[Leaf, Leaf],
+        hints: Mapping[Expr, str],
+        late: bool = False,
+    ) -> Text:
         self.arguments.append("real* __restrict scratch")
         layout = self.layout
         body = Printer(
-            self.task, layout, layout.inside, layout.rows, self.views, mutable, self.names, hints
+            self.task, layout, layout.inside, layout.rows, self.views, mutable, self.names, hints, late
         ).body()
         lines = indented([*self.lines, *body.lines])
         head = [*about, *signature(f"inline void {self.task.name}", _marked(self.arguments, lines))]
@@ -116,7 +122,7 @@ def print_reverse(program: Program, layout: Layout) -> Text:
         "// those of its inputs, of the states before it, and, added up, of the constants.",
     ]
     mutable = {gradient(state.leaf): cotangent(state.next) for state in states}
-    return function.text(about, mutable, _names(program))
+    return function.text(about, mutable, _names(program), late=True)
 
 
 def _step(program: Program) -> str:

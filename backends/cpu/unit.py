@@ -165,6 +165,7 @@ class _Writer:
             ),
             f"constexpr bool FORWARDS_IN_PLACE = {_truth(forwards)};  // over the states that they read",
             f"constexpr bool BACKWARDS_IN_PLACE = {_truth(backwards)};  // over their cotangents",
+            f"constexpr bool LAST_ROW_FIRST = {_truth(bodies[2].descends)};  // backwards, as tokens go",
             "",
         ]
 

@@ -37,6 +37,7 @@ from .program import Task
 from .rewrite import MOVES, NUMBERS
 from .write_matrices import multiplied, renamed, solved
 
+LINE = 16  # numbers that are loaded from memory together
 AUTOMATIC = 2048  # numbers that a buffer on the stack has at most
 WIDE = 100  # characters of an expression that gets a name
 Env = Mapping[str, Code]  # the index along an axis, where it is not the axis itself
@@ -49,11 +50,15 @@ class Body:
     lines: list[str]
     scratch: int
     unsafe: bool  # whether a state is read after, or elsewhere than, where it is written
+    descends: bool  # whether it goes through memory from the end to the beginning
 
 
 @dataclass(slots=True)
 class Printer:
-    """One task: `views` say where leaves are read and targets written; `mutable` leaves may be written in place."""
+    """One task: `views` say where leaves are read and targets written; `mutable` leaves may be written in place.
+
+    A `late` task is done for the last token first.
+    """
 
     task: Task
     layout: Layout
@@ -63,6 +68,7 @@ class Printer:
     mutable: Mapping[Leaf, Leaf]  # what a token overwrites, by what it writes there
     names: Names
     hints: Mapping[Expr, str] = field(default_factory=dict[Expr, str])
+    late: bool = False
     plan: Nests = field(init=False)
     buffers: dict[Expr, View] = field(default_factory=dict[Expr, View])
     locals: dict[Expr, str] = field(default_factory=dict[Expr, str])
@@ -80,7 +86,16 @@ class Printer:
         lines: list[str] = []
         for nest in self.plan.nests:
             lines += self._matrices(nest) or _NestPrinter(self, nest).lines()
-        return Body(lines, self.scratch, self._unsafe())
+        return Body(lines, self.scratch, self._unsafe(), self.descends)
+
+    @property
+    def descends(self) -> bool:
+        """Whether a single loop reads and writes all: addresses then fall from token to token and within each."""
+        axis = self.layout.vector
+        length = self.sizes.get(axis, 0)
+        alone = [nest.axes for nest in self.plan.nests] == [(axis,)]
+        simple = not any(s.over or s.alone for nest in self.plan.nests for s in nest.statements)
+        return self.late and alone and simple and length > LINE and length % LINE == 0
 
     def buffer(self, statement: Statement, name: str) -> list[str]:
         """Make room for a value that outlives its loop; what declares it."""
@@ -380,6 +395,8 @@ class _NestPrinter:
         inner = [*self.inside, *self.stores]
         if not loops:
             return [*lines, *inner]
+        if owner.descends:
+            return [*lines, *self._by_lines(inner)]
         for depth, axis in enumerate(loops):
             indent = "    " * depth
             lines += [f"{indent}{line}" for line in self.heads.get(depth, [])]
@@ -396,6 +413,19 @@ class _NestPrinter:
             lines.append(f"{'    ' * depth}}}")
             lines += [f"{'    ' * depth}{line}" for line in self.tails.get(depth, [])]
         return lines
+
+    def _by_lines(self, inner: Sequence[str]) -> list[str]:
+        """The one loop from its end on, though not within what is loaded together."""
+        (axis,), owner = self.nest.axes, self.owner
+        first, name, last = owner.names.fresh("line"), owner.loops[axis], owner.sizes[axis] - LINE
+        return [
+            f"for (int {first} = {last}; {first} >= 0; {first} -= {LINE}) {{",
+            "    #pragma omp simd",
+            f"    for (int {name} = {first}; {name} < {first} + {LINE}; ++{name}) {{",
+            *(f"        {line}" for line in inner),
+            "    }",
+            "}",
+        ]
 
 
 def _filled(owner: Printer, statement: Statement, name: str, value: str) -> list[str]:

@@ -63,7 +63,8 @@ inline void backwards(
         real* const scratch = memory.get() + (history + 2) * size;
         std::copy_n(d_after + place * STATE, size, now);
         turn(b, first, rows, memory.get() + 2 * size, scratch, [&](std::int64_t at, auto reverse) {
-            for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t k = 0; k < rows; ++k) {
+                const std::int64_t r = LAST_ROW_FIRST ? rows - 1 - k : k;
                 reverse(r, now + r * STATE, later + r * STATE, d_constants + (place + r) * SHARED);
             }
             std::swap(now, later);
