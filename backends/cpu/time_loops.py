@@ -85,22 +85,38 @@ class Loops:
         """What begins to load a later token or block, where one works long enough for that to be done."""
         made, layout = self.program, self.layout
         pairs = zip(made.inputs, step.inputs, strict=True)
-        leaves = {f"inputs[{k}]": leaf for k, (leaf, own) in enumerate(pairs) if own in task.reads}
+        read = {f"inputs[{k}]": leaf for k, (leaf, own) in enumerate(pairs) if own in task.reads}
         both = zip(made.outputs, step.outputs, strict=True)
-        leaves |= {
+        read |= {
             f"d_outputs[{k}]": leaf for k, (leaf, own) in enumerate(both) if cotangent(own) in task.reads
         }
         states = sum(layout.local(state.axes) for state in made.states)
-        if layout.count == 1 or states < BUSY * sum(layout.local(leaf.axes) for leaf in leaves.values()):
+        if layout.count == 1 or states < BUSY * sum(layout.local(leaf.axes) for leaf in read.values()):
             return []
+        places = {f"{name} + {self._token(leaf, 'next')}": leaf for name, leaf in read.items()}
+        places |= self._written(task, step)
         lines = [
-            f"{self._ahead(leaf, step)}({name} + {self._token(leaf, 'next')});"
-            for name, leaf in leaves.items()
+            f"{self._ahead(leaf, step)}({place});"
+            for place, leaf in places.items()
             if is_whole(leaf.axes, layout)
         ]
         block, back = step is not made, task is step.reverse
         later = (BEFORE_BLOCK if back else AFTER_BLOCK) if block else BEFORE if back else AFTER
         return [f"const std::int64_t next = {later};", *lines] if lines else []
+
+    def _written(self, task: Task, step: Program) -> dict[str, Leaf]:
+        """Where a task writes for the token `next`: memory is loaded before a part of it is written."""
+        if task is step.token:
+            outputs = enumerate(self.program.outputs)
+            return {f"outputs[{k}] + {self._token(leaf, 'next')}": leaf for k, leaf in outputs}
+        return self._found("next") if task is step.reverse else {}
+
+    def _found(self, at: str) -> dict[str, Leaf]:
+        """Where the cotangents of the inputs of the token `at` are written."""
+        return {
+            f"d_inputs[{k}] + {self._token(leaf, self._partial(leaf) + at)}": leaf
+            for k, leaf in enumerate(differentiable(self.program.inputs))
+        }
 
     def _ahead(self, leaf: Leaf, step: Program) -> str:
         count = self.layout.local(leaf.axes)
@@ -186,12 +202,8 @@ class Loops:
             for k, (leaf, own) in enumerate(zip(made.outputs, step.outputs, strict=True))
             if cotangent(own) in step.reverse.reads
         ]
-        found = [
-            f"d_inputs[{k}] + {self._token(leaf, self._partial(leaf) + 'at')}"
-            for k, leaf in enumerate(differentiable(made.inputs))
-        ]
-        arguments = [*self._inputs(step.reverse, step), *cotangents, "before", "after", "d_after", "d_before", *found,
-                     "d_shared", "scratch"]  # fmt: skip
+        arguments = [*self._inputs(step.reverse, step), *cotangents, "before", "after", "d_after", "d_before",
+                     *self._found("at"), "d_shared", "scratch"]  # fmt: skip
         return self._task(step.reverse, step, COTANGENTS, arguments)
 
     def _states(self) -> list[str]:

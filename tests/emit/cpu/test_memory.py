@@ -10,7 +10,7 @@ import pytest
 
 from seqc.ir.recurrence import Recurrence
 from tests.emit.cpu.outside import outside
-from tests.emit.cpu.parts import fused
+from tests.emit.cpu.parts import fused, text_of
 from tests.emit.cpu.test_rules import MAKERS, WIDE, written
 from tests.emit.cpu.zoo import apart, rules_with_units
 
@@ -20,6 +20,14 @@ SANITIZED = (
     "c++", "-std=c++17", "-O0", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
 )  # fmt: skip
 TIME = 19
+DIAGONAL = """
+rule diagonal(a[d], b[d], x[d]) {
+    param  w[d] = uniform(0.1, 1)
+    state  h[d] = 0
+    h'     = sigmoid(w * a) * h + b * x
+    return h' * b
+}
+"""
 
 
 @pytest.mark.parametrize("make", [*MAKERS[1:6], written(WIDE, d=320, n=3)])
@@ -40,3 +48,13 @@ def test_all_rules_of_the_specs_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         else:
             found[name] = "" if error < 1e-9 else f"error {error}"
     assert {name: text for name, text in found.items() if text} == {}
+
+
+@pytest.mark.parametrize(("d", "descends"), [(16, False), (96, True), (640, True), (77, False)])
+def test_a_loop_that_is_alone_goes_backwards_through_memory(
+    d: int, descends: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make = written(DIAGONAL, d=d)
+    assert ("LAST_ROW_FIRST = true;" in text_of(fused(make()))) == descends
+    assert apart(fused(make()).double(), make(), TIME) < 1e-9
+    assert apart(outside(fused(make()), monkeypatch, tmp_path, SANITIZED), make(), TIME) < 1e-9
