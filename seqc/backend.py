@@ -162,6 +162,15 @@ class Predicts(Protocol):
 
 
 @runtime_checkable
+class Surrounds(Protocol):
+    """A backend that has a way of its own for parts of blocks around the rules of a model."""
+
+    def around(self, program: Scheduled) -> Mapping[str, Sequence[str]]:
+        """What these parts compute, in words, by the names of the blocks; nothing heavy is imported."""
+        ...
+
+
+@runtime_checkable
 class Compiles(Protocol):
     """A backend that compiles every rule before it can run, which takes seconds each."""
 

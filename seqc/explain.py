@@ -12,7 +12,7 @@ from functools import cache
 from math import prod
 from typing import Any
 
-from seqc.backend import Calls, Predicts, backends
+from seqc.backend import Calls, Predicts, Scheduled, Surrounds, backends
 from seqc.ir.expr import Expr, children
 from seqc.ir.paths import NamedState, instances, parameter_table, state_table
 from seqc.ir.plan import Plan
@@ -46,6 +46,7 @@ def report(whole: Whole, plan_of: PlanOf, place: Span | None = None) -> Data:
         "settings": dict(whole.settings) if isinstance(whole, Model) else dict(_lengths(whole)),
         "rules": [_rule(owner, uses, plan_of(owner)) for owner, uses in rules.items()],
         "parameters": {"count": sum(prod(p["shape"]) for p in parameters), "tensors": parameters},
+        "around": _around(whole, plan_of, place),
         "states": _states(whole),
         "cost": _costs(whole, plan_of),
     }
@@ -124,6 +125,20 @@ def _calling() -> dict[str, Calls]:
 @cache
 def _predicting() -> dict[str, Predicts]:
     return {name: target for name, target in backends().items() if isinstance(target, Predicts)}
+
+
+def _around(whole: Whole, plan_of: PlanOf, place: Span | None) -> dict[str, Data]:
+    """What targets compute in one pass around the rules, by the target's name and the block's."""
+    found = {
+        name: target.around(Scheduled(whole, plan_of, place))
+        for name, target in backends().items()
+        if isinstance(target, Surrounds)
+    }
+    return {
+        name: {block: list(parts) for block, parts in blocks.items()}
+        for name, blocks in found.items()
+        if blocks
+    }
 
 
 def _equations(rule: Recurrence) -> Iterator[Data]:
@@ -215,6 +230,7 @@ def text(facts: Data) -> str:
     """The report as a person reads it; places are what editors make into links."""
     blocks = [_head(facts)] if facts["kind"] == "model" else []
     blocks += [_rule_text(rule, facts) for rule in facts["rules"]]
+    blocks += [_around_text(name, found) for name, found in facts["around"].items()]
     blocks.append(_tail(facts))
     return "\n\n".join(blocks)
 
@@ -251,6 +267,15 @@ def _rule_text(rule: Data, facts: Data) -> str:
     lines += [line for found in planned["newton"] for line in _newton_text(found)]
     lines += [line for name, found in planned["targets"].items() for line in _target_text(name, found)]
     return "\n".join(lines)
+
+
+def _around_text(target: str, blocks: Mapping[str, list[str]]) -> str:
+    """A line a block."""
+    width = max(map(len, blocks))
+    lines = [f"around      in one pass each where that pays ({target}), between the matrix products of"]
+    return "\n".join(
+        [*lines, *(f"    {name:<{width}}  {'; '.join(parts)}" for name, parts in blocks.items())]
+    )
 
 
 def _newton_text(found: Data) -> Iterator[str]:

@@ -10,7 +10,7 @@ A unit is built by the system's C++ compiler when it is first run.  Importing th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,12 @@ class CpuBackend:
         from .predict import predicted
 
         return predicted(plan)
+
+    def around(self, program: Scheduled) -> Mapping[str, Sequence[str]]:
+        """What runs as fused loops around the rules, where that pays: the parts of each block."""
+        from .chosen import described
+
+        return described(program)
 
     def runner(self, folder: Path, threads: int | None) -> Runner:
         """The module with its weights and units."""

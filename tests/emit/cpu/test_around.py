@@ -134,6 +134,22 @@ def test_parts_are_found_by_what_they_compute() -> None:
     assert found["Mixer"] == ["early", "wide", "normed", "around"]
 
 
+def test_a_report_says_what_they_compute_where_they_pay() -> None:
+    report = handle(d=256, p=64)
+    assert report.report()["around"]["cpu"] == {
+        "mixer": [
+            "early: token shift, elementwise",
+            "wide: convolution, elementwise",
+            "normed: sums, elementwise",
+            "convolution, elementwise",
+        ],
+        "layer_norm": ["sums, elementwise"],
+        "rms_norm": ["sums, elementwise"],
+    }
+    assert "    layer_norm  sums, elementwise" in report.explain().split("\n")
+    assert "around" not in seqc.loads(TEXT.partition("block")[0]).rule("leaky", channel=3).explain()
+
+
 @pytest.mark.parametrize("time", [1, 2, 13])
 @pytest.mark.parametrize("resets", [False, True])
 def test_values_states_and_gradients_are_those_of_pytorch(time: int, resets: bool) -> None:
