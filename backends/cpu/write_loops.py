@@ -177,6 +177,7 @@ class _NestPrinter:
     reductions: list[str] = field(default_factory=list[str])
     shared: set[Expr] = field(default_factory=set[Expr])
     local: dict[Expr, str] = field(default_factory=dict[Expr, str])
+    reads: dict[str, str] = field(default_factory=dict[str, str])  # entries at other places
 
     def lines(self) -> list[str]:
         self.shared = self._shared()
@@ -342,7 +343,7 @@ class _NestPrinter:
                     if node.by >= 0
                     else _below(source, self.owner.sizes[node.axis])
                 )
-                return _if(edge, self._code(node.arg, {**env, node.axis: source}).number)
+                return _if(edge, self._nearest(node.arg, node.axis, source, env))
             case Concat():
                 return self._joined(node, env)
             case Take():
@@ -356,7 +357,7 @@ class _NestPrinter:
             end = start + self.owner.sizes[part]
             source = Code(f"{at.at(ADD)} - {start}", ADD) if start else at
             rest = {axis: code for axis, code in env.items() if axis != node.axis}
-            here = self._code(arg, {**rest, part: source}).number
+            here = self._nearest(arg, part, source, rest)
             total = Code(f"{at.at(ADD)} >= {start} && {at.at(ADD)} < {end} ? {here.text} : {total.text}", 0)
         return total
 
@@ -364,7 +365,20 @@ class _NestPrinter:
         place = self._code(node.index, env).number
         inside = f"{place.at(ADD)} >= 0 && {_below(place, self.owner.sizes[node.axis])}"
         source = Code(f"static_cast<int>({place.text})")
-        return _if(inside, self._code(node.arg, {**env, node.axis: source}).number)
+        return _if(inside, self._nearest(node.arg, node.axis, source, env))
+
+    def _nearest(self, node: Expr, axis: str, place: Code, env: Env) -> Code:
+        """An entry at a place along an axis, or at the nearest one that there is.
+
+        It is read whatever a condition says that chooses it: GCC 12 makes vector code of a condition on a place within
+        another one that reads wrong entries of double precision.
+        """
+        nearest = Code(f"math::nearest({place.text}, {self.owner.sizes[axis]})")
+        value = self._code(node, {**env, axis: nearest}).number
+        if value.text not in self.reads:
+            self.reads[value.text] = self.owner.names.fresh("y")
+            self.inside.append(f"const real {self.reads[value.text]} = {value.text};")
+        return Code(self.reads[value.text])
 
     # --- what is used twice -------------------------------------------------------------------------------------
 

@@ -174,3 +174,8 @@ inline number modulo(number x, number y) {
     const number r = std::fmod(x, y);
     return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
+
+// The place itself if there is one of `count`, else the first or the last.
+[[maybe_unused]] inline int nearest(int place, int count) {
+    return place < 0 ? 0 : place < count ? place : count - 1;
+}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import seqc
+from seqc.bundled import folder
 from seqc.conformance.case import cast
 from seqc.ir.recurrence import Recurrence
 from tests.emit.cpu import zoo
@@ -75,7 +76,6 @@ rule double(real[int], after[n], std[int], d_after, exp) {
 }
 """
 
-
 def written(text: str, **sizes: float) -> Callable[[], Recurrence]:
     return lambda: seqc.loads(text).rule(**sizes).recurrence
 
@@ -91,6 +91,8 @@ MAKERS: list[Callable[[], Recurrence]] = [
     written(TURNED, d=3, e=3),
     written(COUNTED),
     written(NAMED, int=3, n=5),
+    # Choices by place within choices by place, which GCC 12 makes wrong vector code of if entries are read under them.
+    lambda: seqc.load(folder("specs") / "linear/dpfp.seq").rule("dpfp_delta", n=8, m=8, nu=1).recurrence,
 ]
 
 
