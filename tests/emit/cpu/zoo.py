@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 import seqc
 from seqc import bundled
 from seqc.conformance import lengths
-from seqc.conformance.case import Case
+from seqc.conformance.case import Case, shake
 from seqc.conformance.checks.gradients import loss
 from seqc.conformance.compare import FLOOR, distance, scale
 from seqc.conformance.examine import generic_weights
@@ -113,8 +113,19 @@ def apart(loop: Any, recurrence: Recurrence, time: int) -> float:
     pairs = [(stepped(loop, inputs), stepped(tokens, inputs))]
     for reset in (None, resets):
         pairs += zip(everything(loop, inputs, reset), everything(tokens, inputs, reset), strict=True)
-    errors: list[float] = []
-    for found, wanted in pairs:
-        floor = FLOOR * scale(wanted)
-        errors += [distance(x, y, floor) for x, y in zip(found, wanted, strict=True)]
-    return max(errors)
+    return max(largest(found, wanted) for found, wanted in pairs)
+
+
+def moved(recurrence: Recurrence, time: int) -> float:
+    """How far the token loop's own values and gradients go when inputs change by some units of rounding."""
+    inputs, weights = drawn(recurrence, time)
+    tokens = plain(recurrence).double()
+    tokens.load_state_dict(weights)
+    shaken = everything(tokens, shake(inputs, torch.float64))
+    return max(map(largest, shaken, everything(tokens, inputs)))
+
+
+def largest(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The largest error of some tensors."""
+    floor = FLOOR * scale(wanted)
+    return max((distance(x, y, floor) for x, y in zip(found, wanted, strict=True)), default=0.0)
