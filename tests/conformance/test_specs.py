@@ -4,6 +4,7 @@ examined; slowly, those too that other checks have examined (`make zoo` examines
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,12 @@ def test_what_is_emitted_otherwise_conforms(path: Path) -> None:
 def test_what_these_checks_have_not_examined_conforms(path: Path) -> None:
     if is_due(path, zoo.read().get(zoo.key(path))):
         prove(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+@EACH
+def test_fused_loops_conform(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEQC_CACHE", str(tmp_path))
+    report = conform(load(path), ["cpu"], fast=True)
+    assert report.passed, report.summary()

@@ -18,11 +18,13 @@ FLAGS = (
     "-O3",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-ffp-contract=fast",
     "-fno-tree-loop-distribute-patterns",  # calls of memset would keep sums out of registers
     "-shared",
     "-fPIC",
 )
+# Products are rounded before they are added where accuracy is asked for: between large terms that cancel in a
+# derivative, as of conjugate gradients that have converged, contraction leaves a difference that later steps magnify.
+CONTRACTION = {"float": "-ffp-contract=fast", "double": "-ffp-contract=off"}
 # For this very processor and with its threads, or with less where a compiler lacks that.
 WAYS = (("-march=native", "-fopenmp"), ("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",))
 COMPILERS = ("c++", "g++", "clang++")
@@ -35,7 +37,7 @@ class NoCompiler(RuntimeError):
 
 def library(text: str, number: str) -> ctypes.CDLL:
     """The unit over numbers of a C++ type (`float`, `double`), built if it has not been before."""
-    flags = (*FLAGS, *os.environ.get("SEQC_CXXFLAGS", "").split(), f"-DREAL={number}")
+    flags = (*FLAGS, CONTRACTION[number], *os.environ.get("SEQC_CXXFLAGS", "").split(), f"-DREAL={number}")
     return _loaded(text, (_compiler(), *flags), _folder())
 
 

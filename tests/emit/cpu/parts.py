@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backends.cpu.module import by_blocks, without_unit  # noqa: TID251
     from backends.cpu.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
     from backends.cpu.program import program  # noqa: TID251
+    from backends.cpu.regions import regions  # noqa: TID251
     from backends.cpu.runtime import build, kernel  # noqa: TID251
     from backends.cpu.runtime.attach import forced  # noqa: TID251
     from backends.torch import rule as in_torch  # noqa: TID251
@@ -24,6 +25,7 @@ else:
     from seqc.backends.cpu.module import by_blocks, without_unit
     from seqc.backends.cpu.primitives import NOT_WRITTEN, SPELLINGS
     from seqc.backends.cpu.program import program
+    from seqc.backends.cpu.regions import regions
     from seqc.backends.cpu.runtime import build, kernel
     from seqc.backends.cpu.runtime.attach import forced
     from seqc.backends.torch import rule as in_torch
@@ -50,6 +52,11 @@ def in_blocks(recurrence: Recurrence) -> Any:
     return by_blocks(recurrence, blocks=True)
 
 
+def by_tokens(recurrence: Recurrence) -> Any:
+    """The rule as a module whose unit takes tokens one by one; it need not have a state."""
+    return by_blocks(recurrence, blocks=False)
+
+
 def plain(recurrence: Recurrence) -> Any:
     """The rule as a module that goes from token to token."""
     return in_torch(recurrence, mode="reference")
@@ -66,6 +73,7 @@ __all__ = [
     "NOT_WRITTEN",
     "SPELLINGS",
     "build",
+    "by_tokens",
     "forced",
     "fused",
     "has_blocks",
@@ -73,6 +81,7 @@ __all__ = [
     "in_torch",
     "kernel",
     "plain",
+    "regions",
     "scheduled",
     "text_of",
     "without_unit",

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import seqc
 from seqc.ir.recurrence import Recurrence
-from tests.emit.cpu.outside import outside
-from tests.emit.cpu.parts import fused, text_of
+from tests.emit.cpu.outside import outside, wrong
+from tests.emit.cpu.parts import by_tokens, fused, regions, text_of
 from tests.emit.cpu.test_rules import MAKERS, WIDE, written
-from tests.emit.cpu.zoo import apart, rules_with_units
+from tests.emit.cpu.zoo import FAMILIES, apart
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 
@@ -28,6 +29,14 @@ rule diagonal(a[d], b[d], x[d]) {
     return h' * b
 }
 """
+BLOCK = """
+block gated(x[d]) {
+    param scale[d] = 1
+    let y[d] = silu(causal_conv(linear(x) as inner, width = 3, bias = true) as conv)
+    let up   = y / sqrt(mean[d](y * y) + 1e-5) * scale * sigmoid(x)
+    return linear(up) -> [d] as out
+}
+"""
 
 
 @pytest.mark.parametrize("make", [*MAKERS[1:6], written(WIDE, d=320, n=3)])
@@ -37,17 +46,17 @@ def test_a_unit_stays_within_its_tensors(
     assert apart(outside(fused(make()), monkeypatch, tmp_path, SANITIZED), make(), TIME) < 1e-9
 
 
+@pytest.mark.parametrize("time", [1, TIME])
+def test_a_part_of_a_block_does(time: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (region,) = regions(seqc.loads(BLOCK).block(d=5).function)
+    assert len(region.rule.states) == 2
+    assert apart(outside(by_tokens(region.rule), monkeypatch, tmp_path, SANITIZED), region.rule, time) < 1e-9
+
+
 @pytest.mark.slow
-def test_all_rules_of_the_specs_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found: dict[str, str] = {}
-    for name, recurrence in rules_with_units():
-        try:
-            error = apart(outside(fused(recurrence), monkeypatch, tmp_path, SANITIZED), recurrence, TIME)
-        except AssertionError as said:
-            found[name] = str(said)
-        else:
-            found[name] = "" if error < 1e-9 else f"error {error}"
-    assert {name: text for name, text in found.items() if text} == {}
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_units_of_the_specs_do(family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert wrong(family, monkeypatch, tmp_path, SANITIZED) == {}
 
 
 @pytest.mark.parametrize(("d", "descends"), [(16, False), (96, True), (640, True), (77, False)])

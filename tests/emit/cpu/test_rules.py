@@ -76,6 +76,7 @@ rule double(real[int], after[n], std[int], d_after, exp) {
 }
 """
 
+
 def written(text: str, **sizes: float) -> Callable[[], Recurrence]:
     return lambda: seqc.loads(text).rule(**sizes).recurrence
 
