@@ -146,7 +146,7 @@ class Lowering:
         stack = [root]
         while stack:
             node = stack.pop()
-            if node in self.env:
+            if node in self.env or find_norm(self.space, node) is not None:
                 found.append(node)
             elif isinstance(node, Apply) and node.op == "mul":
                 stack.extend(reversed(node.args))

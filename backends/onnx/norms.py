@@ -42,13 +42,18 @@ def _scaled(space: Space, node: Apply) -> Norm | None:
         norm = _quotient(space, inner) if isinstance(inner, Apply) else None
         if norm is not None and isinstance(scale, Const):
             return replace(norm, factor=float(scale.value))
-        if norm is not None and _is_weight(scale) and set(scale.axes) == set(norm.over):
+        if norm is not None and _is_weight(scale) and _fits(space, scale, norm.over):
             return replace(norm, weight=scale)
     return None
 
 
 def _is_weight(expr: Expr) -> bool:
     return isinstance(expr, Leaf) and expr.kind is LeafKind.PARAM
+
+
+def _fits(space: Space, weight: Expr, over: Axes) -> bool:
+    """Whether a weight has the axes of a norm, and others of one entry at most."""
+    return {axis for axis in weight.axes if axis in over or space.fixed(axis) != 1} == set(over)
 
 
 def _quotient(space: Space, node: Apply) -> Norm | None:
@@ -98,7 +103,10 @@ def normalize(space: Space, norm: Norm, x: Tensor, weight: Tensor | None) -> Ten
     full = norm.share * prod(sizes)
     scale = space.builder.constant(np.full(sizes, norm.factor / full**0.5), "float32")
     if weight is not None:
-        scale = space.transpose(weight, norm.over).value
+        units = tuple(a for a in weight.axes if a not in norm.over)
+        scale = space.transpose(weight, (*units, *norm.over)).value
+        if units:
+            scale = space.builder.op("Reshape", scale, space.builder.ints(*sizes))
         if not isclose(full, 1):
             scale = space.builder.op("Mul", scale, space.number(full**-0.5).value)
     value = space.builder.op(
