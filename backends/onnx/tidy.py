@@ -66,16 +66,29 @@ def shape_at_once(builder: Builder, outputs: Iterable[ir.Value]) -> None:
                 node.replace_input_with(0, source)
                 node.replace_input_with(1, builder.ints(*lengths))
         elif node.op_type == "Unsqueeze" and node.outputs[0] not in fixed:
-            before = _reshape_above(node, fixed)
-            target = (
-                None if before is None else _unsqueezed(numbers(before.inputs[1]), numbers(node.inputs[1]))
-            )
-            if before is None or target is None:
-                continue
-            before.replace_input_with(1, builder.ints(*target))
-            for use in list(node.outputs[0].uses()):
-                use.node.replace_input_with(use.idx, node.inputs[0])
+            whole = _not_squeezed(node) or _widened(builder, node, fixed)
+            for use in [] if whole is None else list(node.outputs[0].uses()):
+                use.node.replace_input_with(use.idx, whole)
     builder.prune(list(fixed))
+
+
+def _not_squeezed(node: ir.Node) -> ir.Value | None:
+    """What had the dimensions of 1 that a node gives before they were taken from it."""
+    before = None if node.inputs[0] is None else node.inputs[0].producer()
+    places = numbers(node.inputs[1])
+    if before is None or before.op_type != "Squeeze" or places is None or len(before.inputs) < 2:
+        return None
+    return before.inputs[0] if numbers(before.inputs[1]) == places else None
+
+
+def _widened(builder: Builder, node: ir.Node, fixed: set[ir.Value]) -> ir.Value | None:
+    """The input of a node after the `Reshape` further up makes the dimensions that the node gives."""
+    before = _reshape_above(node, fixed)
+    target = None if before is None else _unsqueezed(numbers(before.inputs[1]), numbers(node.inputs[1]))
+    if before is None or target is None:
+        return None
+    before.replace_input_with(1, builder.ints(*target))
+    return node.inputs[0]
 
 
 def _reshape_above(node: ir.Node, fixed: set[ir.Value]) -> ir.Node | None:
