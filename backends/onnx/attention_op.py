@@ -217,8 +217,11 @@ class _Operator:
             log = space.elementwise("Log", self.decay)
         if self.reset is None:
             return log
-        kept = space.number(0) if log is None else log
-        return space.elementwise("Where", self.reset, space.number(float("-inf")), kept, kind=DType.REAL)
+        past, none = space.number(float("-inf")), space.number(0)
+        if TIME in self.lead or log is None:
+            return space.elementwise("Where", self.reset, past, log or none, kind=DType.REAL)
+        cut = space.elementwise("Where", self.reset, past, none, kind=DType.REAL)  # one for all layers
+        return space.elementwise("Add", log, cut)
 
     def _pack(self, space: Space, tensor: Tensor, axes: Axes) -> ir.Value:
         """`[batch, time, everything else]`; a graph for one token has a time of 1."""

@@ -21,8 +21,9 @@ from .fold import fold
 from .manifest import LoweringInfo, TensorInfo, WeightInfo
 from .pairs import PARTS, Number, Pair, both, pack, pair, unpack
 from .program import Call, Planner, StateSlot, run_instance
+from .resets import join_resets
 from .tensors import BATCH, STORED, TIME, Space, Tensor
-from .tidy import fold_signs, fuse_activations, join_reshapes, keep_dimensions
+from .tidy import fold_signs, fuse_activations, join_reshapes, keep_dimensions, shape_at_once
 
 PORTABLE = "portable"
 PROFILES = {
@@ -214,6 +215,9 @@ class Emitter:
         moved = fold(self.builder, outputs, IR_VERSION, PROFILES["ort"])
         fold_signs(self.builder)
         fuse_activations(self.builder, outputs)
+        if self.profile != PORTABLE:
+            shape_at_once(self.builder, outputs)
+            join_resets(self.builder, outputs)
         weights = self._tidy(moved, outputs)
         graph = self.builder.graph(self.subject.name, outputs, opsets)
         return weights, ir.Model(graph, ir_version=IR_VERSION, producer_name="seqc")

@@ -117,7 +117,7 @@ class Lowering:
             return (self.definitions[node],)
         if (norm := find_norm(self.space, node)) is not None:
             self._norms[node] = norm
-            return (norm.x,) if norm.weight is None else (norm.x, norm.weight)
+            return norm.needs
         if (
             isinstance(node, Apply)
             and (scaled := self._scaled_sum(node)) is not None
@@ -146,7 +146,7 @@ class Lowering:
         stack = [root]
         while stack:
             node = stack.pop()
-            if node in self.env:
+            if node in self.env or find_norm(self.space, node) is not None:
                 found.append(node)
             elif isinstance(node, Apply) and node.op == "mul":
                 stack.extend(reversed(node.args))
@@ -176,8 +176,8 @@ class Lowering:
             return self.env[self.definitions[node]]
         if node in self._norms:
             norm = self._norms[node]
-            weight = None if norm.weight is None else self.real(norm.weight)
-            return normalize(self.space, norm, self.real(norm.x), weight)
+            weight, bias = (None if x is None else self.real(x) for x in (norm.weight, norm.bias))
+            return normalize(self.space, norm, self.real(norm.x), weight, bias)
         if node in self._last:
             scan = self._last[node]
             return last_of_scan(self.space, self.real(scan.decay), self.real(scan.source), scan.axis)

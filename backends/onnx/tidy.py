@@ -7,10 +7,14 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from .builder import Builder
-from .shapes import numbers
+from .shapes import joined, numbers
 
 REDUCTIONS = frozenset({"ReduceSum", "ReduceMax", "ReduceSumSquare"})
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Exp", "Log", "Neg", "Abs", "Max", "Min", "Pow"})
+ONE_BY_ONE = frozenset(
+    {"QuickGelu", "Gelu", "Sigmoid", "Tanh", "Relu", "Softplus", "Exp", "Log", "Neg", "Sqrt", "Abs"}
+)
+MOST = 512  # channels for which the operator's own activation is faster than a node after it
 
 
 def keep_dimensions(nodes: list[ir.Node], outputs: Iterable[ir.Value]) -> list[ir.Node]:
@@ -51,6 +55,55 @@ def join_reshapes(builder: Builder, outputs: Iterable[ir.Value]) -> None:
     builder.prune(list(fixed))
 
 
+def shape_at_once(builder: Builder, outputs: Iterable[ir.Value]) -> None:
+    """Changes of shape one after another are one, also where a function of single numbers stands in between."""
+    fixed = set(outputs)
+    for node in builder.nodes:
+        if node.op_type == "Reshape" and node.inputs[0] is not None:
+            target = numbers(node.inputs[1])
+            if target is not None:
+                source, lengths = joined(node.inputs[0], target)
+                node.replace_input_with(0, source)
+                node.replace_input_with(1, builder.ints(*lengths))
+        elif node.op_type == "Unsqueeze" and node.outputs[0] not in fixed:
+            whole = _not_squeezed(node) or _widened(builder, node, fixed)
+            for use in [] if whole is None else list(node.outputs[0].uses()):
+                use.node.replace_input_with(use.idx, whole)
+    builder.prune(list(fixed))
+
+
+def _not_squeezed(node: ir.Node) -> ir.Value | None:
+    """What had the dimensions of 1 that a node gives before they were taken from it."""
+    before = None if node.inputs[0] is None else node.inputs[0].producer()
+    places = numbers(node.inputs[1])
+    if before is None or before.op_type != "Squeeze" or places is None or len(before.inputs) < 2:
+        return None
+    return before.inputs[0] if numbers(before.inputs[1]) == places else None
+
+
+def _widened(builder: Builder, node: ir.Node, fixed: set[ir.Value]) -> ir.Value | None:
+    """The input of a node after the `Reshape` further up makes the dimensions that the node gives."""
+    before = _reshape_above(node, fixed)
+    target = None if before is None else _unsqueezed(numbers(before.inputs[1]), numbers(node.inputs[1]))
+    if before is None or target is None:
+        return None
+    before.replace_input_with(1, builder.ints(*target))
+    return node.inputs[0]
+
+
+def _reshape_above(node: ir.Node, fixed: set[ir.Value]) -> ir.Node | None:
+    """The `Reshape` behind a node, with only functions of single numbers, each used once, in between."""
+    value = node.inputs[0]
+    while value is not None and value not in fixed and len(list(value.uses())) == 1:
+        before = value.producer()
+        if before is None or before.op_type == "Reshape":
+            return before
+        if before.op_type not in ONE_BY_ONE:
+            return None
+        value = before.inputs[0]
+    return None
+
+
 def fold_signs(builder: Builder) -> None:
     """The negative of a product with a constant is the product with the negative constant."""
     for node in builder.nodes:
@@ -72,11 +125,11 @@ def fold_signs(builder: Builder) -> None:
 
 
 def fuse_activations(builder: Builder, outputs: Iterable[ir.Value]) -> None:
-    """`x · sigmoid(x)` of what the operator for convolutions gives, and nobody else uses, is done by it."""
+    """`x · sigmoid(x)` of what the operator for few convolutions gives, and nobody else uses, is done by it."""
     fixed = list(outputs)
     for node in builder.nodes:
         conv = _convolution_above(node, fixed) if node.op_type == "QuickGelu" else None
-        if conv is None or node.inputs[0] is None or node.outputs[0] in fixed:
+        if conv is None or node.inputs[0] is None or node.outputs[0] in fixed or _channels(conv) > MOST:
             continue
         conv.attributes["activation"] = ir.AttrString("activation", "silu")
         for use in list(node.outputs[0].uses()):
@@ -97,6 +150,12 @@ def _convolution_above(node: ir.Node, fixed: list[ir.Value]) -> ir.Node | None:
             return None
         value = before.inputs[0]
     return None
+
+
+def _channels(conv: ir.Node) -> int:
+    kernel = conv.inputs[1]
+    length = None if kernel is None or kernel.shape is None else kernel.shape[0]
+    return length if isinstance(length, int) else 0
 
 
 def _unsqueezed(lengths: list[int] | None, places: list[int] | None) -> list[int] | None:
