@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seqc.ir.expr import Leaf
 from seqc.ir.recurrence import Recurrence
+from seqc.passes.classify import classify
 
 from .effort import settled
 from .functions import print_once, print_reverse, print_token
@@ -22,6 +23,7 @@ from .time_loops import Loops
 from .write_loops import Body
 
 FOLDER = Path(__file__).parent / "runtime"
+NONLINEAR = ("K10", "K11")  # classes of states
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ def emit(recurrence: Recurrence, origin: str = "", blocks: bool | None = None) -
     If `blocks`, tokens are taken in blocks where that is possible, if not, one by one; None: as it is faster.
     """
     made = settled(program(recurrence), blocks)
-    return _Writer(made, choose(made), origin or f"rule {recurrence.name}").unit()
+    exact = any(found.code in NONLINEAR for found in classify(recurrence))
+    return _Writer(made, choose(made), origin or f"rule {recurrence.name}", exact).unit()
 
 
 @cache
@@ -72,8 +75,8 @@ def spliced(text: str) -> list[str]:
 
 
 class _Writer:
-    def __init__(self, made: Program, layout: Layout, origin: str) -> None:
-        self.program, self.layout, self.origin = made, layout, origin
+    def __init__(self, made: Program, layout: Layout, origin: str, exact: bool) -> None:
+        self.program, self.layout, self.origin, self.exact = made, layout, origin, exact
         self.state = sum(layout.local(state.axes) for state in made.states)
         self.shown = shown(made, layout)
         self.kept = kept(made, layout) if self.shown is None else NEVER
@@ -196,6 +199,7 @@ class _Writer:
             constants=[self._port(leaf) for leaf in made.constants],
             parameters=[self._port(leaf) for leaf in made.parameters],
             shown=self.shown is not None,
+            exact=self.exact,
         )
 
     def _port(self, leaf: Leaf) -> Port:

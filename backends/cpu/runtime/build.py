@@ -22,9 +22,9 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
-# Products are rounded before they are added where accuracy is asked for: between large terms that cancel in a
-# derivative, as of conjugate gradients that have converged, contraction leaves a difference that later steps magnify.
-CONTRACTION = {"float": "-ffp-contract=fast", "double": "-ffp-contract=off"}
+# Whether a product and a sum are rounded once.  Where they are, equal products do not cancel: the derivative of
+# conjugate gradients that have converged, and that of a filter's covariance, lose digits.
+CONTRACTED, EXACT = "-ffp-contract=fast", "-ffp-contract=off"
 # For this very processor and with its threads, or with less where a compiler lacks that.
 WAYS = (("-march=native", "-fopenmp"), ("-march=native", "-fopenmp-simd"), ("-fopenmp-simd",))
 COMPILERS = ("c++", "g++", "clang++")
@@ -35,9 +35,13 @@ class NoCompiler(RuntimeError):
     """There is no C++ compiler, or it cannot build the unit; the text says what to do."""
 
 
-def library(text: str, number: str) -> ctypes.CDLL:
-    """The unit over numbers of a C++ type (`float`, `double`), built if it has not been before."""
-    flags = (*FLAGS, CONTRACTION[number], *os.environ.get("SEQC_CXXFLAGS", "").split(), f"-DREAL={number}")
+def library(text: str, number: str, exact: bool = False) -> ctypes.CDLL:
+    """The unit over numbers of a C++ type (`float`, `double`), built if it has not been before.
+
+    Products are rounded before they are added if `exact`, and in double precision.
+    """
+    contraction = EXACT if exact or number == "double" else CONTRACTED
+    flags = (*FLAGS, contraction, *os.environ.get("SEQC_CXXFLAGS", "").split(), f"-DREAL={number}")
     return _loaded(text, (_compiler(), *flags), _folder())
 
 

@@ -33,6 +33,7 @@ class Interface(NamedTuple):
 
     Between two states that are kept for the way back lie `kept` tokens.
     `shown`: the way back reads the outputs, in which the states are.
+    `exact`: products are rounded before they are added.
     """
 
     rows: tuple[int, ...]
@@ -44,6 +45,7 @@ class Interface(NamedTuple):
     constants: list[Port]
     parameters: list[Port]
     shown: bool = False
+    exact: bool = False
 
 
 class Kernel:
@@ -64,7 +66,8 @@ class Kernel:
     def library(self, dtype: torch.dtype) -> ctypes.CDLL:
         """Raises `NoCompiler`."""
         if dtype not in self.built:
-            self.built[dtype] = library(self.text, "double" if dtype == torch.float64 else "float")
+            number = "double" if dtype == torch.float64 else "float"
+            self.built[dtype] = library(self.text, number, self.interface.exact)
         return self.built[dtype]
 
     # --- states -----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.emit.cpu.test_rules import MAKERS
 from tests.emit.cpu.zoo import FAMILIES, apart
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
-FLAGS = ("-std=c++17", "-O1", build.CONTRACTION["double"], "-fopenmp", "-static")
+FLAGS = ("-std=c++17", "-O1", build.EXACT, "-fopenmp", "-static")
 TIME = 19
 
 pytestmark = pytest.mark.skipif(
