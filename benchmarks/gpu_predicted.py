@@ -131,7 +131,7 @@ def of_blocks(run: Run) -> Iterator[Prediction]:
             narrow, wide, products = face.work[
                 FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
             ]
-            swept = kernel.startswith("sweep")
+            swept = kernel.startswith(("sweep", "solve"))
             programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
             moved = batch * blocks * (width * narrow + 4 * wide)
             yield run.predicted(kernel, code, moved, batch * blocks * products, programs, step)

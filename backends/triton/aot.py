@@ -88,7 +88,7 @@ def compiled(
 
 
 def compiled_blocks(made: BlockKernels, kernel: str, target: Target, dtype: str = "float32") -> Compiled:
-    """A kernel of a stage whose inputs are of a type, by its name in `kernels/chunk.py`."""
+    """A kernel of a stage whose inputs are of a type, by its name in `kernels/chunk.py` or `newton.py`."""
     face = made.face
     types, fixed = block_signature(face, kernel, target, NAMES[dtype])
     return _compiled(made.text, made.name, kernel, types, fixed, face.warps, target, dtype)
@@ -144,14 +144,13 @@ def block_signature(
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_input": ("*fp32",),
         "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
+        "d_inputs": ("*fp32",) * sum(port.differentiable for port in face.inputs),
     }  # fmt: skip
     if alone:
         known["d_input"] = (f"*{dtype}",)
-    fixed = {
-        "BLOCK": face.block,
-        "TILE": face.tile,
-        "PRECISION": "tf32" if target.backend == "cuda" else "ieee",
-    }
+    fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile}
+    if not face.solved:
+        fixed["PRECISION"] = "tf32" if target.backend == "cuda" else "ieee"
     return {
         **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
         **dict.fromkeys(fixed, "constexpr"),
@@ -160,11 +159,15 @@ def block_signature(
 
 def block_kernels(face: Blocks) -> list[str]:
     """The names of the kernels of a stage."""
+    if face.solved:
+        return [*SOLVED]
     each = [f"differentiate{k}" for k, port in enumerate(face.inputs) if port.differentiable]
-    return [*(name for name in BLOCK_KERNELS if name != "differentiate"), *each]
+    return [*(name for name in BLOCK_KERNELS if name not in ("differentiate", *SOLVED)), *each]
 
 
-# The programs that a kernel of `kernels/chunk.py` has for each row and tile, and its arguments.
+SOLVED = ("solve", "solve_back")  # the kernels of a stage that is solved by Newton's iteration
+
+# The programs that a kernel of `kernels/chunk.py` or `newton.py` has for each row and tile, and its arguments.
 BLOCK_KERNELS = {
     "prepare": ("batch * ceil(time / {block})", ("inputs", "made", "time")),
     "sweep": ("batch", ("inputs", "made", "carried", "starts", "finals", "time")),
@@ -177,6 +180,11 @@ BLOCK_KERNELS = {
     "differentiate": (
         "batch * ceil(time / {block})",
         ("inputs", "made", "starts", "d_outputs", "flows", "d_input", "tokens", "time"),
+    ),
+    "solve": ("batch", ("inputs", "carried", "starts", "finals", "outputs", "time")),
+    "solve_back": (
+        "batch",
+        ("inputs", "starts", "d_outputs", "d_finals", "d_inputs", "d_carried", "tokens", "time"),
     ),
 }
 

@@ -14,7 +14,7 @@ from seqc.ir.expr import Leaf, LeafKind, leaves
 from seqc.ir.plan import RESET, Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
-from seqc.passes.schedule import LOOP, schedule
+from seqc.passes.schedule import LOOP, NEWTON, schedule
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.mapped import mapped
@@ -28,13 +28,16 @@ from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
 from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
+from .newton import print_newton
 from .runtime.attention import ReadKernels, ReadStage
-from .runtime.chunk import BlockKernels, BlockStage, place
+from .runtime.chunk import BlockStage, place
 from .runtime.load import loaded
+from .runtime.newton import stage_kernels
 from .runtime.rule import Looped
 from .stage import print_blocks, solves
 from .unit import emit
 
+BLOCKS = ("chunk", "scan", NEWTON)  # the schedules whose stages take many tokens at once
 SYSTEM = 32  # tokens of a block with triangular systems: with more, the way back does not fit into registers
 
 
@@ -90,11 +93,12 @@ def units(program: Scheduled, origin: str) -> dict[str, Looped]:
 
 def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
     recurrence, plan = rule.recurrence, program.plan(rule.recurrence)
-    if plan.mode not in (LOOP, schedule(recurrence).mode):
+    stages = blocks(plan, rule.stages, origin)
+    if plan.mode not in (LOOP, schedule(recurrence).mode) and not (plan.mode == NEWTON and stages):
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it")
-    return looped(recurrence, origin, rule.given, blocks(plan, rule.stages, origin), unrounded(plan))
+    return looped(recurrence, origin, rule.given, stages, unrounded(plan))
 
 
 def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
@@ -112,15 +116,16 @@ def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
 def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[BlockStage]:
     """The stages of a plan as kernels over blocks, if all of them are and its states are not read whole; else none."""
     made: list[BlockStage] = []
-    if plan.mode not in ("chunk", "scan") or not len(plan.stages) == len(plan.adjoints) == len(operators):
+    if plan.mode not in BLOCKS or not len(plan.stages) == len(plan.adjoints) == len(operators):
         return []
     for stage, adjoint, operator in zip(plan.stages, plan.adjoints, operators, strict=True):
+        printed = print_blocks if stage.newton is None else print_newton
         try:
-            text, face = print_blocks(stage, adjoint, origin)
+            text, face = printed(stage, adjoint, origin)
         except Unsupported:
             return []
         title = identifier(f"{plan.recurrence.name}_{stage.name}")
-        made.append(BlockStage(operator.name, operator.owner, BlockKernels(text, face, title)))
+        made.append(BlockStage(operator.name, operator.owner, stage_kernels(text, face, title)))
     return made
 
 

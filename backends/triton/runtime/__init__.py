@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from .attach import Signature, Value, attach
 from .attention import Reading, ReadKernels, ReadStage
-from .chunk import BlockKernels, Blocks, BlockStage, place
+from .chunk import Blocks, BlockStage, place
 from .kernel import Interface, Port
+from .newton import stage_kernels
 from .rule import Looped
 
 
@@ -59,7 +60,7 @@ def _read(fact: Any, folder: Path) -> Looped:
 
 def _stage(fact: Any, folder: Path) -> BlockStage:
     text = (folder / fact["unit"]).read_text(encoding="utf-8")
-    kernels = BlockKernels(text, Blocks(**_ported(fact["face"])), fact["name"])
+    kernels = stage_kernels(text, Blocks(**_ported(fact["face"])), fact["name"])
     return BlockStage(fact["operator"], fact["owner"], kernels)
 
 

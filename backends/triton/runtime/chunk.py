@@ -21,7 +21,8 @@ class Blocks(NamedTuple):
 
     `made` and `later` are the shapes of what is made for each block before the states and before their cotangents;
     `work` says of each function what it takes for a block of a sequence: entries that are read or written, those of the
-    type of the inputs and those in single precision, and operations of matrix products.
+    type of the inputs and those in single precision, and operations of matrix products.  A stage that is `solved`, by
+    Newton's iteration, has no such products.
     """
 
     rows: int
@@ -35,6 +36,7 @@ class Blocks(NamedTuple):
     made: list[tuple[int, ...]]
     later: list[tuple[int, ...]]
     work: dict[str, list[int]]
+    solved: bool = False
 
     @property
     def tiles(self) -> int:
@@ -72,7 +74,7 @@ class BlockKernels:
         """The results, the final states and those before each block."""
         face, like = self.face, carried[0]
         batch, blocks = like.shape[0], -(-time // face.block)
-        given, before = _plain(inputs), _plain(carried)
+        given, before = plain(inputs), plain(carried)
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
         outputs = [like.new_empty((batch, time, *port.shape)) for port in face.outputs]
@@ -98,9 +100,9 @@ class BlockKernels:
         """The cotangents of the inputs and of the initial states."""
         face, like = self.face, starts[0]
         batch, blocks = like.shape[:2]
-        given, begins = _plain(inputs), _plain(starts)
-        known = _plain(cotangents[: len(face.outputs)])
-        after = _plain(cotangents[len(face.outputs) :])
+        given, begins = plain(inputs), plain(starts)
+        known = plain(cotangents[: len(face.outputs)])
+        after = plain(cotangents[len(face.outputs) :])
         flows = tuple(torch.empty_like(x) for x in begins)
         before = [torch.empty_like(x) for x in after]
         each = batch * blocks
@@ -120,7 +122,7 @@ class BlockKernels:
             parts = like.new_empty((*lead, *port.shape), dtype=x.dtype if face.alone(port) else None)
             kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
             self.launch(kernel, each, like, given, made, begins, known, flows, (parts,), *sizes)
-            grads.append(_summed(parts, port).to(x.dtype))
+            grads.append(summed(parts, port).to(x.dtype))
         return [*grads, *before]
 
 
@@ -135,11 +137,11 @@ def suffices(x: Tensor) -> bool:
     return narrow or exact(x) or torch.get_float32_matmul_precision() != "highest"
 
 
-def _plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(x.contiguous() for x in values)
 
 
-def _summed(x: Tensor, port: Port) -> Tensor:
+def summed(x: Tensor, port: Port) -> Tensor:
     if port.constant:
         return x.sum((0, 1))
     return x.sum(0) if x.shape[0] > 1 else x[0]

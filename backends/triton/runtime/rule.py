@@ -35,6 +35,7 @@ class Looped(Attached):
         self.text = text
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
         self.unrounded = unrounded
+        self.products = not all(stage.kernels.face.solved for stage in self.stages)
 
     def ready(self, x: Tensor) -> bool:
         """States are kept in single precision: double precision runs in PyTorch."""
@@ -47,7 +48,9 @@ class Looped(Attached):
 
     def staged(self, x: Tensor, time: int | None) -> bool:
         """Long sequences of a rule in blocks, where products of matrices may be as exact as those of blocks are."""
-        return bool(self.stages) and time is not None and time >= LONG and suffices(x)
+        if not self.stages or time is None or time < LONG:
+            return False
+        return not self.products or suffices(x)
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int

@@ -52,7 +52,8 @@ def _scanned(self: Any, given: Sequence[Any]) -> list[Any]:
             [self.to_tensor(row[place], x.dtype) for row, x in zip(rows, given, strict=True)]
             for place in (k - 1, k)
         )
-        for row, x in zip(rows, self.combine_fn.fn(*before, *here), strict=True):
+        found = self.combine_fn.fn(*before, *here)
+        for row, x in zip(rows, found if isinstance(found, tuple) else (found,), strict=True):
             row[k] = x.handle.data.reshape(row[k].shape)
     whole = [np.ascontiguousarray(np.moveaxis(row, 0, self.axis)) for row in rows]
     return [self.to_tensor(row, x.dtype) for row, x in zip(whole, given, strict=True)]
