@@ -26,7 +26,7 @@ from .unit import WORD, definitions, spliced
 
 BLOCK = 64  # tokens that are solved at once
 WIDEST, NARROWEST = 32, 4  # entries of a tile
-RESIDENT = 2048  # numbers of a value that a program should hold at most
+RESIDENT = 1024  # numbers of a value that a program should hold at most
 WARPS = 8
 INSIDE = Leaf(LeafKind.READ, "%inside", (TOKEN,), DType.BOOL)  # whether a token is one of the sequence
 
