@@ -46,19 +46,17 @@ class _NewtonWriter:
         self.stage, self.roundings = stage, stage.newton.tolerance
         self.sizes = {**stage.sizes, TOKEN: BLOCK}
         found = {(after, before): slope for after, before, slope in stage.newton.slopes}
-        slopes = [found.get(pair, ZERO) for pair in product(stage.carried, repeat=2)]
+        slopes = [found.get((after, before), ZERO) for after, before in product(stage.carried, repeat=2)]
         named: dict[Expr, Expr] = {
             item.leaf: _named(item.leaf, input_hint(item.value)) for item in stage.inputs
         }
         same = {named[item.leaf] for item in stage.inputs if item.constant}
-        before = {leaf: expr for leaf, expr in (*stage.pre, *adjoint.pre)}
+        made: dict[Expr, Expr] = dict((*stage.pre, *adjoint.pre))
 
         def ready(roots: Iterable[Expr]) -> tuple[Expr, ...]:
-            whole = substitute(substitute(tuple(roots), before), named)
-            every = {leaf: _with_tokens(leaf) for leaf in leaves(whole) if leaf not in same}
-            return rewrite(
-                substitute(whole, dict[Expr, Expr](every)), lambda node: compared(node, self.sizes)
-            )
+            whole = substitute(substitute(tuple(roots), made), named)
+            every: dict[Expr, Expr] = {x: _with_tokens(x) for x in leaves(whole) if x not in same}
+            return rewrite(substitute(whole, every), lambda node: compared(node, self.sizes))
 
         self.slopes, self.updates = ready(slopes), ready(stage.updates)
         self.reads, self.direct = ready(read.value for read in stage.reads), ready(adjoint.direct)
@@ -108,7 +106,8 @@ class _NewtonWriter:
     def unit(self, origin: str) -> tuple[str, Blocks]:
         rule = ["\n".join(lines) for lines in (*self._accessors(), *self._functions(), *self._tuples())]
         kernels = list(definitions("newton").values())
-        parts = [*spliced("\n".join([*rule, *kernels])), *rule, *kernels]
+        guesses = spliced("\n".join(rule), "guess")
+        parts = [*spliced("\n".join([*rule, *guesses])), *guesses, *rule, *kernels]
         return "\n\n\n".join([self._head(origin), *parts]) + "\n", self._face()
 
     def _head(self, origin: str) -> str:
@@ -384,7 +383,7 @@ def _with_tokens(leaf: Leaf) -> Leaf:
 
 def _taken() -> frozenset[str]:
     """Names that mean something in a unit already."""
-    kernels = "\n".join(text for file in ("newton", "math") for text in definitions(file).values())
+    kernels = "\n".join(text for file in ("newton", "guess", "math") for text in definitions(file).values())
     return (
         RESERVED
         | frozenset(WORD.findall(kernels))

@@ -1,4 +1,4 @@
-"""Running a stage that is solved by Newton's iteration: all tokens of a block at once, in the kernels of one program."""
+"""Running a stage that is solved by Newton's iteration: a program has all tokens, many of them at once."""
 
 from __future__ import annotations
 
