@@ -149,7 +149,7 @@ def block_signature(
     if alone:
         known["d_input"] = (f"*{dtype}",)
     fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile}
-    if not face.solved:
+    if face.form != "newton":
         fixed["PRECISION"] = "tf32" if target.backend == "cuda" else "ieee"
     return {
         **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
@@ -159,7 +159,7 @@ def block_signature(
 
 def block_kernels(face: Blocks) -> list[str]:
     """The names of the kernels of a stage."""
-    if face.solved:
+    if face.form == "newton":
         return [*SOLVED]
     each = [f"differentiate{k}" for k, port in enumerate(face.inputs) if port.differentiable]
     return [*(name for name in BLOCK_KERNELS if name not in ("differentiate", *SOLVED)), *each]

@@ -31,8 +31,8 @@ from .attention import print_reads
 from .newton import print_newton
 from .runtime.attention import ReadKernels, ReadStage
 from .runtime.chunk import BlockStage, place
+from .runtime.forms import stage_kernels
 from .runtime.load import loaded
-from .runtime.newton import stage_kernels
 from .runtime.rule import Looped
 from .stage import print_blocks, solves
 from .unit import emit

@@ -337,7 +337,7 @@ class _NewtonWriter:
             made=[],
             later=[],
             work=self._work(),
-            solved=True,
+            form="newton",
         )
 
     def _work(self) -> dict[str, list[int]]:

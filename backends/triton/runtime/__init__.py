@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from .attach import Signature, Value, attach
 from .attention import Reading, ReadKernels, ReadStage
 from .chunk import Blocks, BlockStage, place
+from .forms import stage_kernels
 from .kernel import Interface, Port
-from .newton import stage_kernels
 from .rule import Looped
 
 

@@ -21,8 +21,8 @@ class Blocks(NamedTuple):
 
     `made` and `later` are the shapes of what is made for each block before the states and before their cotangents;
     `work` says of each function what it takes for a block of a sequence: entries that are read or written, those of the
-    type of the inputs and those in single precision, and operations of matrix products.  A stage that is `solved`, by
-    Newton's iteration, has no such products.
+    type of the inputs and those in single precision, and operations of matrix products.  The `form` is `blocks`,
+    `windows` (blocks that begin where a counter says) or `newton` (solved, without products of matrices).
     """
 
     rows: int
@@ -36,7 +36,7 @@ class Blocks(NamedTuple):
     made: list[tuple[int, ...]]
     later: list[tuple[int, ...]]
     work: dict[str, list[int]]
-    solved: bool = False
+    form: str = "blocks"
 
     @property
     def tiles(self) -> int:
@@ -60,6 +60,11 @@ class BlockKernels:
     @property
     def module(self) -> Any:
         return loaded(self.text, self.name)
+
+    @property
+    def inside(self) -> type[Chunked]:
+        """What goes into the class of the stage."""
+        return Chunked
 
     def launch(self, kernel: Any, programs: int, like: Tensor, *args: Any) -> None:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
@@ -205,6 +210,6 @@ def place(namespace: dict[str, Any], stage: BlockStage) -> None:
     if issubclass(owner, Chunked):
         return
     digest = hashlib.sha256((kernels.text + repr(kernels.face)).encode()).hexdigest()[:12]
-    made = type(owner.__name__, (Chunked, owner), {"kernels": kernels})
+    made = type(owner.__name__, (kernels.inside, owner), {"kernels": kernels})
     namespace[stage.owner] = made
     namespace[stage.operator] = namespace["operator"](made, f"triton_{kernels.name}_{digest}")

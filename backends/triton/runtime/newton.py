@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .chunk import BlockKernels, Blocks, plain, summed
+from .chunk import BlockKernels, plain, summed
 from .launch import Choice, launch
 
 
@@ -73,8 +73,3 @@ class NewtonKernels(BlockKernels):
 def _numbers(inputs: Sequence[Tensor], like: Tensor) -> tuple[Tensor, ...]:
     """Without gaps, and truth values as numbers."""
     return plain([x.to(like.dtype) if x.dtype == torch.bool else x for x in inputs])
-
-
-def stage_kernels(text: str, face: Blocks, name: str) -> BlockKernels:
-    """A unit of a stage."""
-    return (NewtonKernels if face.solved else BlockKernels)(text, face, name)

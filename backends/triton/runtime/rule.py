@@ -35,7 +35,7 @@ class Looped(Attached):
         self.text = text
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
         self.unrounded = unrounded
-        self.products = not all(stage.kernels.face.solved for stage in self.stages)
+        self.products = any(stage.kernels.face.form != "newton" for stage in self.stages)
 
     def ready(self, x: Tensor) -> bool:
         """States are kept in single precision: double precision runs in PyTorch."""

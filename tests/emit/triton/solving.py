@@ -67,7 +67,7 @@ NAMES = {
     "steep": written(STEEP, d=3),
 }
 MAKERS.update(NAMES)
-MAKERS["beside"] = written(BESIDE, d=100)
+MAKERS.update({"beside": written(BESIDE, d=100), "gated, wide": written(GATED, d=64)})
 
 
 def compared(name: str, time: int) -> list[float]:

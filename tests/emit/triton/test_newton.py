@@ -60,6 +60,6 @@ def test_the_functions_beside_the_kernels_are_what_is_written() -> None:
 
 def test_machine_code_spills_nothing() -> None:
     (gpu,) = aot.targets("sm_90")
-    (stage,) = solving.solved("gated").stages
+    (stage,) = solving.solved("gated, wide").stages
     for kernel in aot.block_kernels(stage.kernels.face):
         assert aot.compiled_blocks(stage.kernels, kernel, gpu).spills == 0

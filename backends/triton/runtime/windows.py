@@ -1,0 +1,132 @@
+"""Running a stage whose blocks begin where a counter says: its tokens are laid out in windows, of a block each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .chunk import BlockKernels, Chunked, plain
+
+
+class Windows(NamedTuple):
+    """Where the tokens lie: `place` [batch, time] is the slot of each and `source` [batch, slots] the token of each.
+
+    A slot without a token has `time`.  Without places, the slots are the tokens.  `count` [batch] is how many tokens
+    the last window has had at the end, 0 for a whole one.
+    """
+
+    place: Tensor | None
+    source: Tensor | None
+    slots: int
+    count: Tensor
+
+    @classmethod
+    def of(cls, reset: Tensor, count: Tensor, size: int) -> Windows:
+        """`reset` [batch, time] begins windows anew; `count` [batch] tokens are those of the window before the first."""
+        batch, length = reset.shape
+        time = torch.arange(length, device=reset.device)
+        last = torch.where(reset, time, -1).cummax(1).values
+        within = torch.where(last >= 0, time - last, time + count.long()[:, None]) % size
+        begins = (within == 0) | reset | (time == 0)
+        place = (begins.cumsum(1) - 1) * size + within
+        after = (within[:, -1] + 1) % size
+        if bool((place == time).all()):
+            return cls(None, None, length, after)
+        slots = (int(place.max()) // size + 1) * size
+        source = torch.full((batch, slots), length, device=reset.device)
+        return cls(place, source.scatter(1, place, time.expand(batch, length)), slots, after)
+
+    def laid(self, x: Tensor, padding: float = 0.0) -> Tensor:
+        """[batch, time, …] as [batch, slots, …]; slots without a token have the padding."""
+        if self.source is None:
+            return x
+        x = torch.cat([x, x.new_full((x.shape[0], 1, *x.shape[2:]), padding)], 1)
+        return x.gather(1, _index(self.source, x))
+
+    def taken(self, x: Tensor) -> Tensor:
+        """[batch, slots, …] as [batch, time, …]."""
+        return x if self.place is None else x.gather(1, _index(self.place, x))
+
+
+def _index(places: Tensor, x: Tensor) -> Tensor:
+    return places.view(*places.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+
+
+class WindowKernels(BlockKernels):
+    """A unit of such a stage: its last inputs say which slots have a token, and which begin a new sequence."""
+
+    @property
+    def inside(self) -> type[Any]:
+        return Windowed
+
+    def starts(self, inputs: Sequence[Tensor], carried: Sequence[Tensor], slots: int) -> list[Tensor]:
+        """The states before each window."""
+        like, given, before = carried[0], plain(inputs), plain(carried)
+        batch, blocks = like.shape[0], -(-slots // self.face.block)
+        starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
+        finals = tuple(torch.empty_like(x) for x in before)
+        made = self.prepared(given, like, batch, blocks, slots) or before
+        self.launch(self.module.sweep, batch, like, given, made, before, tuple(starts), finals, slots)
+        return starts
+
+
+class Windowed(Chunked):
+    """What such a stage of an emitted module does where kernels run: put before the stage's own class."""
+
+    kernels: ClassVar[WindowKernels]
+    block: ClassVar[int]
+    phase: ClassVar[str]
+    inputs: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def counter(cls) -> int:
+        """Which of the states counts the tokens of a window."""
+        return list(cls.carried).index(cls.phase)
+
+    @classmethod
+    def laid(cls, windows: Windows, inputs: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+        """The inputs of the stage, of which the last says where sequences begin, as the kernels take them."""
+        *own, reset = inputs
+        slots = cls.inputs.values()
+        found = [x if s.constant else windows.laid(x, s.padding) for x, s in zip(own, slots, strict=True)]
+        filled = windows.laid(torch.ones(reset.shape, dtype=like.dtype, device=like.device))
+        return [*found, filled, windows.laid(reset.to(like.dtype))]
+
+    @classmethod
+    def forward(
+        cls, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool
+    ) -> list[Tensor]:
+        """The results, the final states and, if asked, the initial ones."""
+        if not cls.runs(carried, time):
+            return super().forward(inputs, carried, time, keep)
+        at, own = cls.counter(), [*carried]
+        count = own.pop(at)
+        windows = Windows.of(inputs[-1], count, cls.block)
+        laid = cls.laid(windows, inputs, own[0])
+        outputs, finals, _ = cls.kernels.forward(laid, own, windows.slots)
+        finals.insert(at, windows.count.to(count.dtype))
+        return [*map(windows.taken, outputs), *finals, *(x.clone() for x in carried if keep)]
+
+    @classmethod
+    def backward(
+        cls, inputs: Sequence[Tensor], starts: Sequence[Tensor], cotangents: Sequence[Tensor], time: int
+    ) -> list[Tensor]:
+        """Here `starts` are the initial states."""
+        if not cls.runs(starts, time):
+            return super().backward(inputs, starts, cotangents, time)
+        at, own = cls.counter(), [*starts]
+        windows = Windows.of(inputs[-1], own.pop(at), cls.block)
+        laid = cls.laid(windows, inputs, own[0])
+        results = len(cls.kernels.face.outputs)
+        known, after = [windows.laid(g) for g in cotangents[:results]], [*cotangents[results:]]
+        after.pop(at)
+        begins = cls.kernels.starts(laid, own, windows.slots)
+        found = cls.kernels.backward(laid, begins, [*known, *after], windows.slots)
+        slots = cls.inputs.values()
+        grads = [g if s.constant else windows.taken(g) for g, s in zip(found, slots, strict=False)]
+        before = found[len(laid) :]
+        before.insert(at, torch.zeros_like(starts[at]))
+        return [*grads, torch.zeros_like(inputs[-1]), *before]
