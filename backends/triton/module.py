@@ -34,7 +34,7 @@ from .runtime.chunk import BlockStage, place
 from .runtime.forms import stage_kernels
 from .runtime.load import loaded
 from .runtime.rule import Looped
-from .stage import print_blocks, solves
+from .stage import Outgrown, print_blocks, solves
 from .unit import emit
 
 BLOCKS = ("chunk", "scan", NEWTON)  # the schedules whose stages take many tokens at once
@@ -114,7 +114,10 @@ def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
 
 
 def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[BlockStage]:
-    """The stages of a plan as kernels over blocks, if all of them are and its states are not read whole; else none."""
+    """The stages of a plan as kernels over blocks, if all of them are and its states are not read whole; else none.
+
+    Raises `Outgrown` where states do not fit into registers: PyTorch takes them as matrix products of many tokens.
+    """
     made: list[BlockStage] = []
     if plan.mode not in BLOCKS or not len(plan.stages) == len(plan.adjoints) == len(operators):
         return []
@@ -122,6 +125,8 @@ def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[Block
         printed = print_blocks if stage.newton is None else print_newton
         try:
             text, face = printed(stage, adjoint, origin)
+        except Outgrown:
+            raise
         except Unsupported:
             return []
         title = identifier(f"{plan.recurrence.name}_{stage.name}")

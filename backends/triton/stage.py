@@ -16,7 +16,7 @@ from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
 from .accessors import Accessors, function_text, hint, packed
 from .blocks import BlockBody, for_blocks
-from .layout import NARROWEST, Layout, worth
+from .layout import LIMIT, NARROWEST, Layout, worth
 from .runtime.chunk import Blocks
 from .runtime.kernel import Port
 from .runtime.launch import power_of_two
@@ -32,8 +32,12 @@ SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a
 RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
 
 
+class Outgrown(Unsupported):
+    """States that do not fit into the registers of a program, whether it takes blocks or single tokens."""
+
+
 def print_blocks(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
-    """The unit of a stage, and how to call it.  Raises `Unsupported`."""
+    """The unit of a stage, and how to call it.  Raises `Unsupported`, or `Outgrown`."""
     if stage.block < SMALLEST or stage.newton is not None:
         raise Unsupported("a stage that is no loop over blocks of equal length")
     if stage.phase is None:
@@ -56,6 +60,10 @@ class _StageWriter:
         first: dict[Expr, Expr] = dict(stage.pre)
         forward = [*stage.updates, *(read.value for read in stage.reads)]
         self.layout = _layout(stage, substitute(forward, first))
+
+        held = sum(self.layout.volume(state.axes) for state in stage.carried)
+        if held > LIMIT:
+            raise Outgrown(f"states of {held:,} numbers, where a program holds at most {LIMIT:,}")
 
         def ready(roots: Iterable[Expr]) -> tuple[Expr, ...]:
             renamed = substitute(tuple(roots), dict[Expr, Expr](named))

@@ -22,7 +22,7 @@ ACTIVE = Leaf(LeafKind.READ, "%active", (), DType.BOOL)  # whether a window has 
 
 
 def windowed(stage: Stage, adjoint: Adjoint) -> tuple[Stage, Adjoint]:
-    """A stage with a phase, without it: its last two inputs are `FILLED` and `BEGINS`, the counter is none of its states.
+    """A stage with a phase, without it: its last inputs are `FILLED` and `BEGINS`, the counter is none of its states.
 
     A window without tokens changes no state and adds nothing to a cotangent.
     """

@@ -35,6 +35,7 @@ class Looped(Attached):
         self.text = text
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
         self.unrounded = unrounded
+        self.windows = any(stage.kernels.face.form == "windows" for stage in self.stages)
         self.products = any(stage.kernels.face.form != "newton" for stage in self.stages)
 
     def ready(self, x: Tensor) -> bool:
@@ -50,6 +51,9 @@ class Looped(Attached):
         """Long sequences of a rule in blocks, where products of matrices may be as exact as those of blocks are."""
         if not self.stages or time is None or time < LONG:
             return False
+        if self.windows and x.is_cuda and not torch.compiler.is_compiling():
+            if torch.cuda.is_current_stream_capturing():  # where windows begin is asked of the GPU
+                return False
         return not self.products or suffices(x)
 
     def mapped(

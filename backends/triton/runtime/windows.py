@@ -25,7 +25,7 @@ class Windows(NamedTuple):
 
     @classmethod
     def of(cls, reset: Tensor, count: Tensor, size: int) -> Windows:
-        """`reset` [batch, time] begins windows anew; `count` [batch] tokens are those of the window before the first."""
+        """`reset` [batch, time] begins windows anew; the first one has had `count` [batch] tokens before."""
         batch, length = reset.shape
         time = torch.arange(length, device=reset.device)
         last = torch.where(reset, time, -1).cummax(1).values
@@ -122,11 +122,11 @@ class Windowed(Chunked):
         laid = cls.laid(windows, inputs, own[0])
         results = len(cls.kernels.face.outputs)
         known, after = [windows.laid(g) for g in cotangents[:results]], [*cotangents[results:]]
-        after.pop(at)
+        ended = after.pop(at)
         begins = cls.kernels.starts(laid, own, windows.slots)
         found = cls.kernels.backward(laid, begins, [*known, *after], windows.slots)
         slots = cls.inputs.values()
         grads = [g if s.constant else windows.taken(g) for g, s in zip(found, slots, strict=False)]
         before = found[len(laid) :]
-        before.insert(at, torch.zeros_like(starts[at]))
+        before.insert(at, torch.where(inputs[-1].any(1), 0.0, ended))
         return [*grads, torch.zeros_like(inputs[-1]), *before]

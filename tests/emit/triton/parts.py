@@ -16,6 +16,7 @@ from torch import Tensor
 import seqc
 from seqc.backend import Scheduled
 from seqc.ir.recurrence import Recurrence
+from seqc.passes.forms.held import find_held
 from seqc.passes.schedule import schedule
 from tests.emit.torch import rules
 from tests.emit.torch.rules import error, inputs_of
@@ -140,7 +141,6 @@ CLASSES: dict[str, Callable[[], Recurrence]] = {
     "delta": of_spec("delta/deltanet", "delta", **KEYS),
     "stabilised": of_spec("xlstm/mlstm", "mlstm", **KEYS),
     "stabilised vector": of_spec("attention/aaren", "aaren", m=5),
-    "held, linear": of_spec("deep/titans", "titans_linear", **KEYS),
     "dense": of_spec("nonlinear/gru", "gru", d=5),
     "diagonal, not linear": of_spec("nonlinear/indrnn", "indrnn", d=5),
 }
@@ -152,6 +152,7 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
     "delta, momentum": of_spec("delta/momentum_delta", "momentum_delta", **KEYS),
     "diagonal and low rank": of_spec("delta/rwkv7", "rwkv7", **KEYS),
     "stabilised, gate a key": of_spec("gated/lightnet", "lightnet", **KEYS),
+    "held, linear": of_spec("deep/titans", "titans_linear", **KEYS),
     # Norms of three numbers would lose digits by themselves.
     "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=7),
 }
@@ -168,10 +169,12 @@ def kernels_of(recurrence: Recurrence) -> Any:
     return found
 
 
-def _drawn(state: Mapping[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
-    """Other states: counts stay what they are."""
+def _drawn(state: Mapping[str, Tensor], draw: torch.Generator, counts: str = "") -> dict[str, Tensor]:
+    """Other states; what counts the tokens of a window has had five more in each row."""
     return {
-        key: x.detach() + 0.3 * torch.randn(x.shape, generator=draw, dtype=x.dtype)
+        key: x + 5 * torch.arange(len(x))
+        if key == counts
+        else x.detach() + 0.3 * torch.randn(x.shape, generator=draw, dtype=x.dtype)
         if _differentiable(x)
         else x
         for key, x in state.items()
@@ -233,7 +236,8 @@ def compared(
         narrow["alpha"] = torch.full_like(narrow["alpha"], gate)
     draw = torch.Generator().manual_seed(5)
     given = {"reset": torch.rand(2, time, generator=draw) < 0.2} if resets else {}
-    before = _drawn(module.init_state(2), draw) if begun else {}
+    held = find_held(rec)
+    before = _drawn(module.init_state(2), draw, held.counter.name if held else "") if begun else {}
     found = everything(module, _asking(narrow, dtype), _asking(before, torch.float32), **given)
     wanted = everything(tokens, _asking(narrow, torch.float64), _asking(before, torch.float64), **given)
     assert all(x.isfinite().all() for x in found)

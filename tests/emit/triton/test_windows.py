@@ -1,0 +1,76 @@
+"""Windows of held memories in blocks, in Triton's interpreter against the token loop: values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.emit.triton import parts
+from tests.emit.triton.conftest import Interpreted
+from tests.emit.triton.parts import MAKERS, aot, kernels_of, of_spec, written
+
+pytest.importorskip("triton")
+
+# What is held is found by the copy and the counter.
+HELD = """
+rule held(q[n], k[n], v[m], theta; c = 16) {
+    state  t        = 0
+    state  S[m, n]  = 0
+    state  H[m, n]  = 0
+    let    now = where(t == 0, S, H)
+    S'     = 0.9 * S - theta * tanh(sum[n](now * k) - v) * k
+    H'     = now
+    t'     = (t + 1) % c
+    return sum[n](S' * q)
+}
+"""
+MAKERS["held"] = written(HELD, n=3, m=18)
+MAKERS["held, whole"] = written(HELD, n=3, m=5, c=32)
+
+
+def compared(name: str, time: int, resets: bool, begun: bool) -> list[float]:
+    """As `parts.compared`, where short sequences run in blocks as well."""
+    before, parts.rule.LONG = parts.rule.LONG, 1
+    try:
+        return parts.compared(name, time, resets, begun=begun)
+    finally:
+        parts.rule.LONG = before
+
+
+def test_windows_begin_where_the_counter_says(interpreted: Interpreted) -> None:
+    """Rows are in the midst of different windows, and sequences begin anew."""
+    assert max(interpreted(compared, "held", 21, True, True)) < 2e-6
+
+
+def test_windows_one_after_another_are_blocks(interpreted: Interpreted) -> None:
+    """Where none has begun before, and none begins within another, tokens lie as they are."""
+    assert max(interpreted(compared, "held, whole", 37, False, False)) < 2e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["held, linear", "held, perceptron"])
+def test_memories_with_momentum_and_of_two_layers(name: str, interpreted: Interpreted) -> None:
+    assert max(interpreted(compared, name, 19, True, True)) < 2e-6
+
+
+def test_memories_that_do_not_fit_into_registers_run_in_pytorch() -> None:
+    """Neither in blocks nor as a loop: PyTorch takes a window as products of matrices."""
+    sizes = {"n": 64, "m": 64}
+    whole = parts.units(parts.scheduled(of_spec("deep/titans", "titans", **sizes)()), "a test")
+    assert whole == {}
+    (linear,) = parts.units(
+        parts.scheduled(of_spec("deep/titans", "titans_linear", **sizes)()), "a test"
+    ).values()
+    assert len(linear.stages) == 1
+
+
+@pytest.mark.parametrize("window", [4, 24])
+def test_windows_that_are_no_block_run_as_a_loop(window: int) -> None:
+    assert kernels_of(written(HELD, n=3, m=5, c=window)()).stages == []
+
+
+@pytest.mark.slow
+def test_machine_code_spills_nothing() -> None:
+    (gpu,) = aot.targets("sm_90")
+    (stage,) = kernels_of(of_spec("deep/titans", "titans_linear", n=64, m=64)()).stages
+    for kernel in aot.block_kernels(stage.kernels.face):
+        assert aot.compiled_blocks(stage.kernels, kernel, gpu).spills == 0
