@@ -51,9 +51,8 @@ class Looped(Attached):
         """Long sequences of a rule in blocks, where products of matrices may be as exact as those of blocks are."""
         if not self.stages or time is None or time < LONG:
             return False
-        if self.windows and x.is_cuda and not torch.compiler.is_compiling():
-            if torch.cuda.is_current_stream_capturing():  # where windows begin is asked of the GPU
-                return False
+        if self.windows and recorded(x):  # where windows begin is asked of the GPU
+            return False
         return not self.products or suffices(x)
 
     def mapped(
@@ -84,6 +83,12 @@ class Looped(Attached):
         return tuple(_together(made, sign.outputs)), {
             value.name: x for value, x in zip(sign.states, ends, strict=True)
         }
+
+
+def recorded(x: Tensor) -> bool:
+    """Whether what happens on the GPU of a tensor is recorded, for a CUDA graph."""
+    asked = x.is_cuda and not torch.compiler.is_compiling()
+    return asked and torch.cuda.is_current_stream_capturing()
 
 
 def _real(values: Iterable[Tensor]) -> list[Tensor]:

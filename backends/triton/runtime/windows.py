@@ -14,14 +14,14 @@ from .chunk import BlockKernels, Chunked, plain
 class Windows(NamedTuple):
     """Where the tokens lie: `place` [batch, time] is the slot of each and `source` [batch, slots] the token of each.
 
-    A slot without a token has `time`.  Without places, the slots are the tokens.  `count` [batch] is how many tokens
+    A slot without a token has `time`.  Without places, the slots are the tokens.  `ended` [batch] is how many tokens
     the last window has had at the end, 0 for a whole one.
     """
 
     place: Tensor | None
     source: Tensor | None
     slots: int
-    count: Tensor
+    ended: Tensor
 
     @classmethod
     def of(cls, reset: Tensor, count: Tensor, size: int) -> Windows:
@@ -62,21 +62,10 @@ class WindowKernels(BlockKernels):
     def inside(self) -> type[Any]:
         return Windowed
 
-    def starts(self, inputs: Sequence[Tensor], carried: Sequence[Tensor], slots: int) -> list[Tensor]:
-        """The states before each window."""
-        like, given, before = carried[0], plain(inputs), plain(carried)
-        batch, blocks = like.shape[0], -(-slots // self.face.block)
-        starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
-        finals = tuple(torch.empty_like(x) for x in before)
-        made = self.prepared(given, like, batch, blocks, slots) or before
-        self.launch(self.module.sweep, batch, like, given, made, before, tuple(starts), finals, slots)
-        return starts
-
 
 class Windowed(Chunked):
     """What such a stage of an emitted module does where kernels run: put before the stage's own class."""
 
-    kernels: ClassVar[WindowKernels]
     block: ClassVar[int]
     phase: ClassVar[str]
     inputs: ClassVar[dict[str, Any]]
@@ -107,7 +96,7 @@ class Windowed(Chunked):
         windows = Windows.of(inputs[-1], count, cls.block)
         laid = cls.laid(windows, inputs, own[0])
         outputs, finals, _ = cls.kernels.forward(laid, own, windows.slots)
-        finals.insert(at, windows.count.to(count.dtype))
+        finals.insert(at, windows.ended.to(count.dtype))
         return [*map(windows.taken, outputs), *finals, *(x.clone() for x in carried if keep)]
 
     @classmethod
@@ -123,10 +112,23 @@ class Windowed(Chunked):
         results = len(cls.kernels.face.outputs)
         known, after = [windows.laid(g) for g in cotangents[:results]], [*cotangents[results:]]
         ended = after.pop(at)
-        begins = cls.kernels.starts(laid, own, windows.slots)
+        begins = before_windows(cls.kernels, laid, own, windows.slots)
         found = cls.kernels.backward(laid, begins, [*known, *after], windows.slots)
         slots = cls.inputs.values()
         grads = [g if s.constant else windows.taken(g) for g, s in zip(found, slots, strict=False)]
         before = found[len(laid) :]
         before.insert(at, torch.where(inputs[-1].any(1), 0.0, ended))
         return [*grads, torch.zeros_like(inputs[-1]), *before]
+
+
+def before_windows(
+    kernels: BlockKernels, inputs: Sequence[Tensor], carried: Sequence[Tensor], slots: int
+) -> list[Tensor]:
+    """The states before each window."""
+    like, given, before = carried[0], plain(inputs), plain(carried)
+    batch, blocks = like.shape[0], -(-slots // kernels.face.block)
+    starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
+    finals = tuple(torch.empty_like(x) for x in before)
+    made = kernels.prepared(given, like, batch, blocks, slots) or before
+    kernels.launch(kernels.module.sweep, batch, like, given, made, before, tuple(starts), finals, slots)
+    return starts

@@ -319,4 +319,15 @@ def mapped() -> list[float]:
     return [error(x, y) for x, y in zip(ours, theirs, strict=True)]
 
 
-__all__ = ["AVERAGE", "BACKEND", "NOT_WRITTEN", "SPELLINGS", "aot", "chunk", "definitions", "looped", "rule"]
+__all__ = [
+    "AVERAGE",
+    "BACKEND",
+    "NOT_WRITTEN",
+    "SPELLINGS",
+    "aot",
+    "chunk",
+    "definitions",
+    "looped",
+    "rule",
+    "units",
+]
