@@ -11,7 +11,7 @@ from torch import nn
 
 from seqc.backend import Scheduled
 from seqc.ir.expr import Leaf, LeafKind, leaves
-from seqc.ir.plan import RESET, Plan
+from seqc.ir.plan import RESET, Adjoint, Plan, Stage
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, NEWTON, schedule
@@ -30,12 +30,13 @@ from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
 from .newton import print_newton
 from .runtime.attention import ReadKernels, ReadStage
-from .runtime.chunk import BlockStage, place
+from .runtime.chunk import Blocks, BlockStage, place
 from .runtime.forms import stage_kernels
 from .runtime.load import loaded
 from .runtime.rule import Looped
 from .stage import Outgrown, print_blocks, solves
 from .unit import emit
+from .windows import print_windows
 
 BLOCKS = ("chunk", "scan", NEWTON)  # the schedules whose stages take many tokens at once
 SYSTEM = 32  # tokens of a block with triangular systems: with more, the way back does not fit into registers
@@ -122,9 +123,8 @@ def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[Block
     if plan.mode not in BLOCKS or not len(plan.stages) == len(plan.adjoints) == len(operators):
         return []
     for stage, adjoint, operator in zip(plan.stages, plan.adjoints, operators, strict=True):
-        printed = print_blocks if stage.newton is None else print_newton
         try:
-            text, face = printed(stage, adjoint, origin)
+            text, face = _printed(plan, stage, adjoint, origin)
         except Outgrown:
             raise
         except Unsupported:
@@ -132,6 +132,14 @@ def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[Block
         title = identifier(f"{plan.recurrence.name}_{stage.name}")
         made.append(BlockStage(operator.name, operator.owner, stage_kernels(text, face, title)))
     return made
+
+
+def _printed(plan: Plan, stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
+    if stage.newton is not None:
+        return print_newton(stage, adjoint, origin)
+    if stage.phase is not None:
+        return print_windows(plan.recurrence, stage, adjoint, origin)
+    return print_blocks(stage, adjoint, origin)
 
 
 def unrounded(plan: Plan) -> bool:

@@ -21,7 +21,6 @@ from .runtime.chunk import Blocks
 from .runtime.kernel import Port
 from .runtime.launch import power_of_two
 from .unit import WORD, definitions, spliced
-from .windows import windowed
 
 RESIDENT = 8192  # numbers of the states that a program should hold at most
 WIDEST = 32  # entries of a tile
@@ -38,14 +37,9 @@ class Outgrown(Unsupported):
 
 def print_blocks(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
     """The unit of a stage, and how to call it.  Raises `Unsupported`, or `Outgrown`."""
-    if stage.block < SMALLEST or stage.newton is not None:
+    if stage.block < SMALLEST or stage.phase is not None or stage.newton is not None:
         raise Unsupported("a stage that is no loop over blocks of equal length")
-    if stage.phase is None:
-        return _StageWriter(stage, adjoint).unit(origin)
-    if stage.block != power_of_two(stage.block):
-        raise Unsupported("windows whose length is no power of two")
-    text, face = _StageWriter(*windowed(stage, adjoint)).unit(origin)
-    return text, face._replace(form="windows")
+    return _StageWriter(stage, adjoint).unit(origin)
 
 
 def solves(stage: Stage) -> bool:

@@ -13,12 +13,32 @@ from seqc.ir import build
 from seqc.ir.build import ZERO
 from seqc.ir.expr import At, DType, Expr, Leaf, LeafKind, Reduce, leaves, substitute
 from seqc.ir.plan import FRESH, RESET, RESTART, TOKEN, VALID, Adjoint, Stage, StageInput
+from seqc.ir.recurrence import Recurrence
+from seqc.passes.forms.held import find_held, held_stage
 
 from ..cpu.diagnose import Unsupported
+from .runtime.chunk import Blocks
+from .runtime.launch import power_of_two
+from .stage import SMALLEST, print_blocks
 
 FILLED = Leaf(LeafKind.READ, VALID, (TOKEN,))  # 1 for a slot with a token, 0 for one without
 BEGINS = Leaf(LeafKind.READ, f"{RESTART}.at", (TOKEN,))  # 1 for a token that begins a new sequence
 ACTIVE = Leaf(LeafKind.READ, "%active", (), DType.BOOL)  # whether a window has any token
+
+
+def print_windows(recurrence: Recurrence, stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
+    """The unit of a stage with a phase, and how to call it.  Raises `Unsupported`, or `Outgrown`.
+
+    Blocks have a power of two of slots, of which windows leave some empty, but not most.
+    """
+    slots = max(SMALLEST, power_of_two(stage.block))
+    if 2 * stage.block < slots:
+        raise Unsupported("windows that are too short for blocks")
+    held = find_held(recurrence)
+    if slots != stage.block and held is not None:
+        stage, adjoint, _ = held_stage(recurrence, held, slots)
+    text, face = print_blocks(*windowed(stage, adjoint), origin)
+    return text, face._replace(form="windows")
 
 
 def windowed(stage: Stage, adjoint: Adjoint) -> tuple[Stage, Adjoint]:

@@ -24,18 +24,21 @@ class Windows(NamedTuple):
     ended: Tensor
 
     @classmethod
-    def of(cls, reset: Tensor, count: Tensor, size: int) -> Windows:
-        """`reset` [batch, time] begins windows anew; the first one has had `count` [batch] tokens before."""
+    def of(cls, reset: Tensor, count: Tensor, size: int, block: int) -> Windows:
+        """Windows of `size` tokens in blocks of `block` slots.
+
+        `reset` [batch, time] begins windows anew; the first one has had `count` [batch] tokens before.
+        """
         batch, length = reset.shape
         time = torch.arange(length, device=reset.device)
         last = torch.where(reset, time, -1).cummax(1).values
         within = torch.where(last >= 0, time - last, time + count.long()[:, None]) % size
         begins = (within == 0) | reset | (time == 0)
-        place = (begins.cumsum(1) - 1) * size + within
+        place = (begins.cumsum(1) - 1) * block + within
         after = (within[:, -1] + 1) % size
         if bool((place == time).all()):
             return cls(None, None, length, after)
-        slots = (int(place.max()) // size + 1) * size
+        slots = (int(place.max()) // block + 1) * block
         source = torch.full((batch, slots), length, device=reset.device)
         return cls(place, source.scatter(1, place, time.expand(batch, length)), slots, after)
 
@@ -93,7 +96,7 @@ class Windowed(Chunked):
             return super().forward(inputs, carried, time, keep)
         at, own = cls.counter(), [*carried]
         count = own.pop(at)
-        windows = Windows.of(inputs[-1], count, cls.block)
+        windows = Windows.of(inputs[-1], count, cls.block, cls.kernels.face.block)
         laid = cls.laid(windows, inputs, own[0])
         outputs, finals, _ = cls.kernels.forward(laid, own, windows.slots)
         finals.insert(at, windows.ended.to(count.dtype))
@@ -107,7 +110,7 @@ class Windowed(Chunked):
         if not cls.runs(starts, time):
             return super().backward(inputs, starts, cotangents, time)
         at, own = cls.counter(), [*starts]
-        windows = Windows.of(inputs[-1], own.pop(at), cls.block)
+        windows = Windows.of(inputs[-1], own.pop(at), cls.block, cls.kernels.face.block)
         laid = cls.laid(windows, inputs, own[0])
         results = len(cls.kernels.face.outputs)
         known, after = [windows.laid(g) for g in cotangents[:results]], [*cotangents[results:]]

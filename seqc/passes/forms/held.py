@@ -154,11 +154,11 @@ def _mapped(axis: str, source: Expr, keys: Axes) -> bool:
 
 
 class _Window:
-    """One window of `period` tokens as a block."""
+    """One window of `period` tokens as a block of `slots`, at least as many."""
 
-    def __init__(self, recurrence: Recurrence, held: Held) -> None:
-        self.recurrence, self.held = recurrence, held
-        self.builder = StageBuilder("held", held.period, recurrence.sizes, phase=held.counter.name)
+    def __init__(self, recurrence: Recurrence, held: Held, slots: int) -> None:
+        self.recurrence, self.held, self.slots = recurrence, held, slots
+        self.builder = StageBuilder("held", slots, recurrence.sizes, phase=held.counter.name)
         restart = build.apply("gt", _RESTART, ZERO)
         self.start: dict[str, Expr] = {
             s.name: build.where(restart, self._lower(s.initial, {}), s.leaf) for s in recurrence.states
@@ -211,9 +211,7 @@ class _Window:
         while left:
             group, reader, outputs = _next(left, outputs)
             left.remove(group)
-            sequences = Sequences(
-                group.affine, self.lift, self.held.period, dict(self.builder.sizes), self.start
-            )
+            sequences = Sequences(group.affine, self.lift, self.slots, dict(self.builder.sizes), self.start)
             for target, products in group.sources.items():
                 for key, value in products:
                     sequences.write(target, key, value, group.keys)
@@ -246,6 +244,11 @@ def _next(left: Sequence[Group], outputs: tuple[Expr, ...]) -> tuple[Group, Read
     return found[0]
 
 
-def held_stage(recurrence: Recurrence, held: Held) -> tuple[Stage, Adjoint, tuple[Expr, ...]]:
-    """The dual form of a recurrence with held states: one stage, and the outputs as its reads."""
-    return _Window(recurrence, held).build()
+def held_stage(
+    recurrence: Recurrence, held: Held, slots: int | None = None
+) -> tuple[Stage, Adjoint, tuple[Expr, ...]]:
+    """The dual form of a recurrence with held states: one stage, and the outputs as its reads.
+
+    A block has as many slots as a window has tokens, or more, which are always empty.
+    """
+    return _Window(recurrence, held, slots or held.period).build()

@@ -24,6 +24,7 @@ rule held(q[n], k[n], v[m], theta; c = 16) {
 }
 """
 MAKERS["held"] = written(HELD, n=3, m=18)
+MAKERS["held, shorter"] = written(HELD, n=3, m=5, c=11)
 MAKERS["held, whole"] = written(HELD, n=3, m=5, c=32)
 
 
@@ -39,6 +40,10 @@ def compared(name: str, time: int, resets: bool, begun: bool) -> list[float]:
 def test_windows_begin_where_the_counter_says(interpreted: Interpreted) -> None:
     """Rows are in the midst of different windows, and sequences begin anew."""
     assert max(interpreted(compared, "held", 21, True, True)) < 2e-6
+
+
+def test_windows_may_leave_slots_of_a_block_empty(interpreted: Interpreted) -> None:
+    assert max(interpreted(compared, "held, shorter", 25, False, True)) < 2e-6
 
 
 def test_windows_one_after_another_are_blocks(interpreted: Interpreted) -> None:
@@ -63,9 +68,10 @@ def test_memories_that_do_not_fit_into_registers_run_in_pytorch() -> None:
     assert len(linear.stages) == 1
 
 
-@pytest.mark.parametrize("window", [4, 24])
-def test_windows_that_are_no_block_run_as_a_loop(window: int) -> None:
-    assert kernels_of(written(HELD, n=3, m=5, c=window)()).stages == []
+@pytest.mark.parametrize(("window", "blocks"), [(7, []), (8, [16]), (24, [32]), (64, [64])])
+def test_windows_that_would_leave_most_slots_empty_run_as_a_loop(window: int, blocks: list[int]) -> None:
+    stages = kernels_of(written(HELD, n=3, m=5, c=window)()).stages
+    assert [stage.kernels.face.block for stage in stages] == blocks
 
 
 @pytest.mark.slow
