@@ -5,6 +5,9 @@ It stands at the root of a checkout and is imported as part of `seqc`, which typ
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -156,6 +159,21 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
     "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=7),
 }
 MAKERS.update({**CLASSES, **LONGER})
+
+
+def functions(text: str) -> dict[str, str]:
+    """The functions of a text, whatever its lines are."""
+    return {node.name: ast.dump(node) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
+def run_written(program: Scheduled, folder: Path, script: str) -> None:
+    """Write a program's folder, and run a script in it whose kernels Triton interprets, in a process of its own."""
+    BACKEND.write(program, folder, weights=None, seed=0, options={})
+    file = folder / "alone.py"
+    file.write_text(script)
+    env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(folder)}
+    done = subprocess.run([sys.executable, file], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def scheduled(recurrence: Recurrence, mode: str | None = None) -> Scheduled:
