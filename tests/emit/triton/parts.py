@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from backends.triton import BACKEND, aot  # noqa: TID251
     from backends.triton.module import looped, units  # noqa: TID251
     from backends.triton.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
-    from backends.triton.runtime import boundaries, chunk, packed, rule  # noqa: TID251
+    from backends.triton.runtime import boundaries, chunk, kernel, packed, rule  # noqa: TID251
     from backends.triton.unit import definitions  # noqa: TID251
 else:
     from seqc.backends.torch import rule as in_torch
     from seqc.backends.triton import BACKEND, aot
     from seqc.backends.triton.module import looped, units
     from seqc.backends.triton.primitives import NOT_WRITTEN, SPELLINGS
-    from seqc.backends.triton.runtime import boundaries, chunk, packed, rule
+    from seqc.backends.triton.runtime import boundaries, chunk, kernel, packed, rule
     from seqc.backends.triton.unit import definitions
 
 SPECS = Path(__file__).parents[3] / "specs"
@@ -275,6 +275,43 @@ def with_rounded_products(name: str, time: int, dtype: torch.dtype, asked: str) 
     finally:
         chunk.exact = before
         torch.set_float32_matmul_precision("highest")
+
+
+def in_one_graph(name: str) -> tuple[list[float], int]:
+    """The differences between a rule that `torch.compile` takes as one graph and the same as it is; launches of it.
+
+    As on a GPU: kernels run, and products of matrices are rounded.
+    """
+    rec = MAKERS[name]()
+    module: Any = BACKEND.module(scheduled(rec))
+    inputs = {key: x.detach().float() for key, x in inputs_of(rec, 1, 35).items()}
+    launched = list[str]()
+    launch: Any = vars(chunk)["launch"]
+
+    def counted(function: Any, *args: Any) -> None:
+        launched.append(function.fn.__name__)
+        launch(function, *args)
+
+    replaced: list[tuple[Any, str, Any]] = [
+        (chunk, "launch", counted),
+        (kernel, "launch", counted),
+        (rule.Looped, "ready", lambda self, x: True),
+        (chunk, "exact", _never),
+    ]
+    before = [getattr(place, key) for place, key, _ in replaced]
+    torch.set_float32_matmul_precision("high")
+    try:
+        for place, key, value in replaced:
+            setattr(place, key, value)
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        found = everything(compiled, _asking(inputs, torch.float32))
+        count = len(launched)
+        wanted = everything(module, _asking(inputs, torch.float32))
+    finally:
+        for (place, key, _), value in zip(replaced, before, strict=True):
+            setattr(place, key, value)
+        torch.set_float32_matmul_precision("highest")
+    return [float((x - y).detach().abs().max()) for x, y in zip(found, wanted, strict=True)], count
 
 
 def split(name: str, mode: str | None) -> list[float]:

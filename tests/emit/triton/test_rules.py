@@ -89,6 +89,14 @@ def test_packed_sequences_have_states_of_their_own(name: str, interpreted: Inter
     assert max(interpreted(parts.packed_with_states, name, [0, 35, 35, 36, 43])) < 2e-6
 
 
+@pytest.mark.parametrize("name", ["dense", "gated delta"])
+def test_a_compiled_module_is_one_graph_with_the_kernels_in_it(name: str, interpreted: Interpreted) -> None:
+    """A loop, and blocks."""
+    differences, launches = interpreted(parts.in_one_graph, name)
+    assert max(differences) == 0
+    assert launches > 1
+
+
 def test_states_go_from_block_to_block(interpreted: Interpreted) -> None:
     assert max(interpreted(parts.compared, "gated delta", 70, False)) < 2e-6
 
