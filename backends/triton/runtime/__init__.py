@@ -18,7 +18,7 @@ from .attach import Signature, Value, attach
 from .attention import Reading, ReadKernels, ReadStage
 from .chunk import BlockKernels, Blocks, BlockStage, place
 from .kernel import Interface, Port
-from .packed import boundaries, packed
+from .pack import boundaries, packed
 from .rule import Looped
 
 
