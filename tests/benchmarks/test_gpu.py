@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -69,28 +71,28 @@ def naive_matrix(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None, beta: Tensor | None = None
 ) -> Tensor:
     """Logarithms of gates by head or key, corrections where there is a rate."""
-    S, outs = q.new_zeros(*q.shape[:1], *q.shape[2:], v.shape[-1]), list[Tensor]()
+    held, outs = q.new_zeros(*q.shape[:1], *q.shape[2:], v.shape[-1]), list[Tensor]()
     for t in range(q.shape[1]):
         if g is not None:
-            S = S * g[:, t].exp().view(*g[:, t].shape, *(1,) * (S.dim() - g[:, t].dim()))
+            held = held * g[:, t].exp().view(*g[:, t].shape, *(1,) * (held.dim() - g[:, t].dim()))
         key, new = k[:, t, :, :, None], v[:, t, :, None]
         if beta is not None:
-            new = beta[:, t, :, None, None] * (new - (S * key).sum(2, keepdim=True))
-        S = S + key * new
-        outs.append((S * q[:, t, :, :, None]).sum(2))
+            new = beta[:, t, :, None, None] * (new - (held * key).sum(2, keepdim=True))
+        held = held + key * new
+        outs.append((held * q[:, t, :, :, None]).sum(2))
     return torch.stack(outs, 1)
 
 
 def naive_low_rank(r: Tensor, k: Tensor, v: Tensor, w: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    S, outs = r.new_zeros(*r.shape[:1], *r.shape[2:], v.shape[-1]), list[Tensor]()
+    held, outs = r.new_zeros(*r.shape[:1], *r.shape[2:], v.shape[-1]), list[Tensor]()
     for t in range(r.shape[1]):
-        read = (S * a[:, t, :, :, None]).sum(2, keepdim=True)
-        S = (
-            S * w[:, t, :, :, None].exp()
+        read = (held * a[:, t, :, :, None]).sum(2, keepdim=True)
+        held = (
+            held * w[:, t, :, :, None].exp()
             + b[:, t, :, :, None] * read
             + k[:, t, :, :, None] * v[:, t, :, None]
         )
-        outs.append((S * r[:, t, :, :, None]).sum(2))
+        outs.append((held * r[:, t, :, :, None]).sum(2))
     return torch.stack(outs, 1)
 
 
@@ -166,7 +168,7 @@ def itself(x: Inputs) -> Inputs:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shapes, a model and amounts that a CPU can do."""
     monkeypatch.setattr(gpu, "SMALL", SHAPE)
-    monkeypatch.setattr(gpu, "rates", lambda device, bench: rates(device, bench, 64, 8))
+    monkeypatch.setattr(gpu, "rates", partial(rates, numbers=64, side=8))
     monkeypatch.setattr(gpu.whole, "__defaults__", ({"d": 8, "w": 8, "h": 2, "n": 4, "layers": 3}, (1, 5)))
 
 
@@ -219,6 +221,43 @@ def test_the_clock_leaves_out_what_would_come_too_late() -> None:
     assert session.left_out
     assert session.left_out[-1].startswith("scan, 1x20x2x6")
     assert "Left out:" in found.about
+
+
+def one_thread(*_: Any) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1)
+
+
+def test_what_is_compiled_beforehand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checks first, in both types; what fails is said, and measured all the same."""
+    asked = list[tuple[Any, ...]]()
+
+    def compile_one(*given: Any) -> None:
+        asked.append(given)
+        if given[-1] == "high":
+            raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(gpu, "ProcessPoolExecutor", one_thread)
+    monkeypatch.setattr(gpu, "warmed", compile_one)
+    session = gpu.Session("cpu", measure)
+    gpu.compile_all(session, [MORE[0]], [(2, 64, 2, 6), (1, 32, 2, 6)], "high")
+    number = len(CASES)
+    assert asked == [
+        (number, gpu.SMALL, torch.float32, "highest"),
+        (number, gpu.SMALL, torch.bfloat16, "highest"),
+        (number, (1, 256, 2, 6), torch.bfloat16, "high"),
+    ]
+    assert capsys.readouterr().err.count("no such kernel") == 1
+
+
+def test_compiling_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    testing = pytest.importorskip("triton.testing")
+    monkeypatch.setattr(testing, "do_bench", testing.do_bench)
+    for name in ("SEQC_TUNE", "FLA_CACHE_RESULTS"):
+        monkeypatch.setenv(name, "1")
+    gpu.warmed(len(CASES), SHAPE, torch.float32, "highest", "cpu")
+    assert testing.do_bench is gpu.once
 
 
 def test_sizes_without_kernels_are_left_out() -> None:
