@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .attach import Signature, Value, attach
 from .attention import Reading, ReadKernels, ReadStage
 from .chunk import Blocks, BlockStage, place
 from .forms import stage_kernels
 from .kernel import Interface, Port
+from .pack import boundaries, packed
 from .rule import Looped
 
 
@@ -37,15 +37,6 @@ def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
         if kind.__name__ in reads:
             reads[kind.__name__].place(vars(sys.modules[kind.__module__]))
     return attach(module, rules)
-
-
-def boundaries(cu_seqlens: Tensor, time: int) -> Tensor:
-    """Where sequences that are packed one after another begin: `reset` [1, time] of a batch of one row.
-
-    `cu_seqlens` has the number of tokens before each sequence, and that of all of them.
-    """
-    flags = torch.zeros(1, time + 1, dtype=torch.bool, device=cu_seqlens.device)
-    return flags.index_fill(1, cu_seqlens.long(), True)[:, :time]
 
 
 def _read(fact: Any, folder: Path) -> Looped:
@@ -81,4 +72,4 @@ def _ported(fact: Any) -> dict[str, Any]:
     return face
 
 
-__all__ = ["attached"]
+__all__ = ["attached", "boundaries", "packed"]

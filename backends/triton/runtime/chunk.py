@@ -139,7 +139,13 @@ def exact(x: Tensor) -> bool:
 def suffices(x: Tensor) -> bool:
     """Whether that is as exact as inputs like `x` and `torch.set_float32_matmul_precision` ask for."""
     narrow = x.dtype in (torch.bfloat16, torch.float16)
-    return narrow or exact(x) or torch.get_float32_matmul_precision() != "highest"
+    return narrow or exact(x) or asked() != "highest"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def asked() -> str:
+    """What PyTorch was told, for `torch.compile` when it compiles."""
+    return torch.get_float32_matmul_precision()
 
 
 def plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .launch import Choice, launch
-from .load import loaded
+from .load import loaded, without_kernels
 
 
 class Port(NamedTuple):
@@ -57,13 +57,17 @@ class Interface(NamedTuple):
 
 
 class Kernel:
-    """A unit with its operator."""
+    """A unit with its operator, and the function that makes its constants and initial states of parameters.
+
+    `torch.compile` looks into that function, which is loaded at once; not into what imports Triton.
+    """
 
     def __init__(self, text: str, interface: Interface, name: str) -> None:
         self.text, self.interface, self.title = text, interface, name
         digest = hashlib.sha256((text + repr(interface)).encode()).hexdigest()[:12]
         self.name = f"triton_{name}_{digest}"
         self.operator = operator(self)
+        self.prepare: Callable[..., Sequence[Tensor]] = without_kernels(text, name).prepare
 
     @property
     def module(self) -> Any:
@@ -249,8 +253,7 @@ def advanced(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The outputs and the states after the last token; every tensor is real, without gaps, and of its port's shape."""
     face = kernel.interface
-    prepared: Sequence[Tensor] = kernel.module.prepare(*parameters, before[0])
-    found = [x.contiguous() for x in prepared]
+    found = [x.contiguous() for x in kernel.prepare(*parameters, before[0])]
     constants, initial = found[: len(face.constants)], found[len(face.constants) :]
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in [*inputs, *found, *before])
     keep = wanted and not torch.compiler.is_exporting()

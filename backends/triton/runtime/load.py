@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import linecache
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -46,17 +48,36 @@ def runs_on(device: torch.device) -> bool:
 
 def loaded(text: str, name: str) -> ModuleType:
     """Emitted text as a module; the same text gives the same module."""
+    return _module(text, f"kernels {name}", ast.parse)
+
+
+def without_kernels(text: str, name: str) -> ModuleType:
+    """What of an emitted text PyTorch runs: all but the functions that Triton compiles, and their imports."""
+    return _module(text, f"functions {name}", _plain)
+
+
+def _plain(text: str) -> ast.Module:
+    tree = ast.parse(text)
+    tree.body = [node for node in tree.body if not (_of_triton(node) or getattr(node, "decorator_list", []))]
+    return tree
+
+
+def _of_triton(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Import) and node.names[0].name.partition(".")[0] == "triton"
+
+
+def _module(text: str, name: str, parse: Callable[[str], ast.Module]) -> ModuleType:
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    full = f"seqc_kernels_{name}_{digest}"
+    full = f"seqc_{name.replace(' ', '_')}_{digest}"
     if full in sys.modules:
         return sys.modules[full]
-    filename = f"<seqc kernels {name} {digest}>"
+    filename = f"<seqc {name} {digest}>"
     module = ModuleType(full)
     module.__file__ = filename
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     sys.modules[full] = module
     try:
-        exec(compile(text, filename, "exec"), module.__dict__)  # the text is what was emitted
+        exec(compile(parse(text), filename, "exec"), module.__dict__)  # the text is what was emitted
     except BaseException:
         del sys.modules[full]
         raise

@@ -5,7 +5,10 @@ It stands at the root of a checkout and is imported as part of `seqc`, which typ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +29,14 @@ if TYPE_CHECKING:
     from backends.triton import BACKEND, aot  # noqa: TID251
     from backends.triton.module import looped, units  # noqa: TID251
     from backends.triton.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
-    from backends.triton.runtime import boundaries, chunk, rule  # noqa: TID251
+    from backends.triton.runtime import boundaries, chunk, kernel, packed, rule  # noqa: TID251
     from backends.triton.unit import definitions  # noqa: TID251
 else:
     from seqc.backends.torch import rule as in_torch
     from seqc.backends.triton import BACKEND, aot
     from seqc.backends.triton.module import looped, units
     from seqc.backends.triton.primitives import NOT_WRITTEN, SPELLINGS
-    from seqc.backends.triton.runtime import boundaries, chunk, rule
+    from seqc.backends.triton.runtime import boundaries, chunk, kernel, packed, rule
     from seqc.backends.triton.unit import definitions
 
 SPECS = Path(__file__).parents[3] / "specs"
@@ -159,6 +162,21 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
 MAKERS.update({**CLASSES, **LONGER})
 
 
+def functions(text: str) -> dict[str, str]:
+    """The functions of a text, whatever its lines are."""
+    return {node.name: ast.dump(node) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
+def run_written(program: Scheduled, folder: Path, script: str) -> None:
+    """Write a program's folder, and run a script in it whose kernels Triton interprets, in a process of its own."""
+    BACKEND.write(program, folder, weights=None, seed=0, options={})
+    file = folder / "alone.py"
+    file.write_text(script)
+    env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(folder)}
+    done = subprocess.run([sys.executable, file], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def scheduled(recurrence: Recurrence, mode: str | None = None) -> Scheduled:
     return Scheduled(recurrence, lambda rule: schedule(rule, mode))
 
@@ -200,6 +218,10 @@ def everything(
 ) -> list[Tensor]:
     """Outputs, final states, and the gradients of a fixed sum of both by inputs, given states and parameters."""
     out, state = module(**inputs, **given, **({"state": dict(before)} if before else {}))
+    return _all_of(out, state, [*inputs.values(), *(before or {}).values(), *module.parameters()])
+
+
+def _all_of(out: Tensor, state: Mapping[str, Tensor], given: Sequence[Tensor]) -> list[Tensor]:
     results = [x for x in (out, *state.values()) if _differentiable(x)]
     draw = torch.Generator().manual_seed(1)
     loss = torch.zeros(())
@@ -207,10 +229,7 @@ def everything(
         weight = torch.randn((*x.shape, 2), generator=draw, dtype=torch.float64)
         parts = torch.view_as_real(x) if x.is_complex() else x[..., None]
         loss = loss + (parts * weight[..., : parts.shape[-1]].to(parts.dtype)).sum()
-    asking = [x for x in (before or {}).values() if x.requires_grad]
-    grads = torch.autograd.grad(
-        loss, [*inputs.values(), *asking, *module.parameters()], materialize_grads=True
-    )
+    grads = torch.autograd.grad(loss, [x for x in given if x.requires_grad], materialize_grads=True)
     return [x.to(torch.complex128) if x.is_complex() else x.double() for x in (*results, *grads)]
 
 
@@ -251,6 +270,10 @@ def _never(_: Tensor) -> bool:
     return False
 
 
+def _always(*_: Any) -> bool:
+    return True
+
+
 def with_rounded_products(name: str, time: int, dtype: torch.dtype, asked: str) -> list[float]:
     """As `compared`, with products of matrices as they are on NVIDIA; `asked` is the precision that PyTorch is told."""
     before, chunk.exact = chunk.exact, _never
@@ -260,6 +283,43 @@ def with_rounded_products(name: str, time: int, dtype: torch.dtype, asked: str) 
     finally:
         chunk.exact = before
         torch.set_float32_matmul_precision("highest")
+
+
+def in_one_graph(name: str) -> tuple[list[float], int]:
+    """The differences between a rule that `torch.compile` takes as one graph and the same as it is; launches of it.
+
+    As on a GPU: kernels run, and products of matrices are rounded.
+    """
+    rec = MAKERS[name]()
+    module: Any = BACKEND.module(scheduled(rec))
+    inputs = {key: x.detach().float() for key, x in inputs_of(rec, 1, 35).items()}
+    launched = list[str]()
+    launch: Any = vars(chunk)["launch"]
+
+    def counted(function: Any, *args: Any) -> None:
+        launched.append(function.fn.__name__)
+        launch(function, *args)
+
+    replaced: list[tuple[Any, str, Any]] = [
+        (chunk, "launch", counted),
+        (kernel, "launch", counted),
+        (rule.Looped, "ready", _always),
+        (chunk, "exact", _never),
+    ]
+    before = [getattr(place, key) for place, key, _ in replaced]
+    torch.set_float32_matmul_precision("high")
+    try:
+        for place, key, value in replaced:
+            setattr(place, key, value)
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        found = everything(compiled, _asking(inputs, torch.float32))
+        count = len(launched)
+        wanted = everything(module, _asking(inputs, torch.float32))
+    finally:
+        for (place, key, _), value in zip(replaced, before, strict=True):
+            setattr(place, key, value)
+        torch.set_float32_matmul_precision("highest")
+    return [float((x - y).detach().abs().max()) for x, y in zip(found, wanted, strict=True)], count
 
 
 def split(name: str, mode: str | None) -> list[float]:
@@ -276,7 +336,7 @@ def split(name: str, mode: str | None) -> list[float]:
     return [float((x - y).detach().abs().max()) for x, y in pairs]
 
 
-def packed(name: str, cu_seqlens: list[int]) -> list[float]:
+def separated(name: str, cu_seqlens: list[int]) -> list[float]:
     """The errors of packed sequences against each of them alone: outputs, and gradients of the inputs."""
     rec, time = MAKERS[name](), cu_seqlens[-1]
     module: Any = BACKEND.module(scheduled(rec))
@@ -293,6 +353,41 @@ def packed(name: str, cu_seqlens: list[int]) -> list[float]:
         [out, *torch.autograd.grad((out * weight).sum(), list(inputs.values()))] for out in results
     )
     return [error(x, y) for x, y in zip(ours, theirs, strict=True)]
+
+
+def packed_with_states(name: str, cu_seqlens: list[int]) -> list[float]:
+    """The errors of packed sequences with states against each of them alone, in tokens of double precision.
+
+    Outputs, final states, and the gradients of both by inputs, initial states and parameters.
+    """
+    rec = MAKERS[name]()
+    ours: Any = BACKEND.module(scheduled(rec))
+    tokens: Any = in_torch(rec, mode="reference").double()
+    tokens.load_state_dict(ours.state_dict())
+    given = {key: x.detach().float() for key, x in inputs_of(rec, 1, cu_seqlens[-1]).items()}
+    draw = torch.Generator().manual_seed(5)
+    begun = _drawn(ours.init_state(len(cu_seqlens) - 1), draw)
+
+    def whole(state: Mapping[str, Tensor], **inputs: Tensor) -> Any:
+        return packed(ours, torch.tensor(cu_seqlens), state=state, **inputs)
+
+    def alone(state: Mapping[str, Tensor], **inputs: Tensor) -> Any:
+        outs, ends = list[Tensor](), {key: list(x.split(1)) for key, x in state.items()}
+        for row, (start, end) in enumerate(pairwise(cu_seqlens)):
+            if start < end:
+                part = {key: x[:, start:end] for key, x in inputs.items()}
+                out, after = tokens(**part, state={key: x[row] for key, x in ends.items()})
+                outs.append(out)
+                for key, x in after.items():
+                    ends[key][row] = x
+        return torch.cat(outs, 1), {key: torch.cat(rows) for key, rows in ends.items()}
+
+    found = list[list[Tensor]]()
+    for module, run, dtype in ((ours, whole, torch.float32), (tokens, alone, torch.float64)):
+        inputs, state = _asking(given, dtype), _asking(begun, dtype)
+        out, ends = run(state, **inputs)
+        found.append(_all_of(out, ends, [*inputs.values(), *state.values(), *module.parameters()]))
+    return [error(x, y) for x, y in zip(*found, strict=True)]
 
 
 def no_tokens() -> bool:

@@ -98,7 +98,8 @@ def test_without_triton_nothing_imports_it(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     built = "import sys; sys.modules['triton'] = None; import torch; from average import Average\n"
-    built += "from kernels import attached; x = torch.rand(1, 40, 5); attached(Average())(a=x, b=x)"
+    built += "from kernels import attached, packed; x = torch.rand(1, 40, 5); rule = attached(Average())\n"
+    built += "rule(a=x, b=x); assert packed(rule, [0, 7, 40], a=x, b=x)[1]['h'].shape == (2, 5)"
     done = subprocess.run(
         [sys.executable, "-c", built], cwd=tmp_path / "built", capture_output=True, text=True
     )

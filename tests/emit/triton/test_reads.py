@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +11,7 @@ import seqc
 from seqc.passes.schedule import schedule
 from tests.emit.triton import reading
 from tests.emit.triton.conftest import Interpreted
-from tests.emit.triton.parts import BACKEND, aot, definitions, of_spec
+from tests.emit.triton.parts import BACKEND, aot, definitions, functions, of_spec, run_written
 
 if TYPE_CHECKING:
     from backends.triton import aot_reads  # noqa: TID251  # what `seqc.backends` is in a checkout
@@ -91,10 +88,6 @@ def test_other_reads_run_in_torch(text: str) -> None:
     assert BACKEND.module(program) is not None
 
 
-def functions(text: str) -> dict[str, str]:
-    return {node.name: ast.dump(node) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
-
-
 def test_the_reads_beside_the_kernels_are_what_is_written() -> None:
     text = kernels_of("attention/fox", "forgetting_attention", n=40, m=100).text
     for name in ("flow", "add", "zero", "store", "back"):
@@ -131,10 +124,4 @@ assert "seqc" not in sys.modules
 
 
 def test_a_written_folder_reads_without_the_compiler(tmp_path: Path) -> None:
-    program = seqc.loads(reading.ALIBI).rule(n=5, m=3).program()
-    BACKEND.write(program, tmp_path, weights=None, seed=0, options={})
-    script = tmp_path / "alone.py"
-    script.write_text(ALONE)
-    env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_written(seqc.loads(reading.ALIBI).rule(n=5, m=3).program(), tmp_path, ALONE)

@@ -80,7 +80,21 @@ def test_blocks_run_where_their_products_are_exact_enough(
 
 def test_packed_sequences_are_computed_apart(interpreted: Interpreted) -> None:
     """In blocks, where sequences begin within them and one has no token at all."""
-    assert max(interpreted(parts.packed, "gate a value", [0, 5, 5, 22, 40])) < 2e-6
+    assert max(interpreted(parts.separated, "gate a value", [0, 5, 5, 22, 40])) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["diagonal", "diagonal, complex", "key decay", "gated delta", "dense"])
+def test_packed_sequences_have_states_of_their_own(name: str, interpreted: Interpreted) -> None:
+    """Pieces in blocks and in loops, of a sequence of no token, of one, and of others."""
+    assert max(interpreted(parts.packed_with_states, name, [0, 35, 35, 36, 43])) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["dense", "gated delta"])
+def test_a_compiled_module_is_one_graph_with_the_kernels_in_it(name: str, interpreted: Interpreted) -> None:
+    """A loop, and blocks."""
+    differences, launches = interpreted(parts.in_one_graph, name)
+    assert max(differences) == 0
+    assert launches > 1
 
 
 def test_states_go_from_block_to_block(interpreted: Interpreted) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,14 +12,9 @@ import seqc
 from seqc.errors import UserError
 from tests.emit.torch import rules
 from tests.emit.triton import parts
-from tests.emit.triton.parts import BACKEND, aot, definitions, looped
+from tests.emit.triton.parts import BACKEND, aot, definitions, functions, looped
 
 pytest.importorskip("triton")
-
-
-def functions(text: str) -> dict[str, str]:
-    """The functions of a text, whatever its lines are."""
-    return {node.name: ast.dump(node) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
 def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
@@ -109,12 +101,7 @@ assert "seqc" not in sys.modules
 def test_a_written_folder_runs_without_the_compiler(tmp_path: Path) -> None:
     """A sequence in blocks, and the same a token at a time."""
     program = seqc.loads(parts.RETENTION).rule(n=5, m=3).program()
-    BACKEND.write(program, tmp_path, weights=None, seed=0, options={})
-    script = tmp_path / "alone.py"
-    script.write_text(ALONE)
-    env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    parts.run_written(program, tmp_path, ALONE)
 
 
 def test_machine_code_is_written_with_how_to_launch_it(tmp_path: Path) -> None:
