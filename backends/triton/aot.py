@@ -334,22 +334,3 @@ def write_source(given: Source, target: Target, folder: Path, stem: str, grid: s
         "arguments": {key: value for key, value in given.types.items() if key not in given.fixed},
         "constants": {key: value for key, value in given.fixed.items() if value is not None},
     }
-
-
-def table(rows: Sequence[tuple[str, Compiled]]) -> str:
-    """Compiled kernels as Markdown; a row has the name of its rule."""
-    head = "| rule | kernel | target | inputs | warps | registers | spills | shared | matrix instructions |"
-    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name, made in rows:
-        facts = (
-            name,
-            made.kernel,
-            made.target,
-            made.dtype,
-            made.warps,
-            made.registers,
-            made.spills,
-            made.shared,
-        )
-        lines.append(f"| {' | '.join(map(str, (*facts, made.dots)))} |")
-    return "\n".join(lines)
