@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -115,14 +114,6 @@ def test_a_written_folder_runs_without_the_compiler(tmp_path: Path) -> None:
     env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_machine_code_is_written_with_how_to_launch_it(tmp_path: Path) -> None:
-    program = seqc.loads(parts.AVERAGE).rule(d=5).program()
-    BACKEND.write(program, tmp_path, weights=None, seed=0, options={"aot": "sm_90"})
-    facts = json.loads((tmp_path / "kernels" / "average_sm_90.json").read_text())
-    assert [fact["function"] for fact in facts[:4]] == ["forward", "backward", "prepare", "sweep"]
-    assert all((tmp_path / "kernels" / fact["file"]).stat().st_size for fact in facts)
 
 
 def test_on_the_cpu_the_module_runs_in_torch() -> None:
