@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
@@ -54,7 +54,8 @@ def quickest(default: Choice, widest: int, measure: Callable[[Choice], float]) -
     The default is measured first, and stays where nothing is quicker. `widest` is the length of the vector axis.
     """
     best, least = default, measure(default)
-    for others in (lambda choice: tiles(choice, widest), warps, stages):
+    spaces: list[Callable[[Choice], list[Choice]]] = [partial(tiles, widest=widest), warps, stages]
+    for others in spaces:
         for choice in others(best):
             if (time := measure(choice)) < least:
                 best, least = choice, time

@@ -107,7 +107,11 @@ def test_what_spills_or_does_not_fit_is_listed() -> None:
 
 def test_other_targets_are_kept_and_what_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     written = list[Record]()
-    monkeypatch.setattr("tools.kernels.__main__.write", lambda found: written.append(dict(found)))
+
+    def write(found: Record) -> None:
+        written.append(dict(found))
+
+    monkeypatch.setattr("tools.kernels.__main__.write", write)
     known: Record = {"a.seq": {"one": {"one.forward": {"sm_80 bfloat16": OTHER}, "one.gone": {}}}}
 
     def measure(path: str) -> tuple[Row, list[str]]:
