@@ -11,8 +11,8 @@ HEAD = """\
 # What kernels take
 
 Made by `python -m tools.kernels` (`make kernels`), without a GPU: the kernels of every rule of [specs/](../../specs) at
-the sizes that `seqc explain` uses, keys, values and widths of 64, compiled ahead of time with Triton. Rules that are
-not here run in PyTorch.
+the sizes that `seqc explain` uses, keys, values and widths of 64, compiled ahead of time with Triton. What is not here
+runs in PyTorch, or has not been compiled yet.
 
 A cell has the registers of a thread, the bytes that it spills if there are any, the bytes of shared memory of a program
 and, behind a dot, how many instructions of the code multiply matrices.
