@@ -20,7 +20,7 @@ SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint accept zoo bench wheel clean
+.PHONY: help venv demo test test-all lint accept zoo kernels bench wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -50,6 +50,9 @@ accept: $(VENV)/.all  ## rewrite the expected parts of the tests' pages; then re
 
 zoo: $(VENV)/.all  ## examine the specs that have changed and write docs/zoo.md; goes on where it stopped
 	$(BIN)/python -m tools.zoo
+
+kernels: $(VENV)/.all  ## compile the GPU kernels that have changed and write benchmarks/results/kernels.md; goes on too
+	$(BIN)/python -m tools.kernels
 
 # One thread each: two that share a busy machine wait for each other.
 bench: $(VENV)/.all  ## every comparison with other people's code, into benchmarks/results/ (some twenty minutes)

@@ -1,7 +1,10 @@
 """What kernels take, compiled for an H200 without one, and how long they should run there.
 
-    python -m benchmarks.gpu_predicted            # results/gpu-predicted.json and .md; some minutes
-    python -m benchmarks.gpu_predicted --quick    # compiles nothing: how many programs run at once is assumed
+    python -m benchmarks.gpu_predicted               # results/gpu-predicted.json and .md; a quarter of an hour
+    python -m benchmarks.gpu_predicted --within 60   # compiles for so many seconds, and goes on from there next time
+
+What kernels take is kept in results/gpu-taken.json, by digest; of those that are not there yet it is assumed how many
+programs a multiprocessor holds.
 
 A kernel takes the longest of three times.  Memory: what is read and written once, at the rate that copies reach.
 Products: operations of matrix products at half of the tensor cores' rate, on as many multiprocessors as have a program.
@@ -13,15 +16,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from math import ceil, prod
+from math import ceil, inf, prod
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu import CASES, SHAPES, Case, recurrence
 from benchmarks.report import RESULTS
 from seqc.backend import Scheduled
 from seqc.passes.schedule import schedule
+from tools.kernels.record import Taken
+from tools.kernels.units import Work
 
 if TYPE_CHECKING:
     from backends.triton import aot  # noqa: TID251  # what `seqc.backends` is in a checkout
@@ -45,7 +51,9 @@ ASSUMED = 2  # programs that a multiprocessor holds, of a kernel that was not co
 WIDTH = 2  # bytes of an input and of an output of a loop: bf16
 
 
-Kernels = list[dict[str, aot.Compiled]]
+Kernels = list[dict[str, Taken]]
+TARGET = "sm_90"
+KEPT = RESULTS / "gpu-taken.json"
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Prediction:
         return max(("memory", "products", "chain"), key=lambda kind: getattr(self, kind))
 
 
-def resident(made: aot.Compiled) -> int:
+def resident(made: Taken) -> int:
     """How many programs of a kernel a multiprocessor holds."""
     threads = made.warps * 32
     registers = -(-max(made.registers, 16) // 8) * 8 * threads
@@ -81,7 +89,7 @@ def resident(made: aot.Compiled) -> int:
 class Run:
     """A case at a shape, the rule with one head, and its kernels by name, of its loop or of each of its stages.
 
-    Those that are not compiled are not there.
+    Those that were not compiled are not there.
     """
 
     case: str
@@ -92,7 +100,7 @@ class Run:
     def predicted(
         self,
         kernel: str,
-        code: Mapping[str, aot.Compiled],
+        code: Mapping[str, Taken],
         moved: float,
         products: float,
         programs: int,
@@ -101,7 +109,7 @@ class Run:
         """Of a kernel that moves so many bytes a head; `step` are seconds of what a program does one after another."""
         heads = self.shape[2]
         moved, products, programs = moved * heads, products * heads, programs * heads
-        room = resident(code[kernel]) if code else ASSUMED
+        room = resident(code[kernel]) if kernel in code else ASSUMED
         share = min(1.0, programs / SMS)
         turns = ceil(programs / (SMS * room))
         memory, computing = moved / (COPY * share), products / (PRODUCTS * share)
@@ -153,35 +161,53 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-def compiled(rule: Any, target: aot.Target) -> Kernels:
-    if not rule.stages:
-        return [{k: aot.compiled(rule, k, target, "bfloat16") for k in ("forward", "backward")}]
-    return [
-        {
-            k: aot.compiled_blocks(s.kernels, k, target, "bfloat16" if rule.unrounded else "float32")
-            for k in aot.block_kernels(s.kernels.face)
-        }
-        for s in rule.stages
-    ]
+class Compiler:
+    """Compiles what is not known yet, for at most so many seconds; keeps what kernels take on disk."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = monotonic() + seconds
+        data = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
+        self.known = {digest: Taken(*facts) for digest, facts in data.items()}
+        self.used = dict[str, Taken]()
+        self.asked = 0
+
+    def taken(self, sources: Iterable[aot.Source]) -> dict[str, Taken]:
+        """By the names of kernels."""
+        found: dict[str, Taken] = {}
+        for source in sources:
+            work, self.asked = Work("", source.kernel, TARGET, source.dtype, source), self.asked + 1
+            if work.digest not in self.known and monotonic() < self.end:
+                self.known[work.digest] = work.compiled()
+                keep(self.known)
+            if work.digest in self.known:
+                found[source.kernel] = self.used[work.digest] = self.known[work.digest]
+        return found
 
 
-def examined(case: Case, compiles: bool) -> tuple[list[tuple[str, aot.Compiled]], list[Prediction]]:
+def keep(taken: Mapping[str, Taken]) -> None:
+    lines = [f"{json.dumps(digest)}: {json.dumps(facts)}" for digest, facts in sorted(taken.items())]
+    KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def compiled(rule: Any, compiler: Compiler) -> Kernels:
+    """What runs: the kernels of each stage, or else those of the loop."""
+    (target,) = aot.targets(TARGET)
+    sources = list(aot.sources(rule, target, "bfloat16"))
+    names = [stage.kernels.name for stage in rule.stages] or [rule.name]
+    return [compiler.taken(each for each in sources if each.name == name) for name in names]
+
+
+def examined(case: Case, compiler: Compiler) -> tuple[list[tuple[str, str, Taken]], list[Prediction]]:
     """What the kernels of a case take, and how long they should run at every shape."""
-    (target,) = aot.targets("sm_90")
-    taken, found, known = (
-        list[tuple[str, aot.Compiled]](),
-        list[Prediction](),
-        dict[int, tuple[Any, Kernels]](),
-    )
+    taken, found = list[tuple[str, str, Taken]](), list[Prediction]()
+    known = dict[int, tuple[Any, Kernels]]()
     for shape in SHAPES:
         size = shape[-1]
         if size not in known:  # heads are apart: so many take so many times what one takes
             (rule,) = units(Scheduled(recurrence(case, 1, size), schedule), "a benchmark").values()
-            known[size] = (
-                rule,
-                compiled(rule, target) if compiles else [{} for _ in range(max(1, len(rule.stages)))],
-            )
-            taken += [(f"{case.name}, {size}", each) for part in known[size][1] for each in part.values()]
+            known[size] = rule, compiled(rule, compiler)
+            each = [(f"{case.name}, {size}", *item) for part in known[size][1] for item in part.items()]
+            taken += each
         run = Run(case.name, shape, *known[size])
         found += of_blocks(run) if run.rule.stages else of_loop(run)
     return taken, found
@@ -210,36 +236,52 @@ def main() -> int:
         description="What kernels take, and how long they should run on an H200."
     )
     parser.add_argument("--only", help="the name of one case")
-    parser.add_argument("--quick", action="store_true", help="compile nothing")
+    parser.add_argument(
+        "--within", type=float, default=inf, metavar="SECONDS", help="how long kernels are compiled"
+    )
     asked = parser.parse_args()
-    taken, found = list[tuple[str, aot.Compiled]](), list[Prediction]()
+    taken, found, compiler = list[tuple[str, str, Taken]](), list[Prediction](), Compiler(asked.within)
     for case in CASES:
         if asked.only in (None, case.name):
-            more = examined(case, not asked.quick)
+            more = examined(case, compiler)
             taken, found = taken + more[0], found + more[1]
     print("\n".join(sums(found)))
     if asked.only is None:
         RESULTS.mkdir(exist_ok=True)
+        keep(compiler.used)
         rows = [{**asdict(x), "seconds": x.seconds, "bound": x.bound} for x in found]
         (RESULTS / "gpu-predicted.json").write_text(json.dumps(rows, indent=1) + "\n")
-        (RESULTS / "gpu-predicted.md").write_text("\n".join(page(taken, found)) + "\n")
+        (RESULTS / "gpu-predicted.md").write_text("\n".join(page(taken, found, compiler.asked)) + "\n")
     return 0
 
 
-def page(taken: list[tuple[str, aot.Compiled]], found: list[Prediction]) -> list[str]:
-    rooms = (
-        "were compiled for sm_90"
-        if taken
-        else f"were not compiled: a multiprocessor is taken to hold {ASSUMED}"
-    )
+def page(taken: list[tuple[str, str, Taken]], found: list[Prediction], kernels: int) -> list[str]:
+    rooms = f"{len(taken)} of {kernels} kernels were compiled for {TARGET}"
+    if len(taken) < kernels:
+        rooms += f"; of the others a multiprocessor is taken to hold {ASSUMED} programs"
     return [
         "# Kernels on an H200, predicted", "",
-        f"No GPU was at hand. Times follow from what kernels move and compute; kernels {rooms}.",
+        f"No GPU was at hand. Times follow from what kernels move and compute; {rooms}.",
         "`python -m benchmarks.gpu_predicted` says how; `python -m benchmarks.gpu` measures.", "",
         *sums(found),
-        *(["", "## What kernels take", "", "Behind the name of a case the entries of keys and values.", "",
-           aot.table(taken)] if taken else []),
+        "", "## What kernels take", "", "Behind the name of a case the entries of keys and values.", "",
+        *table(taken),
     ]  # fmt: skip
+
+
+def table(taken: list[tuple[str, str, Taken]]) -> list[str]:
+    head = (
+        "case",
+        "kernel",
+        "warps",
+        "registers",
+        "spills",
+        "shared",
+        "matrix instructions",
+        "programs at once",
+    )
+    rows = [(name, kernel, *made[1:], resident(made)) for name, kernel, made in taken]
+    return [f"| {' | '.join(map(str, cells))} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from seqc.diagnostics.words import by_nearness
 from seqc.errors import UserError
@@ -73,6 +73,44 @@ def targets(text: str) -> list[Target]:
     return found
 
 
+class Source(NamedTuple):
+    """A kernel of a unit, `name`, whose inputs are of a type: the types of all its arguments, and the values of those
+    that are known when it is compiled.
+    """
+
+    text: str
+    name: str
+    kernel: str
+    types: dict[str, Any]
+    fixed: dict[str, Any]
+    warps: int
+    dtype: str
+
+
+def source(
+    rule: Looped, kernel: str, dtype: str = "float32", resets: bool = False, keeps: bool = True
+) -> Source:
+    """The kernel `forward` or `backward` of a rule."""
+    face = rule.kernel.interface
+    types, fixed = signature(face, kernel, NAMES[dtype], resets, keeps)
+    return Source(rule.text, rule.name, kernel, types, fixed, face.warps, dtype)
+
+
+def block_source(made: BlockKernels, kernel: str, target: Target, dtype: str = "float32") -> Source:
+    """A kernel of a stage, by its name in `kernels/chunk.py` or `newton.py`."""
+    types, fixed = block_signature(made.face, kernel, target, NAMES[dtype])
+    return Source(made.text, made.name, kernel, types, fixed, made.face.warps, dtype)
+
+
+def sources(rule: Looped, target: Target, dtype: str, resets: bool = False) -> Iterator[Source]:
+    """All kernels of a rule whose inputs are of a type, those of its loop first."""
+    for kernel in ("forward", "backward"):
+        yield source(rule, kernel, dtype, resets)
+    for stage in rule.stages:
+        for kernel in block_kernels(stage.kernels.face):
+            yield block_source(stage.kernels, kernel, target, dtype if rule.unrounded else "float32")
+
+
 def compiled(
     rule: Looped,
     kernel: str,
@@ -81,29 +119,17 @@ def compiled(
     resets: bool = False,
     keeps: bool = True,
 ) -> Compiled:
-    """The kernel `forward` or `backward` of a rule whose inputs are of a type."""
-    face = rule.kernel.interface
-    types, fixed = signature(face, kernel, NAMES[dtype], resets, keeps)
-    return _compiled(rule.text, rule.name, kernel, types, fixed, face.warps, target, dtype)
+    """`source`, compiled."""
+    return compile_source(source(rule, kernel, dtype, resets, keeps), target)
 
 
 def compiled_blocks(made: BlockKernels, kernel: str, target: Target, dtype: str = "float32") -> Compiled:
-    """A kernel of a stage whose inputs are of a type, by its name in `kernels/chunk.py` or `newton.py`."""
-    face = made.face
-    types, fixed = block_signature(face, kernel, target, NAMES[dtype])
-    return _compiled(made.text, made.name, kernel, types, fixed, face.warps, target, dtype)
+    """`block_source`, compiled."""
+    return compile_source(block_source(made, kernel, target, dtype), target)
 
 
-def _compiled(
-    text: str,
-    name: str,
-    kernel: str,
-    types: dict[str, Any],
-    fixed: dict[str, Any],
-    warps: int,
-    target: Target,
-    dtype: str,
-) -> Compiled:
+def compile_source(given: Source, target: Target) -> Compiled:
+    """The machine code of a kernel."""
     if find_spec("triton") is None:
         raise UserError("compiling for a GPU needs Triton", "install it: `pip install triton`")
     import triton
@@ -114,14 +140,29 @@ def _compiled(
         raise UserError(
             "Triton's interpreter compiles nothing", "unset the environment variable TRITON_INTERPRET"
         )
-    source = ASTSource(getattr(loaded(text, name), kernel), types, fixed, _aligned(types))
+    function = getattr(loaded(given.text, given.name), given.kernel)
     gpu = GPUTarget(target.backend, target.arch, target.warp)
-    made: Any = triton.compile(source, target=gpu, options={"num_warps": warps})
+    made: Any = triton.compile(
+        ASTSource(function, given.types, given.fixed, _aligned(given.types)),
+        target=gpu,
+        options={"num_warps": given.warps},
+    )
     assembly, code = _code(made)
     registers, spills = _taken(made, target, assembly)
     dots = len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|v_mfma_)", assembly))
     shared: int = made.metadata.shared
-    return Compiled(kernel, target.name, dtype, warps, registers, spills, shared, dots, code, assembly)
+    return Compiled(
+        kernel=given.kernel,
+        target=target.name,
+        dtype=given.dtype,
+        warps=given.warps,
+        registers=registers,
+        spills=spills,
+        shared=shared,
+        dots=dots,
+        code=code,
+        assembly=assembly,
+    )
 
 
 def _aligned(types: Mapping[str, Any]) -> dict[tuple[int, ...], list[list[Any]]]:
@@ -266,31 +307,26 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     face = rule.kernel.interface
     facts: list[dict[str, Any]] = []
     for kernel in ("forward", "backward"):
-        types, fixed = signature(face, kernel, "fp32", False, True)
         grid = f"batch * {face.rows * face.tiles}"
-        facts.append(_written(compiled(rule, kernel, target), target, folder, stem, grid, types, fixed))
+        facts.append(write_source(source(rule, kernel), target, folder, stem, grid))
     for stage in rule.stages:
         blocks = stage.kernels.face
         name = f"{stem}_{stage.kernels.name}"
         for kernel in block_kernels(blocks):
             grid, _ = BLOCK_KERNELS[kernel.rstrip("0123456789")]
-            types, fixed = block_signature(blocks, kernel, target, "fp32")
             grid = f"{grid} * {blocks.rows * blocks.tiles}".format(block=blocks.block)
-            made = compiled_blocks(stage.kernels, kernel, target)
-            facts.append(_written(made, target, folder, name, grid, types, fixed))
+            made = block_source(stage.kernels, kernel, target)
+            facts.append(write_source(made, target, folder, name, grid))
+    write_facts(facts, target, folder, stem)
+
+
+def write_facts(facts: list[dict[str, Any]], target: Target, folder: Path, stem: str) -> None:
     (folder / f"{stem}_{target.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _written(
-    made: Compiled,
-    target: Target,
-    folder: Path,
-    stem: str,
-    grid: str,
-    types: dict[str, Any],
-    fixed: dict[str, Any],
-) -> dict[str, Any]:
+def write_source(given: Source, target: Target, folder: Path, stem: str, grid: str) -> dict[str, Any]:
     """Write a kernel's machine code and assembly; how to launch it."""
+    made = compile_source(given, target)
     name = f"{stem}_{made.kernel}_{target.name}"
     binary, text = (".cubin", ".ptx") if target.backend == "cuda" else (".hsaco", ".s")
     (folder / f"{name}{binary}").write_bytes(made.code)
@@ -303,25 +339,6 @@ def _written(
         "shared": made.shared,
         "registers": made.registers,
         "spills": made.spills,
-        "arguments": {key: value for key, value in types.items() if key not in fixed},
-        "constants": {key: value for key, value in fixed.items() if value is not None},
+        "arguments": {key: value for key, value in given.types.items() if key not in given.fixed},
+        "constants": {key: value for key, value in given.fixed.items() if value is not None},
     }
-
-
-def table(rows: Sequence[tuple[str, Compiled]]) -> str:
-    """Compiled kernels as Markdown; a row has the name of its rule."""
-    head = "| rule | kernel | target | inputs | warps | registers | spills | shared | matrix instructions |"
-    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name, made in rows:
-        facts = (
-            name,
-            made.kernel,
-            made.target,
-            made.dtype,
-            made.warps,
-            made.registers,
-            made.spills,
-            made.shared,
-        )
-        lines.append(f"| {' | '.join(map(str, (*facts, made.dots)))} |")
-    return "\n".join(lines)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import aot
-from .aot import Compiled, Target
+from .aot import Source, Target, write_facts, write_source
 from .runtime.attention import Reading, ReadKernels
 from .runtime.kernel import Port
 
@@ -67,12 +65,16 @@ def signature(face: Reading, kernel: str, precision: str) -> tuple[dict[str, Any
     return {**{key: known[key] for key in ARGUMENTS[name]}, **dict.fromkeys(fixed, "constexpr")}, fixed
 
 
-def compiled_reads(made: ReadKernels, kernel: str, target: Target, precision: str | None = None) -> Compiled:
+def source(made: ReadKernels, kernel: str, target: Target, precision: str | None = None) -> Source:
     """A kernel of a unit; products are exact unless `precision` is `tf32`."""
     types, fixed = signature(made.face, kernel, precision or _exact(target))
-    return aot._compiled(  # pyright: ignore[reportPrivateUsage]  # two halves of one module
-        made.text, made.name, kernel, types, fixed, made.face.warps, target, "float32"
-    )
+    return Source(made.text, made.name, kernel, types, fixed, made.face.warps, "float32")
+
+
+def sources(made: ReadKernels, target: Target) -> Iterator[Source]:
+    """All kernels of a unit."""
+    for kernel in kernels(made.face):
+        yield source(made, kernel, target)
 
 
 def _exact(target: Target) -> str:
@@ -82,15 +84,9 @@ def _exact(target: Target) -> str:
 def compile_reads(made: ReadKernels, target: Target, folder: Path, stem: str) -> None:
     """Write the kernels of a unit for a target, as `compile_all` writes those of a rule."""
     face, facts = made.face, list[dict[str, Any]]()
-    for kernel in kernels(face):
-        types, fixed = signature(face, kernel, _exact(target))
-        per = BLOCKS[kernel.rstrip("0123456789")].format(
+    for given in sources(made, target):
+        per = BLOCKS[given.kernel.rstrip("0123456789")].format(
             queries=face.queries_at_once, entries=face.entries_at_once
         )
-        grid = f"batch * {face.rows} * ceil({per})"
-        facts.append(
-            aot._written(  # pyright: ignore[reportPrivateUsage]
-                compiled_reads(made, kernel, target), target, folder, stem, grid, types, fixed
-            )
-        )
-    (folder / f"{stem}_{target.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        facts.append(write_source(given, target, folder, stem, f"batch * {face.rows} * ceil({per})"))
+    write_facts(facts, target, folder, stem)

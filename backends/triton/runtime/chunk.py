@@ -46,6 +46,10 @@ class Blocks(NamedTuple):
         """How many programs share a tensor."""
         return port.shares * (self.tiles if port.tiled else 1)
 
+    def cut(self, tile: int) -> Blocks:
+        """The same with another tile."""
+        return self._replace(tile=tile)
+
     def alone(self, port: Port) -> bool:
         """Whether one program writes an entry of an input's cotangents."""
         return self.sharing(port) == 1 and not port.constant
@@ -66,12 +70,16 @@ class BlockKernels:
         """What goes into the class of the stage."""
         return Chunked
 
-    def launch(self, kernel: Any, programs: int, like: Tensor, *args: Any) -> None:
+    def launch(self, kernel: Any, programs: int, like: Tensor, *args: Any) -> list[Any]:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
         face = self.face
-        fixed = {"BLOCK": face.block, "TILE": face.tile, "PRECISION": "ieee" if exact(like) else "tf32"}
-        grid, default = programs * face.rows * face.tiles, Choice(face.warps, STAGES)
-        launch(kernel, grid, like, args, fixed, default, (programs, args[-1]), "num_stages")
+        fixed = {"BLOCK": face.block, "PRECISION": "ieee" if exact(like) else "tf32"}
+        default, lengths = Choice(face.warps, STAGES, face.tile), (programs, args[-1])
+
+        def grid(tile: int) -> int:
+            return programs * face.rows * face.cut(tile).tiles
+
+        return launch(kernel, grid, like, args, fixed, default, lengths, "num_stages", face.vector)
 
     def forward(
         self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int
@@ -122,12 +130,17 @@ class BlockKernels:
             if not port.differentiable:
                 grads.append(torch.zeros_like(x))
                 continue
-            shares = face.sharing(port)
-            lead = (each, shares) if port.constant else (shares, batch, time)
-            parts = like.new_empty((*lead, *port.shape), dtype=x.dtype if face.alone(port) else None)
+
+            def parts(tile: int, x: Tensor = x, port: Port = port) -> tuple[Tensor, ...]:
+                shares = face.cut(tile).sharing(port)
+                lead = (each, shares) if port.constant else (shares, batch, time)
+                dtype = x.dtype if face.cut(tile).alone(port) else None
+                return (like.new_empty((*lead, *port.shape), dtype=dtype),)
+
             kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
-            self.launch(kernel, each, like, given, made, begins, known, flows, (parts,), *sizes)
-            grads.append(summed(parts, port).to(x.dtype))
+            launched = self.launch(kernel, each, like, given, made, begins, known, flows, parts, *sizes)
+            (found,) = launched[5]
+            grads.append(summed(found, port).to(x.dtype))
         return [*grads, *before]
 
 

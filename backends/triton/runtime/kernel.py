@@ -55,6 +55,10 @@ class Interface(NamedTuple):
         """How many programs share a tensor."""
         return port.shares * (self.tiles if port.tiled else 1)
 
+    def cut(self, tile: int) -> Interface:
+        """The same with another tile."""
+        return self._replace(tile=tile)
+
 
 class Kernel:
     """A unit with its operator, and the function that makes its constants and initial states of parameters.
@@ -74,12 +78,16 @@ class Kernel:
         """The emitted functions; Triton is imported with them."""
         return loaded(self.text, self.title)
 
-    def launch(self, kernel: Any, like: Tensor, *args: Any, **constants: Any) -> None:
+    def launch(self, kernel: Any, like: Tensor, *args: Any, **constants: Any) -> list[Any]:
         """A program for each sequence of `like`, row and tile; the last of `args` is how many tokens there are."""
         face, batch = self.interface, like.shape[0]
-        fixed = {**constants, "SEGMENT": face.segment, "TILE": face.tile}
-        grid, default = batch * face.rows * face.tiles, Choice(face.warps, face.stages)
-        launch(kernel, grid, like, args, fixed, default, (batch, args[-1]), "STAGES")
+        fixed = {**constants, "SEGMENT": face.segment}
+        default = Choice(face.warps, face.stages, face.tile)
+
+        def grid(tile: int) -> int:
+            return batch * face.rows * face.cut(tile).tiles
+
+        return launch(kernel, grid, like, args, fixed, default, (batch, args[-1]), "STAGES", face.vector)
 
     def run(
         self,
@@ -141,22 +149,25 @@ class Kernel:
         """The cotangents of the inputs, the constants, the initial states, and the states before the first token."""
         face, batch = self.interface, kept[0].shape[0]
         outputs, after = tuple(cotangents[: len(face.outputs)]), cotangents[len(face.outputs) :]
-        parts = [
-            x.new_empty(
-                (shares := face.sharing(port), batch, time, *port.shape),
-                dtype=torch.float32 if shares > 1 else x.dtype,
+
+        def parts(tile: int) -> tuple[Tensor, ...]:
+            shares = [face.cut(tile).sharing(port) for port in face.inputs]
+            return tuple(
+                x.new_empty((n, batch, time, *port.shape), dtype=torch.float32 if n > 1 else x.dtype)
+                for x, port, n in zip(inputs, face.inputs, shares, strict=True)
+                if port.differentiable
             )
-            for x, port in zip(inputs, face.inputs, strict=True)
-            if port.differentiable
-        ]
-        shared = [
-            kept[0].new_empty((batch, face.sharing(port), *port.shape))
-            for port in face.constants
-            if port.differentiable
-        ]
+
+        def shared(tile: int) -> tuple[Tensor, ...]:
+            return tuple(
+                kept[0].new_empty((batch, face.cut(tile).sharing(port), *port.shape))
+                for port in face.constants
+                if port.differentiable
+            )
+
         begin, first = ([torch.empty_like(x) for x in after] for _ in range(2))
         scratch = [x.new_empty((batch, face.segment, *x.shape[1:])) for x in after]
-        self.launch(
+        launched = self.launch(
             self.module.backward,
             kept[0],
             tuple(inputs or kept),
@@ -167,16 +178,16 @@ class Kernel:
             outputs,
             tuple(after),
             tuple(scratch),
-            tuple(parts or first),
-            tuple(shared or first),
+            parts,
+            shared,
             tuple(begin),
             tuple(first),
             batch * time,
             time,
             RESETS=reset is not None,
         )
-        found = _placed([x.sum(0) if x.shape[0] > 1 else x[0] for x in parts], inputs, face.inputs)
-        found += _placed([x.sum((0, 1)) for x in shared], constants, face.constants)
+        found = _placed([x.sum(0) if x.shape[0] > 1 else x[0] for x in launched[8]], inputs, face.inputs)
+        found += _placed([x.sum((0, 1)) for x in launched[9]], constants, face.constants)
         return [*found, *(x.sum(0) for x in begin), *first]
 
 

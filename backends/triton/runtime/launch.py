@@ -1,4 +1,5 @@
-"""Launching a kernel: how many warps share a program and how far it reads ahead is measured once, and kept on disk.
+"""Launching a kernel: what a program takes of the vector axis, how many warps share it and how far it reads ahead is
+measured once, and kept on disk.
 
 What was measured lies in `launch.json` of the folder `SEQC_CACHE`, or of one in the user's cache, by GPU, kernel, type
 and lengths, which are rounded to powers of two.  With `SEQC_TUNE=0`, and while a CUDA graph is recorded, nothing is
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
@@ -20,81 +21,126 @@ import torch
 from torch import Tensor
 
 MOST_WARPS = 16
+NARROWEST = 16  # entries of a tile
 REPEATED = 20  # milliseconds that a way to launch is measured
 
 
 class Choice(NamedTuple):
-    """`stages` is how many turns of a loop are under way at once."""
+    """`stages` is how many turns of a loop are under way at once; `tile` is 0 where nothing is cut into tiles."""
 
     warps: int
     stages: int
+    tile: int = 0
 
 
-def choices(default: Choice) -> list[Choice]:
-    """What is tried: the default first."""
-    warps = [default.warps, *(w for w in (default.warps // 2, 2 * default.warps) if 1 <= w <= MOST_WARPS)]
-    stages = [default.stages, *([default.stages // 2] if default.stages > 1 else [])]
-    return [Choice(w, s) for w in warps for s in stages]
+def tiles(choice: Choice, widest: int) -> list[Choice]:
+    """The same with half and with twice the tile, which is a power of two."""
+    found = (choice.tile // 2, 2 * choice.tile)
+    return [choice._replace(tile=tile) for tile in found if NARROWEST <= tile <= power_of_two(widest)]
+
+
+def warps(choice: Choice) -> list[Choice]:
+    found = (choice.warps // 2, 2 * choice.warps)
+    return [choice._replace(warps=count) for count in found if 1 <= count <= MOST_WARPS]
+
+
+def stages(choice: Choice) -> list[Choice]:
+    return [choice._replace(stages=choice.stages // 2)] if choice.stages > 1 else []
+
+
+def quickest(default: Choice, widest: int, measure: Callable[[Choice], float]) -> Choice:
+    """The best tile, then the best number of warps with it, then of stages: a handful is measured, not all there are.
+
+    The default is measured first, and stays where nothing is quicker. `widest` is the length of the vector axis.
+    """
+    best, least = default, measure(default)
+    spaces: list[Callable[[Choice], list[Choice]]] = [partial(tiles, widest=widest), warps, stages]
+    for others in spaces:
+        for choice in others(best):
+            if (time := measure(choice)) < least:
+                best, least = choice, time
+    return best
+
+
+Argument = Any  # of a kernel; a function is what it makes for a tile
+Grid = Callable[[int], int]  # programs, by their tile
 
 
 def launch(
     kernel: Any,
-    grid: int,
+    grid: int | Grid,
     like: Tensor,
-    args: Sequence[Any],
+    args: Sequence[Argument],
     fixed: Mapping[str, Any],
     default: Choice,
     lengths: Sequence[int],
     read_ahead: str,
-) -> None:
-    """`grid` programs on the device of `like`; `read_ahead` is the argument that takes the stages."""
-    if not grid:
-        return
+    widest: int = 0,
+) -> list[Any]:
+    """`grid` programs on the device of `like`; `read_ahead` is the argument that takes the stages.
 
-    def run(choice: Choice) -> None:
-        more = {read_ahead: choice.stages, "num_warps": choice.warps}
-        kernel[(grid,)](*args, **fixed, **more)
+    Gives the arguments that the kernel was launched with, in which functions of the tile are what they made.
+    """
+
+    def made(choice: Choice) -> list[Any]:
+        return [arg(choice.tile) if callable(arg) else arg for arg in args]
+
+    def run(choice: Choice, given: Sequence[Any]) -> None:
+        filled = [(like,) if arg == () else arg for arg in given]  # Triton takes no tuple that is empty
+        more: dict[str, Any] = {read_ahead: choice.stages, "num_warps": choice.warps}
+        if choice.tile:
+            more["TILE"] = choice.tile
+        programs = grid(choice.tile) if callable(grid) else grid
+        if programs:
+            kernel[(programs,)](*filled, **{**fixed, **more})
+
+    def measured(choice: Choice) -> float:
+        given = made(choice)
+        return _measured(lambda: run(choice, given))
 
     with torch.cuda.device_of(like):
-        run(chosen(kernel, like, args, default, lengths, run) if like.is_cuda else default)
+        choice = chosen(kernel, like, args, default, lengths, widest, measured)
+        given = made(choice)
+        run(choice, given)
+    return given
 
 
 def chosen(
     kernel: Any,
     like: Tensor,
-    args: Sequence[Any],
+    args: Sequence[Argument],
     default: Choice,
     lengths: Sequence[int],
-    run: Callable[[Choice], None],
+    widest: int,
+    measure: Callable[[Choice], float],
 ) -> Choice:
-    """The quickest way to launch a kernel, of which every launch writes the same."""
-    if os.environ.get("SEQC_TUNE", "1") == "0":
+    """The quickest way to launch a kernel, of which every launch writes the same, up to the order of sums."""
+    if not like.is_cuda or not like.numel() or os.environ.get("SEQC_TUNE", "1") == "0":
         return default
     types = {str(x.dtype) for arg in args if isinstance(arg, tuple) for x in arg}
-    about = (kernel.cache_key, sorted(types), [power_of_two(n) for n in lengths])
+    about = (kernel.cache_key, sorted(types), [power_of_two(n) for n in lengths], default)
     key = f"{torch.cuda.get_device_name(like.device)} {_digest(repr(about))}"
-    quiet = torch.cuda.is_current_stream_capturing()
-    return choose(key, default, None if quiet else lambda choice: _measured(run, choice))
+    return choose(key, default, widest, None if torch.cuda.is_current_stream_capturing() else measure)
 
 
-def _measured(run: Callable[[Choice], None], choice: Choice) -> float:
+def _measured(run: Callable[[], None]) -> float:
     from triton.runtime.errors import OutOfResources
     from triton.testing import do_bench
 
     try:
-        found: Any = do_bench(lambda: run(choice), warmup=REPEATED // 4, rep=REPEATED, return_mode="median")
+        found: Any = do_bench(run, warmup=REPEATED // 4, rep=REPEATED, return_mode="median")
     except OutOfResources:
         return float("inf")
     return float(found)
 
 
-def choose(key: str, default: Choice, measure: Callable[[Choice], float] | None) -> Choice:
+def choose(key: str, default: Choice, widest: int, measure: Callable[[Choice], float] | None) -> Choice:
     """What is known for a key; else the quickest by `measure`, which is then known; without it the default."""
     known = _known()
     if key not in known:
         if measure is None:
             return default
-        known[key] = min(choices(default), key=measure)
+        known[key] = quickest(default, widest, measure)
         _keep(known)
     return known[key]
 
@@ -124,7 +170,7 @@ def _known() -> dict[str, Choice]:
 def _read() -> dict[str, Choice]:
     try:
         found = json.loads(file().read_text(encoding="utf-8"))
-        return {str(key): Choice(int(warps), int(stages)) for key, (warps, stages) in found.items()}
+        return {str(key): Choice(*map(int, facts)) for key, facts in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # none yet, or not ours
 

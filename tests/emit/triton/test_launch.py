@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
+
+from tests.emit.triton import parts
+from tests.emit.triton.conftest import Interpreted
 
 if TYPE_CHECKING:
     from backends.triton.runtime import launch  # noqa: TID251  # what `seqc.backends` is in a checkout
@@ -16,7 +20,8 @@ else:
     from seqc.backends.triton.runtime import launch
     from seqc.backends.triton.runtime.launch import Choice
 
-DEFAULT = Choice(4, 3)
+DEFAULT = Choice(4, 3, 32)
+WIDEST = 100  # entries of the axis that is cut into tiles
 
 
 @pytest.fixture(autouse=True)
@@ -41,46 +46,94 @@ def test_the_quickest_is_chosen_once_for_every_process() -> None:
 
     def measure(choice: Choice) -> float:
         tried.append(choice)
-        return abs(choice.warps - 8) + abs(choice.stages - 1)
+        return abs(choice.tile - 64) + abs(choice.warps - 8) + abs(choice.stages - 1)
 
-    assert launch.choose("a kernel", DEFAULT, measure) == (8, 1)
-    assert tried == launch.choices(DEFAULT)
-    assert launch.choose("a kernel", DEFAULT, slow) == (8, 1)
+    assert launch.choose("a kernel", DEFAULT, WIDEST, measure) == (8, 1, 64)
+    assert len(set(tried)) == len(tried) == 6
+    assert launch.choose("a kernel", DEFAULT, WIDEST, slow) == (8, 1, 64)
     again()
-    assert launch.choose("a kernel", DEFAULT, slow) == (8, 1)
+    assert launch.choose("a kernel", DEFAULT, WIDEST, slow) == (8, 1, 64)
 
 
 def test_the_default_is_tried_first_and_wins_ties() -> None:
-    assert launch.choices(DEFAULT)[0] == DEFAULT
-    assert launch.choose("a kernel", DEFAULT, lambda _: 1.0) == DEFAULT
+    tried = list[Choice]()
+
+    def measure(choice: Choice) -> float:
+        tried.append(choice)
+        return 1.0
+
+    assert launch.choose("a kernel", DEFAULT, WIDEST, measure) == tried[0] == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("tile", "widest", "others"),
+    [(32, 100, [16, 64]), (128, 100, [64]), (16, 16, []), (8, 5, []), (1, 0, [])],
+)
+def test_tiles_are_wide_enough_for_products_and_no_wider_than_the_axis(
+    tile: int, widest: int, others: list[int]
+) -> None:
+    assert [choice.tile for choice in launch.tiles(Choice(4, 3, tile), widest)] == others
 
 
 def test_nothing_is_kept_of_what_was_not_measured() -> None:
-    assert launch.choose("a kernel", DEFAULT, None) == DEFAULT
+    assert launch.choose("a kernel", DEFAULT, WIDEST, None) == DEFAULT
     assert not launch.file().exists()
 
 
 def test_what_others_have_written_stays(folder: Path) -> None:
-    launch.choose("mine", DEFAULT, lambda _: 1.0)
+    launch.choose("mine", DEFAULT, WIDEST, lambda _: 1.0)
     known = json.loads(folder.read_text())
-    folder.write_text(json.dumps({**known, "theirs": [2, 1]}))
-    launch.choose("mine too", DEFAULT, lambda _: 1.0)
+    folder.write_text(json.dumps({**known, "theirs": [2, 1, 16]}))
+    launch.choose("mine too", DEFAULT, WIDEST, lambda _: 1.0)
     assert set(json.loads(folder.read_text())) == {"mine", "mine too", "theirs"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a kernel": 3}', '{"a kernel": ["x", 1]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"a kernel": 3}', '{"a kernel": ["x", 1]}', '{"a kernel": [1, 2, 3, 4]}']
+)
 def test_a_damaged_file_is_made_again(text: str, folder: Path) -> None:
     folder.parent.mkdir()
     folder.write_text(text)
-    assert launch.choose("a kernel", DEFAULT, lambda _: 1.0) == DEFAULT
-    assert json.loads(folder.read_text()) == {"a kernel": [4, 3]}
+    assert launch.choose("a kernel", DEFAULT, WIDEST, lambda _: 1.0) == DEFAULT
+    assert json.loads(folder.read_text()) == {"a kernel": [4, 3, 32]}
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(folder: Path) -> None:
     folder.parent.write_text("a file")
-    assert launch.choose("a kernel", DEFAULT, lambda _: 1.0) == DEFAULT
+    assert launch.choose("a kernel", DEFAULT, WIDEST, lambda _: 1.0) == DEFAULT
 
 
 @pytest.mark.parametrize(("number", "rounded"), [(0, 1), (1, 1), (3, 4), (4, 4), (1000, 1024)])
 def test_lengths_are_rounded(number: int, rounded: int) -> None:
     assert launch.power_of_two(number) == rounded
+
+
+def with_tile(text: str, sizes: dict[str, float], tile: int, time: int) -> tuple[set[int], float]:
+    """The tiles that a rule's kernels have by default, and the worst error with another one."""
+    found = set[int]()
+
+    def chosen(kernel: Any, like: Any, args: Any, default: Choice, *_: Any) -> Choice:
+        found.add(default.tile)
+        return default._replace(tile=tile)
+
+    parts.MAKERS["tiles"] = parts.written(text, **sizes)
+    with patch.object(launch, "chosen", chosen):
+        return found, max(parts.compared("tiles", time, True, begun=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "default", "tile", "time"),
+    [
+        (parts.WIDE, {"d": 40, "n": 3}, 64, 16, 5),
+        (parts.GLA, {"n": 5, "m": 40}, 32, 16, 35),
+        pytest.param(parts.GLA, {"n": 5, "m": 40}, 32, 64, 35, marks=pytest.mark.slow),
+    ],
+)
+def test_kernels_compute_the_same_with_every_tile(
+    text: str, sizes: dict[str, float], default: int, tile: int, time: int, interpreted: Interpreted
+) -> None:
+    """In a loop and in blocks: programs of other tiles share inputs and constants."""
+    pytest.importorskip("triton")
+    found, worst = interpreted(with_tile, text, sizes, tile, time)
+    assert found == {default}
+    assert worst < 2e-6

@@ -7,10 +7,9 @@ import torch
 
 from tests.emit.triton import parts, solving
 from tests.emit.triton.conftest import Interpreted
-from tests.emit.triton.parts import aot, definitions
+from tests.emit.triton.parts import aot, definitions, functions
 from tests.emit.triton.solving import NAMES
 from tests.emit.triton.test_rules import on_nvidia
-from tests.emit.triton.parts import functions
 
 pytest.importorskip("triton")
 

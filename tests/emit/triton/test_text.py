@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -102,14 +101,6 @@ def test_a_written_folder_runs_without_the_compiler(tmp_path: Path) -> None:
     """A sequence in blocks, and the same a token at a time."""
     program = seqc.loads(parts.RETENTION).rule(n=5, m=3).program()
     parts.run_written(program, tmp_path, ALONE)
-
-
-def test_machine_code_is_written_with_how_to_launch_it(tmp_path: Path) -> None:
-    program = seqc.loads(parts.AVERAGE).rule(d=5).program()
-    BACKEND.write(program, tmp_path, weights=None, seed=0, options={"aot": "sm_90"})
-    facts = json.loads((tmp_path / "kernels" / "average_sm_90.json").read_text())
-    assert [fact["function"] for fact in facts[:4]] == ["forward", "backward", "prepare", "sweep"]
-    assert all((tmp_path / "kernels" / fact["file"]).stat().st_size for fact in facts)
 
 
 def test_on_the_cpu_the_module_runs_in_torch() -> None:
