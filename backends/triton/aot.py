@@ -13,15 +13,18 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+import torch
+
 from seqc.diagnostics.words import by_nearness
 from seqc.errors import UserError
 
-from .runtime.chunk import BlockKernels, Blocks
+from .runtime.chunk import BlockKernels, Blocks, factors, typed
 from .runtime.kernel import Interface, Port
 from .runtime.load import loaded
 from .runtime.rule import Looped
 
 NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+KINDS = {short: getattr(torch, name) for name, short in NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ def _compiled(
         raise UserError(
             "Triton's interpreter compiles nothing", "unset the environment variable TRITON_INTERPRET"
         )
-    source = ASTSource(getattr(loaded(text, name), kernel), types, fixed, _aligned(types))
+    unit = loaded(text, name)
+    source = ASTSource(getattr(unit, kernel), types, typed(fixed, unit.tl), _aligned(types))
     gpu = GPUTarget(target.backend, target.arch, target.warp)
     made: Any = triton.compile(source, target=gpu, options={"num_warps": warps})
     assembly, code = _code(made)
@@ -136,22 +140,19 @@ def _aligned(types: Mapping[str, Any]) -> dict[tuple[int, ...], list[list[Any]]]
 def block_signature(
     face: Blocks, kernel: str, target: Target, dtype: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `signature`, of a kernel of a stage."""
+    """As `signature`, of a kernel of a stage; what is not the rule's input as it is, is single precision."""
     states, outputs = (_pointers(x, "fp32") for x in (face.states, face.outputs))
-    inputs, number = _pointers(face.inputs, dtype), kernel.removeprefix("differentiate")
-    alone = number.isdigit() and face.alone(face.inputs[int(number)])
+    inputs = tuple(f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
+    number = kernel.removeprefix("differentiate")
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_input": ("*fp32",),
         "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
     }  # fmt: skip
-    if alone:
-        known["d_input"] = (f"*{dtype}",)
-    fixed = {
-        "BLOCK": face.block,
-        "TILE": face.tile,
-        "PRECISION": "tf32" if target.backend == "cuda" else "ieee",
-    }
+    if number.isdigit() and face.alone(face.inputs[int(number)]):
+        known["d_input"] = (inputs[int(number)],)
+    products = factors(KINDS[dtype], target.backend != "cuda")
+    fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile, **products}
     return {
         **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
         **dict.fromkeys(fixed, "constexpr"),

@@ -10,8 +10,7 @@ from functools import cache
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.expr import Leaf, LeafKind, leaves
-from seqc.ir.plan import RESET, Plan
+from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, schedule
@@ -19,7 +18,6 @@ from seqc.passes.schedule import LOOP, schedule
 from ..cpu.diagnose import Unsupported
 from ..cpu.mapped import mapped
 from ..cpu.module import signature_of
-from ..cpu.rewrite import factors_of
 from ..cpu.runtime.attach import Flags, attach
 from ..torch import module_text
 from ..torch.cells import find_cell
@@ -28,6 +26,7 @@ from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
 from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
+from .kept import kept
 from .runtime.attention import ReadKernels, ReadStage
 from .runtime.chunk import BlockKernels, BlockStage, place
 from .runtime.load import loaded
@@ -94,7 +93,8 @@ def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it")
-    return looped(recurrence, origin, rule.given, blocks(plan, rule.stages, origin), unrounded(plan))
+    narrow = [k for k, leaf in enumerate(recurrence.inputs) if leaf in kept(plan)]
+    return looped(recurrence, origin, rule.given, blocks(plan, rule.stages, origin), narrow)
 
 
 def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
@@ -116,7 +116,7 @@ def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[Block
         return []
     for stage, adjoint, operator in zip(plan.stages, plan.adjoints, operators, strict=True):
         try:
-            text, face = print_blocks(stage, adjoint, origin)
+            text, face = print_blocks(stage, adjoint, origin, kept(plan))
         except Unsupported:
             return []
         title = identifier(f"{plan.recurrence.name}_{stage.name}")
@@ -124,22 +124,12 @@ def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[Block
     return made
 
 
-def unrounded(plan: Plan) -> bool:
-    """Whether stages read the rule's inputs, at most times a mask, and the outputs are what stages give."""
-    values = [item.value for stage in plan.stages for item in stage.inputs]
-    return all(isinstance(x, Leaf) and x.kind is not LeafKind.INPUT for x in plan.outputs) and all(
-        [leaf.kind for leaf in leaves([value]) if leaf is not RESET] == [LeafKind.INPUT]
-        and all(isinstance(x, Leaf) or {*leaves([x])} <= {RESET} for x in factors_of(value))
-        for value in values
-    )
-
-
 def looped(
     recurrence: Recurrence,
     origin: str,
     given: Sequence[str] = (),
     stages: Sequence[BlockStage] = (),
-    as_given: bool = False,
+    narrow: Sequence[int] = (),
 ) -> Looped:
     made = emit(recurrence, origin)
 
@@ -147,4 +137,4 @@ def looped(
         return looped(mapped(recurrence, lengths, has), origin)
 
     signature = signature_of(recurrence, given)
-    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages, as_given)
+    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages, narrow)

@@ -93,6 +93,13 @@ rule retain(q[n], k[n], v[m], alpha) {
     return    S'(q)
 }
 """
+COMPUTED = """
+rule computed(q[n], k[n], v[m], w, alpha) {
+    state  S[m, n] = 0
+    S'     = alpha * S + v * w * k * exp(q)
+    return sum[n](S' * k) + 0.3 * v
+}
+"""
 GLA = RETENTION.replace("alpha)", "alpha[n])")
 AVERAGE = """
 rule average(a[d], b[d]) {
@@ -243,18 +250,17 @@ def compared(
     ]
 
 
-def _never(_: Tensor) -> bool:
-    return False
-
-
-def with_rounded_products(name: str, time: int, dtype: torch.dtype, asked: str) -> list[float]:
+def with_rounded_products(
+    name: str, time: int, dtype: torch.dtype, asked: str = "highest", gate: float | None = None
+) -> list[float]:
     """As `compared`, with products of matrices as they are on NVIDIA; `asked` is the precision that PyTorch is told."""
-    before, chunk.exact = chunk.exact, _never
+    before = chunk.exact, chunk.narrow
+    chunk.exact, chunk.narrow = (lambda x: False), (lambda x: True)
     torch.set_float32_matmul_precision(asked)
     try:
-        return compared(name, time, False, dtype=dtype)
+        return compared(name, time, False, gate, dtype=dtype)
     finally:
-        chunk.exact = before
+        chunk.exact, chunk.narrow = before
         torch.set_float32_matmul_precision("highest")
 
 
@@ -289,6 +295,12 @@ def packed(name: str, cu_seqlens: list[int]) -> list[float]:
         [out, *torch.autograd.grad((out * weight).sum(), list(inputs.values()))] for out in results
     )
     return [error(x, y) for x, y in zip(ours, theirs, strict=True)]
+
+
+def kept(recurrence: Recurrence) -> set[str]:
+    """The inputs that stages read as they are."""
+    found = kernels_of(recurrence)
+    return {value.name for k, value in enumerate(found.signature.inputs) if k in found.kept}
 
 
 def no_tokens() -> bool:

@@ -35,7 +35,7 @@ def everything(rule: Any, target: Any, dtype: str) -> Iterator[Any]:
         yield aot.compiled(rule, kernel, target, dtype, resets=True)
     for stage in rule.stages:
         for kernel in aot.block_kernels(stage.kernels.face):
-            yield aot.compiled_blocks(stage.kernels, kernel, target, dtype if rule.unrounded else "float32")
+            yield aot.compiled_blocks(stage.kernels, kernel, target, dtype)
 
 
 def spilling(name: str, target: str, dtype: str) -> list[tuple[str, int, int]]:
