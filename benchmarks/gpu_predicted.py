@@ -131,7 +131,6 @@ def of_loop(run: Run) -> Iterator[Prediction]:
 
 def of_blocks(run: Run) -> Iterator[Prediction]:
     batch, time = run.shape[:2]
-    width = WIDTH if run.rule.unrounded else 4
     for stage, code in zip(run.rule.stages, run.made, strict=True):
         face = stage.kernels.face
         blocks, each = ceil(time / face.block), face.rows * face.tiles
@@ -141,7 +140,7 @@ def of_blocks(run: Run) -> Iterator[Prediction]:
             ]
             swept = kernel.startswith(("sweep", "solve"))
             programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
-            moved = batch * blocks * (width * narrow + 4 * wide)
+            moved = batch * blocks * (WIDTH * narrow + 4 * wide)
             yield run.predicted(kernel, code, moved, batch * blocks * products, programs, step)
     yield from casts(run)
 
@@ -150,7 +149,7 @@ def casts(run: Run) -> Iterator[Prediction]:
     """What PyTorch does around blocks: between 16 bits and single precision."""
     sign = run.rule.signature
     outputs = sum(prod(x.shape) for x in sign.outputs)
-    inputs = 0 if run.rule.unrounded else sum(prod(x.shape) for x in sign.inputs)
+    inputs = sum(prod(x.shape) for k, x in enumerate(sign.inputs) if k not in run.rule.kept)
     moved = prod(run.shape[:3]) * (WIDTH + 4) * (inputs + outputs) / COPY
     for kernel, backward in (("casts", False), ("casts_back", True)):
         yield Prediction(run.case, run.shape, kernel, backward, moved, 0.0, 0.0, 0)

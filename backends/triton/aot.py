@@ -13,15 +13,18 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
+import torch
+
 from seqc.diagnostics.words import by_nearness
 from seqc.errors import UserError
 
-from .runtime.chunk import BlockKernels, Blocks
+from .runtime.chunk import BlockKernels, Blocks, factors, typed
 from .runtime.kernel import Interface, Port
 from .runtime.load import loaded
 from .runtime.rule import Looped
 
 NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+KINDS = {short: getattr(torch, name) for name, short in NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def sources(rule: Looped, target: Target, dtype: str, resets: bool = False) -> I
         yield source(rule, kernel, dtype, resets)
     for stage in rule.stages:
         for kernel in block_kernels(stage.kernels.face):
-            yield block_source(stage.kernels, kernel, target, dtype if rule.unrounded else "float32")
+            yield block_source(stage.kernels, kernel, target, dtype)
 
 
 def compiled(
@@ -140,10 +143,12 @@ def compile_source(given: Source, target: Target) -> Compiled:
         raise UserError(
             "Triton's interpreter compiles nothing", "unset the environment variable TRITON_INTERPRET"
         )
-    function = getattr(loaded(given.text, given.name), given.kernel)
+    unit = loaded(given.text, given.name)
     gpu = GPUTarget(target.backend, target.arch, target.warp)
     made: Any = triton.compile(
-        ASTSource(function, given.types, given.fixed, _aligned(given.types)),
+        ASTSource(
+            getattr(unit, given.kernel), given.types, typed(given.fixed, unit.tl), _aligned(given.types)
+        ),
         target=gpu,
         options={"num_warps": given.warps},
     )
@@ -177,21 +182,21 @@ def _aligned(types: Mapping[str, Any]) -> dict[tuple[int, ...], list[list[Any]]]
 def block_signature(
     face: Blocks, kernel: str, target: Target, dtype: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `signature`, of a kernel of a stage."""
+    """As `signature`, of a kernel of a stage; what is not the rule's input as it is, is single precision."""
     states, outputs = (_pointers(x, "fp32") for x in (face.states, face.outputs))
-    inputs, number = _pointers(face.inputs, dtype), kernel.removeprefix("differentiate")
-    alone = number.isdigit() and face.alone(face.inputs[int(number)])
+    inputs = tuple(f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
+    number = kernel.removeprefix("differentiate")
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_input": ("*fp32",),
         "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
         "d_inputs": ("*fp32",) * sum(port.differentiable for port in face.inputs),
     }  # fmt: skip
-    if alone:
-        known["d_input"] = (f"*{dtype}",)
+    if number.isdigit() and face.alone(face.inputs[int(number)]):
+        known["d_input"] = (inputs[int(number)],)
     fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile}
     if face.form != "newton":
-        fixed["PRECISION"] = "tf32" if target.backend == "cuda" else "ieee"
+        fixed |= factors(KINDS[dtype], target.backend != "cuda")
     return {
         **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
         **dict.fromkeys(fixed, "constexpr"),

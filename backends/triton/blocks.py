@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import Apply, At, Axes, Expr, Index, Leaf, Reduce, Scan, Shift, Solve, rewrite
+from seqc.ir.expr import Apply, At, Axes, Const, Expr, Index, Leaf, Reduce, Scan, Shift, Solve, rewrite
 from seqc.ir.plan import OTHER
 
 from ..cpu.diagnose import Unsupported
@@ -17,8 +18,8 @@ from ..torch.reading import distribute
 from .ends import entry, place_of_one
 from .layout import Layout
 from .moves import compared
-from .primitives import MUL, Code
-from .printing import Body, Value
+from .primitives import ATOM, MUL, Code
+from .printing import SIGN, SINGLE, Body, Value
 
 
 def for_blocks(roots: Sequence[Expr], sizes: Mapping[str, int], rows: Axes) -> tuple[Expr, ...]:
@@ -73,13 +74,24 @@ class BlockBody(Body):
     What needs most registers comes first (Sethi and Ullman 1970), and values that meet are put together at once. With
     `loaded_left`, what is loaded stands on the left of products: in scans what is computed takes fewer registers on
     the right. In reads, whose queries stay in registers, it takes more there.
+
+    With `narrow`, factors of matrix products that fit are cast to `GIVEN`, the type of the rule's inputs. With
+    `rounds`, others are cast to `ROUNDED`, but where a product with 0, 1 and -1 only moves numbers.
     """
 
     products = 0
 
-    def __init__(self, layout: Layout, names: Names, *, loaded_left: bool) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        names: Names,
+        *,
+        loaded_left: bool,
+        narrow: bool = False,
+        rounds: bool = False,
+    ) -> None:
         super().__init__(layout, names)
-        self.loaded_left = loaded_left
+        self.loaded_left, self.narrow, self.rounds = loaded_left, narrow, rounds
         self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
         self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
 
@@ -119,6 +131,10 @@ class BlockBody(Body):
                 return self._scanned(node)
             case Solve():
                 return self._solved(node)
+            case Apply(op="where", args=(_, yes, no)) if {yes, no} == {ONE, ZERO}:
+                return replace(super().compute(node), bits=SIGN)
+            case Const() if abs(node.value) == 1:
+                return replace(super().compute(node), bits=SIGN)
             case _:
                 return super().compute(node)
 
@@ -133,7 +149,9 @@ class BlockBody(Body):
         inner = self.layout.inner(bound)
         rows = tuple(axis for axis in left.axes if axis not in bound)
         columns = tuple(axis for axis in right.axes if axis not in bound)
-        a, b = self._matrix(left, rows, inner, bound), self._matrix(right, inner, columns, bound)
+        kind = self._type_of(left, right)
+        a = self._matrix(_as_type(left, kind), rows, inner, bound)
+        b = self._matrix(_as_type(right, kind), inner, columns, bound)
         text = f"tl.dot({a}, {b}, input_precision=PRECISION)"
         self.products += 2 * self.layout.volume((*rows, *columns)) * self.layout.volume(inner)
         if len(rows) > 1 or len(columns) > 1:
@@ -162,12 +180,23 @@ class BlockBody(Body):
         self.check(axes)
         codes = [self.aligned(value, axes).number for value in factors]
         if len(codes) == 1:
-            return Value(codes[0], axes)
-        return Value(Code(" * ".join(code.at(MUL + 1) for code in codes), MUL), axes)
+            return replace(factors[0], code=codes[0], axes=axes)
+        more = [value.bits for value in factors if value.bits > SIGN]
+        bits = SINGLE if len(more) > 1 else max(more, default=SIGN)
+        return Value(Code(" * ".join(code.at(MUL + 1) for code in codes), MUL), axes, bits)
+
+    def _type_of(self, left: Value, right: Value) -> str:
+        """What the factors of a matrix product are cast to; nothing where they stay what they are."""
+        few, many = sorted([left.bits, right.bits])
+        if many < SINGLE:
+            return "GIVEN" if self.narrow else ""
+        return "ROUNDED" if self.rounds and few > SIGN else ""
 
     def _matrix(self, value: Value, rows: Axes, columns: Axes, bound: Container[str] = ()) -> str:
         """A block as a matrix, entries beyond the axes of the sum 0."""
-        masks = [axis for axis in value.axes if axis in bound and self.layout.ragged(axis)]
+        masks = [
+            axis for axis in value.axes if axis in bound and self.layout.ragged(axis) and not value.blank
+        ]
         text = value.code.text
         if masks:
             text = f"tl.where({self.inside(masks, value.axes)}, {text}, 0.0)"
@@ -222,6 +251,10 @@ class BlockBody(Body):
             side = Value(Code(self.full(side, (rows, *side.axes))), self.layout.inner((rows, *side.axes)))
         renamed = Value(side.code, tuple(columns if axis == rows else axis for axis in side.axes))
         return self._summed([self.arranged(self.inverses[key]), self.arranged(renamed)], (columns,))
+
+
+def _as_type(value: Value, kind: str) -> Value:
+    return replace(value, code=Code(f"{value.code.at(ATOM)}.to({kind})")) if kind else value
 
 
 def _start(node: Scan) -> str:

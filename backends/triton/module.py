@@ -10,8 +10,7 @@ from functools import cache
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.expr import Leaf, LeafKind, leaves
-from seqc.ir.plan import RESET, Adjoint, Plan, Stage
+from seqc.ir.plan import Adjoint, Plan, Stage
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, NEWTON, schedule
@@ -19,7 +18,6 @@ from seqc.passes.schedule import LOOP, NEWTON, schedule
 from ..cpu.diagnose import Unsupported
 from ..cpu.mapped import mapped
 from ..cpu.module import signature_of
-from ..cpu.rewrite import factors_of
 from ..cpu.runtime.attach import Flags, attach
 from ..torch import module_text
 from ..torch.cells import find_cell
@@ -28,6 +26,7 @@ from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
 from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
+from .kept import kept
 from .newton import print_newton
 from .runtime.attention import ReadKernels, ReadStage
 from .runtime.chunk import Blocks, BlockStage, place
@@ -99,7 +98,8 @@ def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it")
-    return looped(recurrence, origin, rule.given, stages, unrounded(plan))
+    narrow = [k for k, leaf in enumerate(recurrence.inputs) if leaf in kept(plan)]
+    return looped(recurrence, origin, rule.given, stages, narrow)
 
 
 def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
@@ -139,17 +139,7 @@ def _printed(plan: Plan, stage: Stage, adjoint: Adjoint, origin: str) -> tuple[s
         return print_newton(stage, adjoint, origin)
     if stage.phase is not None:
         return print_windows(plan.recurrence, stage, adjoint, origin)
-    return print_blocks(stage, adjoint, origin)
-
-
-def unrounded(plan: Plan) -> bool:
-    """Whether stages read the rule's inputs, at most times a mask, and the outputs are what stages give."""
-    values = [item.value for stage in plan.stages for item in stage.inputs]
-    return all(isinstance(x, Leaf) and x.kind is not LeafKind.INPUT for x in plan.outputs) and all(
-        [leaf.kind for leaf in leaves([value]) if leaf is not RESET] == [LeafKind.INPUT]
-        and all(isinstance(x, Leaf) or {*leaves([x])} <= {RESET} for x in factors_of(value))
-        for value in values
-    )
+    return print_blocks(stage, adjoint, origin, kept(plan))
 
 
 def looped(
@@ -157,7 +147,7 @@ def looped(
     origin: str,
     given: Sequence[str] = (),
     stages: Sequence[BlockStage] = (),
-    as_given: bool = False,
+    narrow: Sequence[int] = (),
 ) -> Looped:
     made = emit(recurrence, origin)
 
@@ -165,4 +155,4 @@ def looped(
         return looped(mapped(recurrence, lengths, has), origin)
 
     signature = signature_of(recurrence, given)
-    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages, as_given)
+    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages, narrow)

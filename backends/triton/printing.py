@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, Reduce, Rename, Size, children
 
@@ -18,12 +18,21 @@ INLINE = 60  # the longest text that is put into another expression instead of a
 LINE = 110
 
 
+SIGN, GIVEN, SINGLE = range(3)
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Printed text, and the axes of its dimensions."""
+    """Printed text, and the axes of its dimensions.
+
+    `bits` says what it takes to hold the numbers: those of 0, 1 and -1, of the rule's inputs, or single precision.
+    A value that is `blank` is 0 beyond the axes.
+    """
 
     code: Code
     axes: Axes = ()
+    bits: int = SINGLE
+    blank: bool = False
 
 
 class Body:
@@ -38,8 +47,8 @@ class Body:
         self.counts: Counter[Expr] = Counter()
         self.inverses: dict[tuple[Expr, bool], Value] = {}  # of triangular matrices
 
-    def bind(self, leaf: Leaf, name: str) -> None:
-        self.known[leaf] = Value(Code(name), self.layout.inner(leaf.axes))
+    def bind(self, leaf: Leaf, name: str, bits: int = SINGLE, blank: bool = False) -> None:
+        self.known[leaf] = Value(Code(name), self.layout.inner(leaf.axes), bits, blank)
 
     def place(self, axis: str) -> str:
         """The positions along an axis, in a variable."""
@@ -99,7 +108,7 @@ class Body:
     def assigned(self, value: Value, hint: str) -> Value:
         name = self.names.fresh(hint)
         self.lines.append(f"{name} = {value.code.text}")
-        return Value(Code(name, truth=value.code.truth), value.axes)
+        return replace(value, code=Code(name, truth=value.code.truth))
 
     def compute(self, node: Expr) -> Value:
         """The value of a node whose operands are known."""
@@ -165,7 +174,7 @@ class Body:
 
     def _renamed(self, node: Rename) -> Value:
         value, mapping = self.known[node.arg], dict(node.pairs)
-        return self.arranged(Value(value.code, tuple(mapping.get(axis, axis) for axis in value.axes)))
+        return self.arranged(replace(value, axes=tuple(mapping.get(axis, axis) for axis in value.axes)))
 
     def arranged(self, value: Value) -> Value:
         """The value with its dimensions in order."""
@@ -173,7 +182,7 @@ class Body:
         if wanted == value.axes:
             return value
         order = ", ".join(str(value.axes.index(axis)) for axis in wanted)
-        return Value(Code(f"tl.permute({value.code.number.text}, ({order}))"), wanted)
+        return replace(value, code=Code(f"tl.permute({value.code.number.text}, ({order}))"), axes=wanted)
 
     def full(self, value: Value, axes: Iterable[str]) -> str:
         """A block with all of `axes`."""

@@ -16,7 +16,9 @@ from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
 from .accessors import Accessors, function_text, hint, packed
 from .blocks import BlockBody, for_blocks
+from .kept import as_given
 from .layout import LIMIT, NARROWEST, Layout, worth
+from .printing import GIVEN, SINGLE
 from .runtime.chunk import Blocks
 from .runtime.kernel import Port
 from .runtime.launch import power_of_two
@@ -28,6 +30,7 @@ WIDEST_ALONE = 128  # of states that have no other axis in a program
 LARGEST = 8192  # numbers of the states at all tokens of a block, where a scan has them at once
 WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
+FIXED = "".join(f", {name}: tl.constexpr" for name in ("PRECISION", "GIVEN", "ROUNDED"))
 RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
 
 
@@ -35,11 +38,16 @@ class Outgrown(Unsupported):
     """States that do not fit into the registers of a program, whether it takes blocks or single tokens."""
 
 
-def print_blocks(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
-    """The unit of a stage, and how to call it.  Raises `Unsupported`, or `Outgrown`."""
+def print_blocks(
+    stage: Stage, adjoint: Adjoint, origin: str, kept: frozenset[Leaf] = frozenset()
+) -> tuple[str, Blocks]:
+    """The unit of a stage, and how to call it; `kept` are the rule's inputs that may be of 16 bits.
+
+    Raises `Unsupported`, or `Outgrown`.
+    """
     if stage.block < SMALLEST or stage.phase is not None or stage.newton is not None:
         raise Unsupported("a stage that is no loop over blocks of equal length")
-    return _StageWriter(stage, adjoint).unit(origin)
+    return _StageWriter(stage, adjoint, kept).unit(origin)
 
 
 def solves(stage: Stage) -> bool:
@@ -48,7 +56,7 @@ def solves(stage: Stage) -> bool:
 
 
 class _StageWriter:
-    def __init__(self, stage: Stage, adjoint: Adjoint) -> None:
+    def __init__(self, stage: Stage, adjoint: Adjoint, kept: frozenset[Leaf]) -> None:
         self.stage = stage
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         first: dict[Expr, Expr] = dict(stage.pre)
@@ -71,8 +79,8 @@ class _StageWriter:
         pairs = [*adjoint.pre, *pairs]
         self.later = [leaf for leaf, _ in pairs]
         self.before_back = ready(expr for _, expr in pairs)
-        kept = [leaf if leaf in self.later else ZERO for leaf in direct]
-        self.steps = ready(build.add(x, y) for x, y in zip(adjoint.steps, kept, strict=True))
+        known = [leaf if leaf in self.later else ZERO for leaf in direct]
+        self.steps = ready(build.add(x, y) for x, y in zip(adjoint.steps, known, strict=True))
         self.gradients = ready(adjoint.inputs)
         whole = [{*state.axes, TOKEN} for state in stage.carried]
         scans = [node.axes for node in walk((*self.before, *self.reads)) if isinstance(node, Scan)]
@@ -84,6 +92,9 @@ class _StageWriter:
         self.names, self.work = Names(_taken()), dict[str, list[int]]()
         self.states = [state.leaf for state in stage.carried]
         self.inputs = list(named.values())
+        items = list(zip(self.inputs, stage.inputs, strict=True))
+        self.given = {leaf for leaf, item in items if as_given(item.value) in kept}
+        self.padded = {leaf for leaf, item in items if item.padding}
         self.results = [_with_tokens(read.leaf) for read in stage.reads]
         self.wanted = [
             k
@@ -197,24 +208,26 @@ class _StageWriter:
         targets: Sequence[Leaf],
         doc: str,
     ) -> list[str]:
-        body = BlockBody(self.layout, self.names.copy(), loaded_left=True)
+        rounds = not solves(self.stage)
+        body = BlockBody(self.layout, self.names.copy(), loaded_left=True, narrow=True, rounds=rounds)
         used, read = set(leaves(roots)), list[Leaf]()
         for argument, own in given.items():
             for k, leaf in enumerate(own):
-                if self._bind(body, leaf, f"{argument}[{k}]", used) and argument != RESIDENT_IN.get(name):
+                resident = argument == RESIDENT_IN.get(name)
+                if self._bind(body, leaf, f"{argument}[{k}]", used, resident) and not resident:
                     read.append(leaf)
         hints = [f"{hint(leaf)}_new" for leaf in targets]
         found = body.emit(roots, hints)
         texts = [body.full(value, leaf.axes) for value, leaf in zip(found, targets, strict=True)]
         lines = [*body.lines, f"return {packed(texts)}"]
         self.work[name] = [*self._moved(read, targets), body.products * self.programs]
-        return function_text(name, f"{', '.join(given)}, tile", doc, lines, ", PRECISION: tl.constexpr")
+        return function_text(name, f"{', '.join(given)}, tile", doc, lines, FIXED)
 
     def _moved(self, read: Sequence[Leaf], written: Sequence[Leaf]) -> tuple[int, int]:
-        """How many entries are moved: as wide as inputs are, and in single precision."""
+        """How many entries are moved: as wide as the rule's inputs are, and in single precision."""
         shares = [self._shares(leaf) if leaf in self.inputs else 1 for leaf in written]
         moved = [(leaf, 1) for leaf in read] + list(zip(written, shares, strict=True))
-        counts = [(leaf in self.inputs and n == 1, n * self.layout.entries(leaf.axes)) for leaf, n in moved]
+        counts = [(leaf in self.given and n == 1, n * self.layout.entries(leaf.axes)) for leaf, n in moved]
         narrow = sum(count for as_given, count in counts if as_given)
         return narrow, sum(count for _, count in counts) - narrow
 
@@ -223,14 +236,15 @@ class _StageWriter:
         port = self._port(leaf)
         return port.shares * (self.programs // self.layout.count if port.tiled else 1)
 
-    def _bind(self, body: BlockBody, leaf: Leaf, text: str, used: set[Leaf]) -> bool:
+    def _bind(self, body: BlockBody, leaf: Leaf, text: str, used: set[Leaf], resident: bool) -> bool:
         """Whether a leaf is used.  A cotangent of a result that is the same at all tokens is the sum of theirs."""
         once = Leaf(leaf.kind, leaf.name, tuple(axis for axis in leaf.axes if axis != TOKEN), leaf.number)
         prefix = "d_" if leaf.kind is LeafKind.COTANGENT else ""
         if leaf in used:
             name = body.names.fresh(f"{prefix}{hint(leaf)}")
             body.lines.append(f"{name} = {text}")
-            body.bind(leaf, name)
+            blank = not resident and leaf not in self.padded
+            body.bind(leaf, name, GIVEN if leaf in self.given else SINGLE, blank)
         if once is not leaf and once in used and leaf.kind is LeafKind.COTANGENT:
             name = body.names.fresh(f"{prefix}{hint(leaf)}_sum")
             dimension = self.layout.inner(leaf.axes).index(TOKEN)
@@ -256,7 +270,8 @@ class _StageWriter:
             warps=WARPS,
             block=stage.block,
             inputs=[
-                self._port(item.leaf, k in self.wanted, item.constant) for k, item in enumerate(stage.inputs)
+                self._port(item.leaf, k in self.wanted, item.constant, self.inputs[k] in self.given)
+                for k, item in enumerate(stage.inputs)
             ],
             outputs=[self._port(leaf) for leaf in self.results],
             states=[self._port(leaf) for leaf in self.states],
@@ -268,7 +283,9 @@ class _StageWriter:
     def _between(self, leaf: Leaf) -> tuple[int, ...]:
         return tuple(self.layout.size(axis) for axis in leaf.axes)
 
-    def _port(self, leaf: Leaf, differentiable: bool = True, constant: bool = False) -> Port:
+    def _port(
+        self, leaf: Leaf, differentiable: bool = True, constant: bool = False, given: bool = False
+    ) -> Port:
         found = self.layout
         return Port(
             leaf.name,
@@ -277,6 +294,7 @@ class _StageWriter:
             bool(found.vector) and found.vector not in leaf.axes,
             differentiable,
             constant,
+            given,
         )
 
 
@@ -298,9 +316,7 @@ def _taken() -> frozenset[str]:
     """Names that mean something in a unit already."""
     files = ("chunk", "linear", "math")
     kernels = "\n".join(text for file in files for text in definitions(file).values())
-    return (
-        RESERVED | frozenset(WORD.findall(kernels)) | {"pointers", "values", "first", "tokens", "PRECISION"}
-    )
+    return RESERVED | frozenset(WORD.findall(kernels + FIXED)) | {"pointers", "values", "first", "tokens"}
 
 
 def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:

@@ -53,7 +53,7 @@ def write(
             "unit": f"{stem}.py",
             "interface": looped.kernel.interface._asdict(),
             "signature": looped.signature._asdict(),
-            "unrounded": looped.unrounded,
+            "kept": sorted(looped.kept),
             "stages": [_stage(stage, kernels, names, stem) for stage in looped.stages],
         }
         for target in wanted:

@@ -58,6 +58,10 @@ class Attached:
         """Whether inputs of 16 bits, of which `x` is the first, are taken as they are."""
         return False
 
+    def taken(self, inputs: Sequence[Tensor], time: int | None) -> list[Tensor]:
+        """Inputs, some of 16 bits, in the types that they are taken in."""
+        return [x if x.is_floating_point() else x.float() for x in inputs]
+
     def staged(self, x: Tensor, time: int | None) -> bool:
         """Whether the emitted module goes through a sequence, and the kernels are in its stages."""
         return False
@@ -160,18 +164,21 @@ class FusedRule(Swapped):
         """As the class was emitted, but inputs of 16 bits stay what they are where kernels take such."""
         me, first = cast(Any, self), inputs[0]
         time = None if single else first.shape[1]
+        staged = not single and self.fused.staged(first, time)
         wide = any(x.dtype == torch.float64 or x.is_complex() for x in (*inputs, me.like))
         if wide or sequence is not None or not (_narrow(first) and self.fused.narrow(first, time)):
-            if _narrow(first) and not wide and sequence is None and self.fused.staged(first, time):
+            if _narrow(first) and not wide and sequence is None and staged:
                 sequence = partial(self.plain.sequence, self)
             return self.plain.exactly(self, state, reset, single, inputs, given, sequence)  # type: ignore[no-any-return]
         with torch.autocast(first.device.type, enabled=False):
             given = [x if x.is_complex() else x.float() for x in given]
-            inputs = [x if x.is_floating_point() else x.float() for x in inputs]
+            inputs = self.fused.taken(inputs, time)
             before: States = me.initial(first.shape[0], *given) if state is None else state
             state = {name: x.float() if x.is_floating_point() else x for name, x in before.items()}
             if single:
                 outputs, state = self.token(state, *inputs, *given)
+            elif staged:
+                outputs, state = self.plain.sequence(self, state, reset, *inputs, *given)
             else:
                 outputs, state = self.sequence(state, reset, *inputs, *given)
             return tuple(x if x.is_complex() else x.to(first.dtype) for x in outputs), state

@@ -40,14 +40,25 @@ from .stage import (
 
 
 @triton.jit
-def prepare(inputs, made, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def prepare(
+    inputs,
+    made,
+    time,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """What does not depend on the states, [batch, blocks, …]."""
     blocks = (time + BLOCK - 1) // BLOCK
     program = tl.program_id(0).to(tl.int64)
     block = program % blocks
     batch, row, tile = locate(program // blocks, TILE)
     given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
-    store_made(made, before(given, tile, TILE, PRECISION), batch * blocks + block, row, tile, TILE)
+    store_made(
+        made, before(given, tile, TILE, PRECISION, GIVEN, ROUNDED), batch * blocks + block, row, tile, TILE
+    )
 
 
 @triton.jit
@@ -61,6 +72,8 @@ def sweep(
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """The states before each block, [batch, blocks, …], and those after the last."""
     batch, row, tile = locate(tl.program_id(0).to(tl.int64), TILE)
@@ -70,13 +83,24 @@ def sweep(
         place = batch * blocks + block
         store_states(starts, state, place, row, tile, TILE)
         given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
-        state = update(state, given, load_made(made, place, row, tile, TILE), tile, TILE, PRECISION)
+        state = update(
+            state, given, load_made(made, place, row, tile, TILE), tile, TILE, PRECISION, GIVEN, ROUNDED
+        )
     store_states(finals, state, batch, row, tile, TILE)
 
 
 @triton.jit
 def answer(
-    inputs, made, starts, outputs, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr
+    inputs,
+    made,
+    starts,
+    outputs,
+    time,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """The results at all tokens, given the states before each block."""
     blocks = (time + BLOCK - 1) // BLOCK
@@ -86,7 +110,9 @@ def answer(
     place = batch * blocks + block
     state = load_states(starts, place, row, tile, TILE)
     given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
-    results = reads(state, given, load_made(made, place, row, tile, TILE), tile, TILE, PRECISION)
+    results = reads(
+        state, given, load_made(made, place, row, tile, TILE), tile, TILE, PRECISION, GIVEN, ROUNDED
+    )
     store_outputs(outputs, results, batch, block * BLOCK, time, row, tile, TILE)
 
 
@@ -101,6 +127,8 @@ def prepare_back(
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """What the cotangents of states need besides themselves, [batch, blocks, …]."""
     blocks = (time + BLOCK - 1) // BLOCK
@@ -111,7 +139,9 @@ def prepare_back(
     state = load_states(starts, place, row, tile, TILE)
     given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
     known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
-    found = before_back(state, given, load_made(made, place, row, tile, TILE), known, tile, TILE, PRECISION)
+    found = before_back(
+        state, given, load_made(made, place, row, tile, TILE), known, tile, TILE, PRECISION, GIVEN, ROUNDED
+    )
     store_later(later, found, place, row, tile, TILE)
 
 
@@ -127,6 +157,8 @@ def sweep_back(
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """The cotangents of the states after each block, [batch, blocks, …], and of those before the first."""
     batch, row, tile = locate(tl.program_id(0).to(tl.int64), TILE)
@@ -138,7 +170,17 @@ def sweep_back(
         store_states(flows, flow, place, row, tile, TILE)
         given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
         prepared = load_made(made, place, row, tile, TILE)
-        flow = back(given, prepared, load_later(later, place, row, tile, TILE), flow, tile, TILE, PRECISION)
+        flow = back(
+            given,
+            prepared,
+            load_later(later, place, row, tile, TILE),
+            flow,
+            tile,
+            TILE,
+            PRECISION,
+            GIVEN,
+            ROUNDED,
+        )
     store_states(d_carried, flow, batch, row, tile, TILE)
 
 
@@ -155,6 +197,8 @@ def differentiate(
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """The cotangents of an input at all tokens; where programs share it, each of them writes its part."""
     blocks = (time + BLOCK - 1) // BLOCK
@@ -167,5 +211,5 @@ def differentiate(
     known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
     flow = load_states(flows, place, row, tile, TILE)
     prepared = load_made(made, place, row, tile, TILE)
-    found = gradients(state, given, prepared, known, flow, tile, TILE, PRECISION)
+    found = gradients(state, given, prepared, known, flow, tile, TILE, PRECISION, GIVEN, ROUNDED)
     store_gradients(d_input, found, batch, block * BLOCK, tokens, time, row, tile, TILE)

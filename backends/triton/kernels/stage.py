@@ -195,7 +195,9 @@ def store_gradients3(pointers, values, batch, first, tokens, time, row, tile, TI
 
 
 @triton.jit
-def before(given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def before(
+    given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr
+):
     """What does not depend on the states."""
     alpha_in = given[0]
     k = given[1]
@@ -213,8 +215,8 @@ def before(given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
     total_3 = tl.sum(tl.where(eq_2, alpha_in[None, :], 0.0), 1)
     pre2_new = tl.permute(
         tl.dot(
-            tl.permute(v * running(total_3, tl.where(eq, 1.0, 0.0), 0, True)[:, None], (1, 0)),
-            k,
+            tl.permute((v * running(total_3, tl.where(eq, 1.0, 0.0), 0, True)[:, None]).to(ROUNDED), (1, 0)),
+            k.to(ROUNDED),
             input_precision=PRECISION,
         ),
         (1, 0),
@@ -223,7 +225,16 @@ def before(given, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def update(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def update(
+    state,
+    given,
+    made,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """The states after a block."""
     S = state[0]
     pre0 = made[0]
@@ -234,19 +245,23 @@ def update(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr
 
 
 @triton.jit
-def reads(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def reads(
+    state,
+    given,
+    made,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """The results of a block."""
     S = state[0]
     alpha_in = given[0]
     k = given[1]
     v = given[2]
     q = given[3]
-    at_n = tl.arange(0, 64)
-    total = tl.dot(
-        tl.where(at_n[None, :] < 40, q, 0.0),
-        tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
+    total = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
     at_i = tl.arange(0, 64)
     at_j = tl.arange(0, 64)
     scanned = tl.where(
@@ -255,12 +270,18 @@ def reads(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr)
         0.0,
     )
     total_2 = tl.permute(
-        tl.dot(tl.permute(v, (1, 0)), tl.permute(scanned * total, (1, 0)), input_precision=PRECISION), (1, 0)
+        tl.dot(
+            tl.permute(v.to(ROUNDED), (1, 0)),
+            tl.permute((scanned * total).to(ROUNDED), (1, 0)),
+            input_precision=PRECISION,
+        ),
+        (1, 0),
     )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
+    at_n = tl.arange(0, 64)
     total_3 = tl.dot(
-        tl.where(at_n[None, :] < 40, q * scanned_2[:, None], 0.0),
-        tl.where(at_n[:, None] < 40, S, 0.0),
+        tl.where(at_n[None, :] < 40, (q * scanned_2[:, None]).to(ROUNDED), 0.0),
+        S.to(ROUNDED),
         input_precision=PRECISION,
     )
     read0_new = total_3 + total_2
@@ -268,7 +289,17 @@ def reads(state, given, made, tile, TILE: tl.constexpr, PRECISION: tl.constexpr)
 
 
 @triton.jit
-def before_back(state, given, made, known, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def before_back(
+    state,
+    given,
+    made,
+    known,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """What does not depend on the cotangents of states."""
     alpha_in = given[0]
     q = given[3]
@@ -276,13 +307,28 @@ def before_back(state, given, made, known, tile, TILE: tl.constexpr, PRECISION: 
     at_i = tl.arange(0, 64)
     scanned = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     direct_new = tl.permute(
-        tl.dot(tl.permute(d_read0 * scanned[:, None], (1, 0)), q, input_precision=PRECISION), (1, 0)
+        tl.dot(
+            tl.permute((d_read0 * scanned[:, None]).to(ROUNDED), (1, 0)),
+            q.to(ROUNDED),
+            input_precision=PRECISION,
+        ),
+        (1, 0),
     )
     return (direct_new,)
 
 
 @triton.jit
-def back(given, made, later, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def back(
+    given,
+    made,
+    later,
+    flow,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """The cotangents of the states before a block."""
     pre0 = made[0]
     pre1 = made[1]
@@ -293,7 +339,18 @@ def back(given, made, later, flow, tile, TILE: tl.constexpr, PRECISION: tl.const
 
 
 @triton.jit
-def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def gradients0(
+    state,
+    given,
+    made,
+    known,
+    flow,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """The cotangents of `alpha_in` in a block."""
     S = state[0]
     alpha_in = given[0]
@@ -302,24 +359,11 @@ def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
     q = given[3]
     d_read0 = known[0]
     d_S = flow[0]
-    at_n = tl.arange(0, 64)
-    total = tl.dot(
-        tl.where(at_n[None, :] < 40, q, 0.0),
-        tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
-    at_m = tile * TILE + tl.arange(0, TILE)
-    total_2 = tl.dot(
-        tl.where(at_m[None, :] < 100, d_read0, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
+    total = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    total_2 = tl.dot(d_read0.to(ROUNDED), tl.permute(v.to(ROUNDED), (1, 0)), input_precision=PRECISION)
     product = total_2 * total
-    total_3 = tl.dot(
-        tl.where(at_m[None, :] < 100, v, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, d_S, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
+    total_3 = tl.dot(v.to(ROUNDED), tl.permute(d_S.to(ROUNDED), (1, 0)), input_precision=PRECISION)
+    at_n = tl.arange(0, 64)
     total_4 = tl.sum(tl.where(at_n[None, :] < 40, total_3 * k, 0.0), 1)
     at_i = tl.arange(0, 64)
     eq = at_i.to(tl.float32) == 63.0
@@ -330,7 +374,7 @@ def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total_6 = tl.dot(tl.permute(scanned, (1, 0)), total_5, input_precision=PRECISION)
+    total_6 = tl.dot(tl.permute(scanned, (1, 0)).to(ROUNDED), total_5.to(ROUNDED), input_precision=PRECISION)
     at_i_source = tl.arange(0, 64)
     eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
     total_7 = tl.dot(tl.where(eq_2, 1.0, 0.0), scanned, input_precision=PRECISION)
@@ -341,6 +385,7 @@ def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
     masked = tl.where(eq, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False), 0.0)
     total_10 = tl.sum(masked, 0)
     gt = total_10 > 0.5
+    at_m = tile * TILE + tl.arange(0, TILE)
     total_11 = tl.sum(tl.sum(tl.where((at_n[:, None] < 40) & (at_m[None, :] < 100), d_S * S, 0.0), 1), 0)
     masked_2 = tl.where(gt, total_11, 0.0)
     masked_3 = tl.where(eq_2, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
@@ -348,11 +393,7 @@ def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
     product_2 = running(total_9, tl.where(eq, -masked_2, 0.0), 0, True) * total_12
     total_13 = total_8 + product_2
     difference = total_13 - running(total_9, tl.where(eq, -masked_2, 0.0), 0, True)
-    total_14 = tl.dot(
-        tl.where(at_m[None, :] < 100, d_read0, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, S, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
+    total_14 = tl.dot(d_read0.to(ROUNDED), tl.permute(S.to(ROUNDED), (1, 0)), input_precision=PRECISION)
     total_15 = tl.sum(tl.where(at_n[None, :] < 40, total_14 * q, 0.0), 1)
     masked_4 = tl.where(gt, 0.0, total_11)
     total_16 = total_15 + tl.where(eq, masked_4, 0.0)
@@ -365,55 +406,25 @@ def gradients0(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
 
 
 @triton.jit
-def gradients1(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def gradients1(
+    state,
+    given,
+    made,
+    known,
+    flow,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """The cotangents of `k` in a block."""
     alpha_in = given[0]
     v = given[2]
     q = given[3]
     d_read0 = known[0]
     d_S = flow[0]
-    at_m = tile * TILE + tl.arange(0, TILE)
-    total = tl.dot(
-        tl.where(at_m[None, :] < 100, d_read0, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
-    at_i = tl.arange(0, 64)
-    at_j = tl.arange(0, 64)
-    scanned = tl.where(
-        at_i[:, None] >= at_j[None, :],
-        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
-        0.0,
-    )
-    total_2 = tl.permute(tl.dot(tl.permute(q, (1, 0)), total * scanned, input_precision=PRECISION), (1, 0))
-    at_i_source = tl.arange(0, 64)
-    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
-    total_3 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
-    scanned_2 = running(total_3, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
-    total_4 = tl.dot(
-        tl.where(at_m[None, :] < 100, v, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, d_S, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
-    product = total_4 * scanned_2[:, None]
-    total_5 = total_2 + product
-    return (total_5,)
-
-
-@triton.jit
-def gradients2(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
-    """The cotangents of `v` in a block."""
-    alpha_in = given[0]
-    k = given[1]
-    q = given[3]
-    d_read0 = known[0]
-    d_S = flow[0]
-    at_n = tl.arange(0, 64)
-    total = tl.dot(
-        tl.where(at_n[None, :] < 40, q, 0.0),
-        tl.permute(tl.where(at_n[None, :] < 40, k, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
+    total = tl.dot(d_read0.to(ROUNDED), tl.permute(v.to(ROUNDED), (1, 0)), input_precision=PRECISION)
     at_i = tl.arange(0, 64)
     at_j = tl.arange(0, 64)
     scanned = tl.where(
@@ -422,15 +433,60 @@ def gradients2(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         0.0,
     )
     total_2 = tl.permute(
-        tl.dot(tl.permute(d_read0, (1, 0)), scanned * total, input_precision=PRECISION), (1, 0)
+        tl.dot(tl.permute(q.to(ROUNDED), (1, 0)), (total * scanned).to(ROUNDED), input_precision=PRECISION),
+        (1, 0),
     )
     at_i_source = tl.arange(0, 64)
     eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
     total_3 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
     scanned_2 = running(total_3, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
+    total_4 = tl.dot(v.to(ROUNDED), tl.permute(d_S.to(ROUNDED), (1, 0)), input_precision=PRECISION)
+    product = total_4 * scanned_2[:, None]
+    total_5 = total_2 + product
+    return (total_5,)
+
+
+@triton.jit
+def gradients2(
+    state,
+    given,
+    made,
+    known,
+    flow,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
+    """The cotangents of `v` in a block."""
+    alpha_in = given[0]
+    k = given[1]
+    q = given[3]
+    d_read0 = known[0]
+    d_S = flow[0]
+    total = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    at_i = tl.arange(0, 64)
+    at_j = tl.arange(0, 64)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
+    )
+    total_2 = tl.permute(
+        tl.dot(
+            tl.permute(d_read0.to(ROUNDED), (1, 0)), (scanned * total).to(ROUNDED), input_precision=PRECISION
+        ),
+        (1, 0),
+    )
+    at_i_source = tl.arange(0, 64)
+    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
+    total_3 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    scanned_2 = running(total_3, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
+    at_n = tl.arange(0, 64)
     total_4 = tl.dot(
-        tl.where(at_n[None, :] < 40, scanned_2[:, None] * k, 0.0),
-        tl.where(at_n[:, None] < 40, d_S, 0.0),
+        tl.where(at_n[None, :] < 40, (scanned_2[:, None] * k).to(ROUNDED), 0.0),
+        d_S.to(ROUNDED),
         input_precision=PRECISION,
     )
     total_5 = total_2 + total_4
@@ -438,19 +494,25 @@ def gradients2(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
 
 
 @triton.jit
-def gradients3(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def gradients3(
+    state,
+    given,
+    made,
+    known,
+    flow,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """The cotangents of `q` in a block."""
     S = state[0]
     alpha_in = given[0]
     k = given[1]
     v = given[2]
     d_read0 = known[0]
-    at_m = tile * TILE + tl.arange(0, TILE)
-    total = tl.dot(
-        tl.where(at_m[None, :] < 100, d_read0, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, v, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
+    total = tl.dot(d_read0.to(ROUNDED), tl.permute(v.to(ROUNDED), (1, 0)), input_precision=PRECISION)
     at_i = tl.arange(0, 64)
     at_j = tl.arange(0, 64)
     scanned = tl.where(
@@ -459,25 +521,37 @@ def gradients3(state, given, made, known, flow, tile, TILE: tl.constexpr, PRECIS
         0.0,
     )
     total_2 = tl.permute(
-        tl.dot(tl.permute(k, (1, 0)), tl.permute(total * scanned, (1, 0)), input_precision=PRECISION), (1, 0)
+        tl.dot(
+            tl.permute(k.to(ROUNDED), (1, 0)),
+            tl.permute((total * scanned).to(ROUNDED), (1, 0)),
+            input_precision=PRECISION,
+        ),
+        (1, 0),
     )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
-    total_3 = tl.dot(
-        tl.where(at_m[None, :] < 100, d_read0, 0.0),
-        tl.permute(tl.where(at_m[None, :] < 100, S, 0.0), (1, 0)),
-        input_precision=PRECISION,
-    )
+    total_3 = tl.dot(d_read0.to(ROUNDED), tl.permute(S.to(ROUNDED), (1, 0)), input_precision=PRECISION)
     product = total_3 * scanned_2[:, None]
     q_new = total_2 + product
     return (q_new,)
 
 
 @triton.jit
-def prepare(inputs, made, time, BLOCK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr):
+def prepare(
+    inputs,
+    made,
+    time,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """What does not depend on the states, [batch, blocks, …]."""
     blocks = (time + BLOCK - 1) // BLOCK
     program = tl.program_id(0).to(tl.int64)
     block = program % blocks
     batch, row, tile = locate(program // blocks, TILE)
     given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
-    store_made(made, before(given, tile, TILE, PRECISION), batch * blocks + block, row, tile, TILE)
+    store_made(
+        made, before(given, tile, TILE, PRECISION, GIVEN, ROUNDED), batch * blocks + block, row, tile, TILE
+    )

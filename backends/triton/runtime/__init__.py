@@ -46,7 +46,7 @@ def _read(fact: Any, folder: Path) -> Looped:
     text = (folder / fact["unit"]).read_text(encoding="utf-8")
     stages = [_stage(stage, folder) for stage in fact["stages"]]
     interface = Interface(**_ported(fact["interface"]))
-    return Looped(fact["name"], text, interface, Signature(**sign), None, stages, fact["unrounded"])
+    return Looped(fact["name"], text, interface, Signature(**sign), None, stages, fact["kept"])
 
 
 def _stage(fact: Any, folder: Path) -> BlockStage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -70,16 +70,20 @@ class BlockKernels:
         """What goes into the class of the stage."""
         return Chunked
 
-    def launch(self, kernel: Any, programs: int, like: Tensor, *args: Any) -> list[Any]:
+    def launch(
+        self, kernel: Any, programs: int, like: Tensor, inputs: tuple[Tensor, ...], *args: Any
+    ) -> list[Any]:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
         face = self.face
-        fixed = {"BLOCK": face.block, "PRECISION": "ieee" if exact(like) else "tf32"}
+        types = {x.dtype for x, port in zip(inputs, face.inputs, strict=True) if port.given}
+        kind = types.pop() if len(types) == 1 and narrow(like) else torch.float32
+        fixed = {"BLOCK": face.block, **typed(factors(kind, exact(like)), self.module.tl)}
         default, lengths = Choice(face.warps, STAGES, face.tile), (programs, args[-1])
 
         def grid(tile: int) -> int:
             return programs * face.rows * face.cut(tile).tiles
 
-        return launch(kernel, grid, like, args, fixed, default, lengths, "num_stages", face.vector)
+        return launch(kernel, grid, like, (inputs, *args), fixed, default, lengths, "num_stages", face.vector)
 
     def forward(
         self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int
@@ -144,9 +148,30 @@ class BlockKernels:
         return [*grads, *before]
 
 
+def factors(kind: torch.dtype, single: bool) -> dict[str, str]:
+    """The types of factors of matrix products, and how those in single precision are rounded.
+
+    `GIVEN` is that of the rule's inputs, `kind`.  What is computed is `ROUNDED` to bfloat16, which has numbers of any
+    size, but not to float16.
+    """
+    given = {torch.bfloat16: "bfloat16", torch.float16: "float16"}.get(kind, "float32")
+    rounded = given if given == "bfloat16" else "float32"
+    return {"PRECISION": "ieee" if single else "tf32", "GIVEN": given, "ROUNDED": rounded}
+
+
+def typed(fixed: Mapping[str, Any], language: Any) -> dict[str, Any]:
+    """Arguments that are known when a kernel is compiled, types as those of Triton's `language`."""
+    return {name: getattr(language, x) if name in ("GIVEN", "ROUNDED") else x for name, x in fixed.items()}
+
+
 def exact(x: Tensor) -> bool:
     """Whether products of matrices are single precision: on NVIDIA they have factors of 11 bits (TF32)."""
     return not x.is_cuda or torch.version.hip is not None
+
+
+def narrow(x: Tensor) -> bool:
+    """Whether products of matrices may have factors of 16 bits, which Triton's interpreter takes for integers."""
+    return x.is_cuda
 
 
 def suffices(x: Tensor) -> bool:

@@ -18,7 +18,7 @@ class Port(NamedTuple):
     """A tensor of a unit: the lengths `shape` of its own axes, and how many programs share it.
 
     There are `shares` rows to it, and with `tiled` every tile of the vector axis as well.  A `constant` of a stage has
-    no batch and no time.
+    no batch and no time, and what is `given` is an input of the rule as it is.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Port(NamedTuple):
     tiled: bool = False
     differentiable: bool = True
     constant: bool = False
+    given: bool = False
 
 
 class Interface(NamedTuple):

@@ -18,7 +18,7 @@ LONG = 32  # tokens from which on blocks are worth their while
 class Looped(Attached):
     """A rule with its unit, and where it runs in blocks those of its stages.
 
-    `unrounded` says that nothing is computed between the inputs and the stages, or between the stages and the outputs.
+    `kept` are the inputs, by number, that the stages read as they are: the others are made single precision for them.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Looped(Attached):
         signature: Signature,
         over: Callable[[tuple[int, ...], Flags], Looped] | None = None,
         stages: Sequence[BlockStage] = (),
-        unrounded: bool = False,
+        kept: Sequence[int] = (),
     ) -> None:
         super().__init__(name, signature, over)
         self.text = text
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
-        self.unrounded = unrounded
+        self.kept = frozenset(kept)
         self.windows = any(stage.kernels.face.form == "windows" for stage in self.stages)
         self.products = any(stage.kernels.face.form != "newton" for stage in self.stages)
 
@@ -45,7 +45,12 @@ class Looped(Attached):
         return x.device.type == "cuda" if torch.compiler.is_compiling() else runs_on(x.device)
 
     def narrow(self, x: Tensor, time: int | None) -> bool:
-        return self.ready(x) and (self.unrounded or not self.staged(x, time))
+        return self.ready(x) and (bool(self.kept) or not self.staged(x, time))
+
+    def taken(self, inputs: Sequence[Tensor], time: int | None) -> list[Tensor]:
+        if not self.staged(inputs[0], time):
+            return super().taken(inputs, time)
+        return [x if k in self.kept and x.is_floating_point() else x.float() for k, x in enumerate(inputs)]
 
     def staged(self, x: Tensor, time: int | None) -> bool:
         """Long sequences of a rule in blocks, where products of matrices may be as exact as those of blocks are."""

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 Interpreted = Callable[..., Any]
 
 
 def quicken() -> None:
     """Let the interpreter replace the functions of Triton's language once a launch, not at every call in it, scan all
-    rows of a block at once, not number by number, and round the factors of products where that is asked for.
+    rows of a block at once, not number by number, and do with 16 bits and TF32 what a GPU does: round to the nearest
+    bfloat16, and multiply with such factors, and with those that TF32 has.
     """
     import triton.language as tl
     from triton.runtime import interpreter
@@ -29,19 +31,37 @@ def quicken() -> None:
 
     found._patch_lang = once
     found.ScanOps.generic_scan = _scanned
-    product = found.InterpreterBuilder.create_dot
+    product, cast = found.InterpreterBuilder.create_dot, found.InterpreterBuilder.cast_impl
 
     def rounded(self: Any, a: Any, b: Any, d: Any, precision: Any, most: Any) -> Any:
-        if precision.name == "TF32":
+        if a.dtype.scalar == tl.bfloat16:
+            a, b = (found.TensorHandle(_widened(x.data), tl.float32) for x in (a, b))
+        elif precision.name == "TF32" and a.dtype.scalar == tl.float32:
             a, b = (found.TensorHandle(_tf32(x.data), x.dtype) for x in (a, b))
         return product(self, a, b, d, precision, most)
 
+    def nearest(self: Any, x: Any, kind: Any) -> Any:
+        if x.dtype.scalar == tl.float32 and kind.scalar == tl.bfloat16:
+            return found.TensorHandle(_bfloat16(x.data), kind.scalar)
+        return cast(self, x, kind)
+
     found.InterpreterBuilder.create_dot = rounded
+    found.InterpreterBuilder.cast_impl = nearest
 
 
 def _tf32(x: Any) -> Any:
     """Numbers cut to the 11 bits that TF32 has of them, which is what a GPU may do."""
     return (np.ascontiguousarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def _bfloat16(x: Any) -> Any:
+    """The bits of the nearest numbers of bfloat16."""
+    rounded = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(torch.bfloat16)
+    return rounded.view(torch.int16).numpy().view(np.uint16)
+
+
+def _widened(bits: Any) -> Any:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _scanned(self: Any, given: Sequence[Any]) -> list[Any]:

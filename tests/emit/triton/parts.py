@@ -97,6 +97,13 @@ rule retain(q[n], k[n], v[m], alpha) {
     return    S'(q)
 }
 """
+COMPUTED = """
+rule computed(q[n], k[n], v[m], w, alpha) {
+    state  S[m, n] = 0
+    S'     = alpha * S + v * w * k * exp(q)
+    return sum[n](S' * k) + 0.3 * v
+}
+"""
 GLA = RETENTION.replace("alpha)", "alpha[n])")
 AVERAGE = """
 rule average(a[d], b[d]) {
@@ -274,14 +281,17 @@ def _always(*_: Any) -> bool:
     return True
 
 
-def with_rounded_products(name: str, time: int, dtype: torch.dtype, asked: str) -> list[float]:
+def with_rounded_products(
+    name: str, time: int, dtype: torch.dtype, asked: str = "highest", gate: float | None = None
+) -> list[float]:
     """As `compared`, with products of matrices as they are on NVIDIA; `asked` is the precision that PyTorch is told."""
-    before, chunk.exact = chunk.exact, _never
+    before = chunk.exact, chunk.narrow
+    chunk.exact, chunk.narrow = _never, _always
     torch.set_float32_matmul_precision(asked)
     try:
-        return compared(name, time, False, dtype=dtype)
+        return compared(name, time, False, gate, dtype=dtype)
     finally:
-        chunk.exact = before
+        chunk.exact, chunk.narrow = before
         torch.set_float32_matmul_precision("highest")
 
 
@@ -388,6 +398,12 @@ def packed_with_states(name: str, cu_seqlens: list[int]) -> list[float]:
         out, ends = run(state, **inputs)
         found.append(_all_of(out, ends, [*inputs.values(), *state.values(), *module.parameters()]))
     return [error(x, y) for x, y in zip(*found, strict=True)]
+
+
+def kept(recurrence: Recurrence) -> set[str]:
+    """The inputs that stages read as they are."""
+    found = kernels_of(recurrence)
+    return {value.name for k, value in enumerate(found.signature.inputs) if k in found.kept}
 
 
 def no_tokens() -> bool:

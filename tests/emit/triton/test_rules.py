@@ -56,6 +56,49 @@ def test_products_of_11_bits_do_for_inputs_of_16(interpreted: Interpreted) -> No
     assert 1e-5 < worst(torch.float32, "high") < 2e-2
 
 
+@pytest.mark.parametrize(
+    ("name", "gate"),
+    [
+        ("gate a head", None),
+        ("stabilised", None),
+        ("delta", None),
+        ("linear attention", 1.0),
+        ("linear attention", 1e-38),
+        ("gated delta", 0.0),
+        ("gated delta", 1.0),
+        pytest.param("gate a key", None, marks=pytest.mark.slow),
+        pytest.param("delta, gate a key", None, marks=pytest.mark.slow),
+        pytest.param("diagonal and low rank", None, marks=pytest.mark.slow),
+    ],
+)
+def test_products_of_16_bits_do_for_inputs_of_16(
+    name: str, gate: float | None, interpreted: Interpreted
+) -> None:
+    """Outputs and states, and gradients: both less exact than without."""
+    found = interpreted(parts.with_rounded_products, name, 70, torch.bfloat16, gate=gate)
+    inputs = len(kernels_of(MAKERS[name]()).signature.inputs)
+    assert max(found[:-inputs]) < 5e-3
+    assert max(found) < 2e-2
+
+
+def test_what_is_computed_is_rounded_to_the_inputs_type(interpreted: Interpreted) -> None:
+    """Where nothing grows from it: a rule of triangular systems keeps the states that others may round."""
+
+    def state(name: str, dtype: torch.dtype) -> float:
+        return float(interpreted(parts.with_rounded_products, name, 40, dtype)[1])
+
+    assert state("gate a head", torch.float16) < 1.5e-3 < state("gate a head", torch.bfloat16)
+    assert state("delta", torch.bfloat16) < 2e-3
+
+
+def test_inputs_that_stages_read_as_they_are_stay_of_16_bits() -> None:
+    """Of a product before a stage all factors but one are made single precision."""
+    assert parts.kept(MAKERS["linear attention"]()) >= {"k", "v"}
+    assert parts.kept(MAKERS["delta, gate a key"]()) == {"q", "k", "v", "beta"}
+    assert parts.kept(MAKERS["gate a head"]()) == {"x", "B", "C"}
+    assert parts.kept(parts.written(parts.COMPUTED, n=5, m=3)()) == {"k", "w", "alpha"}
+
+
 def on_nvidia(dtype: torch.dtype) -> SimpleNamespace:
     return SimpleNamespace(dtype=dtype, is_cuda=True, device=torch.device("cuda"))
 
