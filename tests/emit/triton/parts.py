@@ -167,6 +167,7 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
     "held, perceptron": of_spec("deep/ttt", "ttt_mlp", n=7),
 }
 MAKERS.update({**CLASSES, **LONGER})
+EVERY = tuple(MAKERS)  # other files have rules of their own
 
 
 def functions(text: str) -> dict[str, str]:
@@ -306,9 +307,10 @@ def in_one_graph(name: str) -> tuple[list[float], int]:
     launched = list[str]()
     launch: Any = vars(chunk)["launch"]
 
-    def counted(function: Any, *args: Any) -> None:
+    def counted(function: Any, *args: Any) -> list[Any]:
         launched.append(function.fn.__name__)
-        launch(function, *args)
+        found: list[Any] = launch(function, *args)
+        return found
 
     replaced: list[tuple[Any, str, Any]] = [
         (chunk, "launch", counted),

@@ -10,7 +10,7 @@ import torch
 from seqc.ir.ops import OPS
 from tests.emit.triton import parts
 from tests.emit.triton.conftest import Interpreted
-from tests.emit.triton.parts import CLASSES, LONGER, MAKERS, NOT_WRITTEN, SPELLINGS, kernels_of
+from tests.emit.triton.parts import CLASSES, EVERY, LONGER, MAKERS, NOT_WRITTEN, SPELLINGS, kernels_of
 
 pytest.importorskip("triton")
 
@@ -19,7 +19,7 @@ MORE = {"long average", "key decay", "delta with a gate a key", "dense, two stat
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in {*LONGER, *MORE})) for name in MAKERS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in {*LONGER, *MORE})) for name in EVERY]
 )
 def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
     """35 tokens are no whole number of blocks; states are given, and sequences begin anew."""
