@@ -22,10 +22,11 @@ from torch import Tensor
 import seqc
 from benchmarks.fit_cpu import Row, drawn, median, show
 from seqc.bundled import folder
-from seqc.ir.expr import Expr, substitute
+from seqc.ir.expr import Expr
 from seqc.ir.paths import instances
 from seqc.ir.program import Function
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import substitute
 
 if TYPE_CHECKING:
     from backends.cpu.cost import region_work  # noqa: TID251  # what `seqc.backends` is in a checkout

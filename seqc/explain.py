@@ -13,12 +13,13 @@ from math import prod
 from typing import Any
 
 from seqc.backend import Calls, Predicts, Scheduled, Surrounds, backends
-from seqc.ir.expr import Expr, children
+from seqc.ir.expr import Expr
 from seqc.ir.paths import NamedState, instances, parameter_table, state_table
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence, Store
 from seqc.ir.text import format_expr
+from seqc.ir.traverse import children
 from seqc.passes import cost
 from seqc.passes.schedule import NEWTON, schedule
 from seqc.source import Span
@@ -129,6 +130,8 @@ def _predicting() -> dict[str, Predicts]:
 
 def _around(whole: Whole, plan_of: PlanOf, place: Span | None) -> dict[str, Data]:
     """What targets compute in one pass around the rules, by the target's name and the block's."""
+    if not isinstance(whole, Model):
+        return {}
     found = {
         name: target.around(Scheduled(whole, plan_of, place))
         for name, target in backends().items()

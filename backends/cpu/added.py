@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 
 from seqc.ir.build import ZERO, total
-from seqc.ir.expr import Apply, Expr, Leaf, children, walk
+from seqc.ir.expr import Apply, Expr, Leaf
+from seqc.ir.traverse import children, walk
 
 from .matrices import Arranged, operand, product_of
 from .program import Target, Task

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seqc.ir.build import ONE
-from seqc.ir.expr import DType, Expr, Leaf, substitute, walk
+from seqc.ir.expr import DType, Expr, Leaf
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import substitute, walk
 from seqc.passes.forms.chunk import chunk_shape
 from seqc.passes.forms.kernels import Sequences
 from seqc.passes.forms.problem import Problem, answers

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from seqc.backend import Scheduled
-from seqc.ir.expr import Invoke, Reduce, walk
+from seqc.ir.expr import Invoke, Reduce
 from seqc.ir.program import Function, Model
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import reads_future
+from seqc.ir.traverse import walk
 
 from ..torch.diagnose import Unsupported
 from ..torch.functions import Classes

@@ -6,22 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
-from seqc.ir.expr import (
-    Apply,
-    DType,
-    Expr,
-    Leaf,
-    LeafKind,
-    Rank,
-    Reduce,
-    Scan,
-    Softmax,
-    Solve,
-    children,
-    walk,
-)
+from seqc.ir.expr import Apply, DType, Expr, Leaf, LeafKind, Rank, Reduce, Scan, Softmax, Solve
 from seqc.ir.plan import TOKEN, Adjoint, Plan, Stage
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import children, walk
 from seqc.passes.cost import RANK, Sizes
 from seqc.passes.forms.chunk import MODE as CHUNK
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from seqc.ir.expr import Axes, Expr, Index, Reduce, Size, children, walk
+from seqc.ir.expr import Axes, Expr, Index, Reduce, Size
 from seqc.ir.plan import TOKEN
+from seqc.ir.traverse import children, walk
 
 from .matrices import TOKENS
 from .program import Program

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from seqc.ir.expr import Expr, Leaf, substitute
+from seqc.ir.expr import Expr, Leaf
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import substitute
 
 
 def mapped(recurrence: Recurrence, lengths: Sequence[int], has: Sequence[Sequence[bool]]) -> Recurrence:

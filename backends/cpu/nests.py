@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, Scan, Solve, children, walk
+from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, Scan, Solve
+from seqc.ir.traverse import children, walk
 
 from .matrices import Arranged, operand, product_of
 from .primitives import DEAR

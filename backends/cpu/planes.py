@@ -7,24 +7,9 @@ from dataclasses import replace
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, add, apply, div, mul, neg, sub, where
-from seqc.ir.expr import (
-    Apply,
-    At,
-    Concat,
-    DType,
-    Expr,
-    Leaf,
-    Put,
-    Reduce,
-    Rename,
-    Shift,
-    Slice,
-    Take,
-    children,
-    walk,
-    with_children,
-)
+from seqc.ir.expr import Apply, At, Concat, DType, Expr, Leaf, Put, Reduce, Rename, Shift, Slice, Take
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import children, walk, with_children
 
 from .diagnose import Unsupported
 

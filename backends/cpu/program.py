@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from seqc.ir.build import ZERO, add, match_axes
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves, substitute, walk
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import leaves, substitute, walk
 from seqc.passes.derive import NotDifferentiable, pullback
 from seqc.passes.forms.kernels import size_of
 from seqc.passes.forms.stage import hoist

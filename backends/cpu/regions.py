@@ -29,14 +29,11 @@ from seqc.ir.expr import (
     Rename,
     Size,
     Slice,
-    children,
-    leaves,
-    substitute,
-    walk,
 )
 from seqc.ir.ops import RANDOM, is_const
 from seqc.ir.program import Function, Repeat
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import children, leaves, substitute, walk
 
 WIDEST = 16  # tokens that a convolution in a region looks at, at most
 FEWEST = 2  # operations of a region

@@ -30,9 +30,8 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    rewrite,
-    walk,
 )
+from seqc.ir.traverse import rewrite, walk
 
 from .diagnose import Unsupported
 

@@ -23,8 +23,8 @@ from seqc.ir.expr import (
     Slice,
     Solve,
     Take,
-    children,
 )
+from seqc.ir.traverse import children
 
 from .added import apart
 from .diagnose import Unsupported

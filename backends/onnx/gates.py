@@ -10,9 +10,10 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from seqc.ir import build
-from seqc.ir.expr import Apply, Const, DType, Expr, Index, Leaf, LeafKind, Rename, Scan, leaves, substitute
+from seqc.ir.expr import Apply, Const, DType, Expr, Index, Leaf, LeafKind, Rename, Scan
 from seqc.ir.plan import OTHER, TOKEN, Plan
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import leaves, substitute
 from seqc.passes.schedule import Unschedulable, problems, schedule
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind
 from seqc.ir.plan import TOKEN
 from seqc.ir.recurrence import Store
+from seqc.ir.traverse import leaves
 
 from .blocks import block_count, to_blocks, to_tokens
 from .lower import Growing, Lowering

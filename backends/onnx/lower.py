@@ -30,11 +30,9 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    children,
-    depends_on,
-    leaves,
 )
 from seqc.ir.plan import OTHER, TOKEN
+from seqc.ir.traverse import children, depends_on, leaves
 
 from . import lookup
 from .control import Unsupported

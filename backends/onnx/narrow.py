@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Apply, Const, DType, Expr, Leaf, LeafKind, Reduce, children, leaves, substitute, walk
+from seqc.ir.expr import Apply, Const, DType, Expr, Leaf, LeafKind, Reduce
 from seqc.ir.plan import RESET, TOKEN, Plan, Stage, StageInput, StageRead
+from seqc.ir.traverse import children, leaves, substitute, walk
 
 WIDE = 2  # how many times as large as what it is made of a value has to be
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Axes, Const, DType, Expr, Leaf, substitute
+from seqc.ir.expr import Axes, Const, DType, Expr, Leaf
 from seqc.ir.plan import RESET
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import substitute
 from seqc.passes.canonical import canonical, factors, same
 from seqc.passes.forms.kernels import log_of
 from seqc.passes.forms.problem import Problem

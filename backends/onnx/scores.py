@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from seqc.ir.expr import DType, Expr, Reduce, Shift, walk
+from seqc.ir.expr import DType, Expr, Reduce, Shift
 from seqc.ir.plan import OTHER, TOKEN
+from seqc.ir.traverse import walk
 
 from .control import branch
 from .gates import product_between

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from seqc.ir.expr import DType, Expr, Leaf, leaves
+from seqc.ir.expr import DType, Expr, Leaf
 from seqc.ir.plan import RESET, TOKEN, Plan, Stage
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import leaves
 
 from .blocks import Cut, Even, Phased, with_time
 from .control import loop

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seqc.ir import build
-from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, Rename, Solve, leaves, rewrite, substitute, walk
+from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, Rename, Solve
 from seqc.ir.plan import Plan, Stage
+from seqc.ir.traverse import leaves, rewrite, substitute, walk
 
 
 def join_systems(plan: Plan) -> Plan:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from seqc.ir.expr import At, Axes, Concat, Const, Expr, Leaf, Scan, Shift, Size, Slice, Softmax, Solve, walk
+from seqc.ir.expr import At, Axes, Concat, Const, Expr, Leaf, Scan, Shift, Size, Slice, Softmax, Solve
+from seqc.ir.traverse import walk
 
 from .primitives import Code
 from .values import Value

@@ -7,24 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seqc.ir import build
-from seqc.ir.expr import (
-    Apply,
-    Axes,
-    Const,
-    DType,
-    Expr,
-    Leaf,
-    LeafKind,
-    Rank,
-    Reduce,
-    Softmax,
-    children,
-    leaves,
-    rewrite,
-    substitute,
-    walk,
-)
+from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, Rank, Reduce, Softmax
 from seqc.ir.recurrence import Recurrence, Store
+from seqc.ir.traverse import children, leaves, rewrite, substitute, walk
 from seqc.passes.derive import pullback
 from seqc.passes.forms.stage import hoist
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from seqc.ir.expr import Axes, Conv, Expr, Invoke, Item, walk
+from seqc.ir.expr import Axes, Conv, Expr, Invoke, Item
 from seqc.ir.program import Function, Repeat
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import walk
 
 from .cells import Projected
 from .diagnose import Unsupported

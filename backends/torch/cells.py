@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Axes, Expr, Invoke, LeafKind, Reduce, Rename, leaves, rewrite, walk
+from seqc.ir.expr import Axes, Expr, Invoke, LeafKind, Reduce, Rename
 from seqc.ir.plan import Plan
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import leaves, rewrite, walk
 from seqc.passes import cells
 from seqc.passes.canonical import arguments
 from seqc.passes.cells import Gate, is_constant

@@ -29,8 +29,8 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    rewrite,
 )
+from seqc.ir.traverse import rewrite
 
 from . import along
 from .contract import contract_all

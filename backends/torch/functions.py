@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from seqc.ir.expr import Axes, Conv, DType, Expr, Invoke, Item, Leaf, Rename, walk
+from seqc.ir.expr import Axes, Conv, DType, Expr, Invoke, Item, Leaf, Rename
 from seqc.ir.plan import Plan
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import reads_future, varying_outputs
+from seqc.ir.traverse import walk
 
 from .annotate import is_untyped
 from .calls import WIDTH, Calls

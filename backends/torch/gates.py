@@ -18,10 +18,9 @@ from seqc.ir.expr import (
     Rename,
     Slice,
     Softmax,
-    children,
-    walk,
 )
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import children, walk
 
 from .expressions import Scope
 from .primitives import Code

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 
 from seqc.ir import build
-from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce, children, walk
+from seqc.ir.expr import Apply, Axes, Expr, Leaf, Reduce
+from seqc.ir.traverse import children, walk
 
 
 def distribute(node: Reduce) -> Expr | None:

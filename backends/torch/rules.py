@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from seqc.ir.expr import Apply, Axes, DType, Expr, LeafKind, leaves
+from seqc.ir.expr import Apply, Axes, DType, Expr, LeafKind
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import leaves
 from seqc.passes.cells import WIDEST
 from seqc.passes.influence import Trace
 

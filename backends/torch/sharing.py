@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from seqc.ir.expr import (
-    Apply,
-    Expr,
-    Leaf,
-    LeafKind,
-    Reduce,
-    Scan,
-    Softmax,
-    Solve,
-    children,
-    depends_on,
-    substitute,
-    walk,
-)
+from seqc.ir.expr import Apply, Expr, Leaf, LeafKind, Reduce, Scan, Softmax, Solve
 from seqc.ir.plan import Adjoint, Stage
+from seqc.ir.traverse import children, depends_on, substitute, walk
 
 Pairs = tuple[tuple[Leaf, Expr], ...]
 CHEAP = frozenset(

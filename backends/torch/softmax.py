@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import prod
 
 from seqc.ir import build
-from seqc.ir.expr import Const, Expr, Leaf, LeafKind, Reduce, Softmax, leaves
+from seqc.ir.expr import Const, Expr, Leaf, LeafKind, Reduce, Softmax
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import leaves
 from seqc.passes.canonical import arguments
 
 GROWING = (LeafKind.STORE, LeafKind.STORED, LeafKind.AGE)

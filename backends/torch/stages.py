@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqc.ir import build
-from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Size, leaves, substitute, walk
+from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Size
 from seqc.ir.plan import BETWEEN, FRESH, OTHER, RESTART, TOKEN, VALID, Adjoint, Stage
+from seqc.ir.traverse import leaves, substitute, walk
 from seqc.passes.forms.stage import varies  # the one definition of what is constant in time
 
 from .expressions import Scope

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from seqc.ir.build import ZERO
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind
 from seqc.ir.plan import TOKEN, Plan
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import leaves
 
 from ..cpu.diagnose import Unsupported
 from ..torch.attention import print_attention, store_axis

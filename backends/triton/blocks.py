@@ -8,8 +8,9 @@ from itertools import combinations
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import Apply, At, Axes, Const, Expr, Index, Leaf, Reduce, Scan, Shift, Solve, rewrite
+from seqc.ir.expr import Apply, At, Axes, Const, Expr, Index, Leaf, Reduce, Scan, Shift, Solve
 from seqc.ir.plan import OTHER
+from seqc.ir.traverse import rewrite
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.rewrite import factors_of

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from math import inf
 
-from seqc.ir.expr import Apply, Const, Expr, Leaf, LeafKind, leaves, walk
+from seqc.ir.expr import Apply, Const, Expr, Leaf, LeafKind
 from seqc.ir.plan import RESET, Plan
+from seqc.ir.traverse import leaves, walk
 
 from ..cpu.rewrite import factors_of
 

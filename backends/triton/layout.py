@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from seqc.ir.expr import Axes, Reduce, walk
+from seqc.ir.expr import Axes, Reduce
+from seqc.ir.traverse import walk
 from seqc.passes.forms.kernels import size_of
 
 from ..cpu.diagnose import Unsupported

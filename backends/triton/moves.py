@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ZERO, apply, where
-from seqc.ir.expr import At, Concat, Const, Expr, Index, Put, Shift, Size, Slice, Take, rewrite
+from seqc.ir.expr import At, Concat, Const, Expr, Index, Put, Shift, Size, Slice, Take
+from seqc.ir.traverse import rewrite
 
 from ..cpu.program import Target, Task
 

@@ -7,8 +7,9 @@ from itertools import product
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves, rewrite, substitute, walk
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind
 from seqc.ir.plan import TOKEN, Adjoint, Stage
+from seqc.ir.traverse import leaves, rewrite, substitute, walk
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.layout import mixed_axes

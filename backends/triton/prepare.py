@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seqc.ir.expr import Axes, Leaf, leaves
+from seqc.ir.expr import Axes, Leaf
+from seqc.ir.traverse import leaves
 
 from ..cpu.program import Program
 from ..torch.expressions import Scope

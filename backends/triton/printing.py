@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, Reduce, Rename, Size, children
+from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, Reduce, Rename, Size
+from seqc.ir.traverse import children
 
 from ..cpu.diagnose import Unsupported
 from ..torch.names import Names

@@ -13,22 +13,9 @@ from dataclasses import dataclass
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import (
-    Apply,
-    Axes,
-    Const,
-    DType,
-    Expr,
-    Leaf,
-    LeafKind,
-    Reduce,
-    Softmax,
-    leaves,
-    rewrite,
-    substitute,
-    walk,
-)
+from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, Reduce, Softmax
 from seqc.ir.plan import TOKEN
+from seqc.ir.traverse import leaves, rewrite, substitute, walk
 from seqc.passes.canonical import terms
 from seqc.passes.derive import NotDifferentiable, pullback
 

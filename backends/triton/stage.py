@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, Scan, Solve, leaves, substitute, walk
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind, Scan, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
+from seqc.ir.traverse import leaves, substitute, walk
 
 from ..cpu.diagnose import Unsupported
 from ..cpu.layout import mixed_axes

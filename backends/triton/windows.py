@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import At, DType, Expr, Leaf, LeafKind, Reduce, leaves, substitute
+from seqc.ir.expr import At, DType, Expr, Leaf, LeafKind, Reduce
 from seqc.ir.plan import FRESH, RESET, RESTART, TOKEN, VALID, Adjoint, Stage, StageInput
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import leaves, substitute
 from seqc.passes.forms.held import find_held, held_stage
 
 from ..cpu.diagnose import Unsupported

@@ -19,8 +19,9 @@ from seqc.check.uses import is_pure
 from seqc.diagnostics.blocks import NoReturn, OutputCount, ReboundAxes, RepeatsNothing
 from seqc.diagnostics.rules import WrongKind
 from seqc.diagnostics.settings import TooLarge
-from seqc.ir.expr import Axes, DType, Expr, Invoke, Item, Leaf, LeafKind, leaves
+from seqc.ir.expr import Axes, DType, Expr, Invoke, Item, Leaf, LeafKind
 from seqc.ir.program import Function, Repeat
+from seqc.ir.traverse import leaves
 from seqc.syntax import tree
 
 

@@ -16,9 +16,10 @@ from seqc.check.uses import is_tokens, made_up
 from seqc.diagnostics import Bag, Diagnostic, SpecError
 from seqc.diagnostics.files import NoSuchItem
 from seqc.diagnostics.settings import MissingSetting, UnknownSetting
-from seqc.ir.expr import Axes, DType, Flip, Invoke, Pool, walk
+from seqc.ir.expr import Axes, DType, Flip, Invoke, Pool
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import walk
 from seqc.passes.mapping import map_recurrence
 from seqc.source import Source
 from seqc.syntax import tree

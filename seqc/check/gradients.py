@@ -11,8 +11,9 @@ from seqc.diagnostics.learners import DoesNotCombine, NotDifferentiableHere, Obj
 from seqc.diagnostics.settings import TooLarge
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Expr, Leaf, LeafKind, leaves, substitute, walk
+from seqc.ir.expr import Expr, Leaf, LeafKind
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import leaves, substitute, walk
 from seqc.passes.derive import NotDifferentiable, gradient
 from seqc.source import Span
 from seqc.syntax import tree

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from seqc.check.memory import Memory
 from seqc.ir import build
 from seqc.ir.build import ONE
-from seqc.ir.expr import Apply, Expr, LeafKind, Reduce, depends_on, leaves, substitute, walk
+from seqc.ir.expr import Apply, Expr, LeafKind, Reduce
 from seqc.ir.ops import OPS
+from seqc.ir.traverse import depends_on, leaves, substitute, walk
 from seqc.passes.derive import NotDifferentiable, gradient
 
 

@@ -31,8 +31,9 @@ from seqc.diagnostics.learners import (
 from seqc.diagnostics.settings import TooLarge
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import At, Expr, leaves, substitute
+from seqc.ir.expr import At, Expr
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import leaves, substitute
 from seqc.source import Span
 from seqc.syntax import tree
 

@@ -29,14 +29,9 @@ from seqc.diagnostics.rules import WrongKind
 from seqc.diagnostics.settings import UnknownSetting
 from seqc.diagnostics.words import counted
 from seqc.ir import build
-from seqc.ir.expr import (
-    Axes,
-    DType,
-    Expr,
-    substitute,
-    walk,
-)
+from seqc.ir.expr import Axes, DType, Expr
 from seqc.ir.program import Function
+from seqc.ir.traverse import substitute, walk
 from seqc.passes.relabel import relabel
 from seqc.source import Span
 from seqc.syntax import tree

@@ -19,8 +19,9 @@ from seqc.diagnostics.names import UnknownWord
 from seqc.diagnostics.settings import TooLarge
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Axes, Const, DType, Expr, LeafKind, leaves
+from seqc.ir.expr import Axes, Const, DType, Expr, LeafKind
 from seqc.ir.recurrence import Parameter, State
+from seqc.ir.traverse import leaves
 from seqc.source import Span
 from seqc.syntax import tree
 

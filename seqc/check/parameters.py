@@ -5,9 +5,10 @@ from __future__ import annotations
 from seqc.check.expressions import Elaborator
 from seqc.diagnostics.axes import AxesDiffer
 from seqc.diagnostics.memories import InitialDependsOnToken
-from seqc.ir.expr import Apply, Axes, Expr, LeafKind, leaves
+from seqc.ir.expr import Apply, Axes, Expr, LeafKind
 from seqc.ir.ops import RANDOM
 from seqc.ir.recurrence import Parameter
+from seqc.ir.traverse import leaves
 from seqc.syntax import tree
 
 

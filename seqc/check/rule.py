@@ -31,8 +31,9 @@ from seqc.diagnostics.names import (
 )
 from seqc.diagnostics.rules import WrongKind
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Axes, DType, Expr, Leaf, substitute
+from seqc.ir.expr import Axes, DType, Expr, Leaf
 from seqc.ir.recurrence import Recurrence, State, Store
+from seqc.ir.traverse import substitute
 from seqc.source import Span
 from seqc.syntax import tree
 

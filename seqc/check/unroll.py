@@ -10,8 +10,9 @@ from seqc.check.expressions import spread
 from seqc.check.limits import MAX_UNROLLED
 from seqc.diagnostics.blocks import ReboundAxes, RepeatsNothing
 from seqc.diagnostics.rules import NotRebindable, RepeatTooLong, WeightsInRepeat
-from seqc.ir.expr import Expr, substitute, walk
+from seqc.ir.expr import Expr
 from seqc.ir.program import Function
+from seqc.ir.traverse import substitute, walk
 from seqc.syntax import tree
 
 if TYPE_CHECKING:

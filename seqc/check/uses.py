@@ -7,20 +7,9 @@ from seqc.check.context import Number
 from seqc.check.limits import MADE_UP
 from seqc.check.session import Definition, Given, Signature, fix_settings
 from seqc.diagnostics import Bag
-from seqc.ir.expr import (
-    Conv,
-    Dropout,
-    DType,
-    Flip,
-    Gather,
-    Invoke,
-    Item,
-    Leaf,
-    LeafKind,
-    Pool,
-    walk,
-)
+from seqc.ir.expr import Conv, Dropout, DType, Flip, Gather, Invoke, Item, Leaf, LeafKind, Pool
 from seqc.ir.program import Function
+from seqc.ir.traverse import walk
 from seqc.syntax import tree
 
 

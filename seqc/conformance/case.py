@@ -105,8 +105,9 @@ class Case:
     @cached_property
     def vocabulary(self) -> int:
         """The length of the axis that tokens look up."""
-        from seqc.ir.expr import Gather, walk
+        from seqc.ir.expr import Gather
         from seqc.ir.paths import instances
+        from seqc.ir.traverse import walk
 
         lengths = [
             instance.owner.sizes[node.axis]

@@ -27,24 +27,9 @@ from torch import Tensor
 
 from seqc.conformance.compare import distance
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import (
-    Apply,
-    Axes,
-    Const,
-    DType,
-    Expr,
-    Leaf,
-    LeafKind,
-    Reduce,
-    Rename,
-    Softmax,
-    children,
-    depends_on,
-    leaves,
-    substitute,
-    walk,
-)
+from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Leaf, LeafKind, Reduce, Rename, Softmax
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import children, depends_on, leaves, substitute, walk
 from seqc.oracle.recurrence import prepare, run
 from seqc.passes.canonical import canonical
 from seqc.passes.linear import NotAffine, linear_form

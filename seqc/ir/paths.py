@@ -26,9 +26,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from seqc.ir.expr import Axes, Conv, Invoke, walk
+from seqc.ir.expr import Axes, Conv, Invoke
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Parameter, Recurrence, State, Store
+from seqc.ir.traverse import walk
 
 
 def join(path: str, name: str) -> str:

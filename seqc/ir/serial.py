@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from seqc.ir.expr import Expr, Invoke, Leaf, walk
+from seqc.ir.expr import Expr, Invoke, Leaf
 from seqc.ir.forms import (
     FORMS,
     AnyNode,
@@ -32,6 +32,7 @@ from seqc.ir.forms import (
 from seqc.ir.ops import OPS
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Parameter, Recurrence, State, Store
+from seqc.ir.traverse import walk
 from seqc.source import Source, Span
 
 Callable = Recurrence | Function | Repeat

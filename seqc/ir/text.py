@@ -38,12 +38,11 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    children,
-    walk,
 )
 from seqc.ir.plan import Plan, Stage
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Parameter, Recurrence, Store
+from seqc.ir.traverse import children, walk
 
 # How tightly an operator binds; an operand that binds less gets parentheses.
 OR, AND, NOT, COMPARE, SUM, PRODUCT, FACTOR, POWER, ATOM = range(1, 10)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqc.ir.expr import Conv, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool, children, walk
+from seqc.ir.expr import Conv, Expr, Flip, Invoke, Item, Leaf, LeafKind, Pool
 from seqc.ir.program import Function, Model, Repeat
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import children, walk
 
 
 def varying_outputs(

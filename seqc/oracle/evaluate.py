@@ -39,8 +39,8 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    children,
 )
+from seqc.ir.traverse import children
 from seqc.oracle import lookup
 from seqc.oracle.primitives import COMPLEX, PRIMITIVES, REAL, number
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqc.ir.expr import Apply, Expr, Leaf, LeafKind, rewrite
+from seqc.ir.expr import Apply, Expr, Leaf, LeafKind
 from seqc.ir.ops import RANDOM
 from seqc.ir.paths import Instance, instances, parameter_table
 from seqc.ir.program import Function, Model
 from seqc.ir.recurrence import Parameter, Recurrence
+from seqc.ir.traverse import rewrite
 from seqc.oracle.evaluate import Frame, evaluate, order, spread
 from seqc.oracle.primitives import REAL
 

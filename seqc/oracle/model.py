@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from seqc.ir.expr import Conv, Expr, Invoke, Item, walk
+from seqc.ir.expr import Conv, Expr, Invoke, Item
 from seqc.ir.paths import Instance, callees, count_name, join, window_name
 from seqc.ir.program import Function, Repeat
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import walk
 from seqc.oracle.evaluate import Frame, Order, align, order, spread, value_of
 from seqc.oracle.primitives import REAL
 from seqc.oracle.recurrence import States, Token, prepare, run, spread_input

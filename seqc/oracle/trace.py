@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from seqc.ir.expr import Axes, Expr, Leaf, LeafKind, children
+from seqc.ir.expr import Axes, Expr, Leaf, LeafKind
 from seqc.ir.paths import Instance, join
 from seqc.ir.program import Function, Model
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import children
 from seqc.oracle.evaluate import Order
 from seqc.oracle.model import Run, run_instance
 

@@ -13,20 +13,8 @@ from functools import cache
 from functools import reduce as fold_left
 
 from seqc.ir import build
-from seqc.ir.expr import (
-    Apply,
-    Const,
-    Expr,
-    Index,
-    Reduce,
-    Rename,
-    Size,
-    Softmax,
-    children,
-    own_fields,
-    walk,
-    with_children,
-)
+from seqc.ir.expr import Apply, Const, Expr, Index, Reduce, Rename, Size, Softmax, own_fields
+from seqc.ir.traverse import children, walk, with_children
 from seqc.ir.work import spend
 
 Monomial = tuple[tuple[Expr, int], ...]

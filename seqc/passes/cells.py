@@ -12,9 +12,10 @@ from itertools import permutations
 
 from seqc.ir import build
 from seqc.ir.build import ONE
-from seqc.ir.expr import Apply, DType, Expr, LeafKind, Reduce, leaves, substitute, walk
+from seqc.ir.expr import Apply, DType, Expr, LeafKind, Reduce
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import leaves, substitute, walk
 from seqc.passes.canonical import arguments, same
 from seqc.passes.forms.problem import Problem
 from seqc.passes.schedule import problems

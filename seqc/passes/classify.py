@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Apply, DType, Expr, LeafKind, leaves, walk
+from seqc.ir.expr import Apply, DType, Expr, LeafKind
 from seqc.ir.plan import Class
 from seqc.ir.recurrence import Recurrence, State
 from seqc.ir.text import format_expr
+from seqc.ir.traverse import leaves, walk
 from seqc.passes.canonical import canonical
 from seqc.passes.forms.held import find_held
 from seqc.passes.forms.max_plus import max_plus_form

@@ -30,13 +30,12 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    children,
-    walk,
 )
 from seqc.ir.paths import NamedState, instances, parameter_table, state_table
 from seqc.ir.plan import TOKEN, Plan, Stage
 from seqc.ir.program import Function, Model
 from seqc.ir.recurrence import Recurrence, Store
+from seqc.ir.traverse import children, walk
 
 WIDTH = 4  # bytes of a number in fp32
 SEQUENCE = 2048  # tokens of the sequence that costs are quoted for

@@ -31,11 +31,9 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    children,
-    depends_on,
-    walk,
 )
 from seqc.ir.ops import OPS
+from seqc.ir.traverse import children, depends_on, walk
 
 
 class NotDifferentiable(Exception):

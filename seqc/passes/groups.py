@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from seqc.ir import build
-from seqc.ir.expr import Expr, LeafKind, leaves, substitute
+from seqc.ir.expr import Expr, LeafKind
 from seqc.ir.plan import RESET
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import leaves, substitute
 from seqc.passes.linear import NotAffine, read_affine
 
 

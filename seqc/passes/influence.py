@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Apply, DType, Expr, Leaf, Reduce, children, depends_on, leaves, substitute, walk
+from seqc.ir.expr import Apply, DType, Expr, Leaf, Reduce
 from seqc.ir.recurrence import Parameter, Recurrence, State
 from seqc.ir.text import format_expr
+from seqc.ir.traverse import children, depends_on, leaves, substitute, walk
 from seqc.passes.derive import NotDifferentiable, gradient
 from seqc.passes.groups import inlined
 from seqc.passes.jacobian import entrywise, is_entrywise

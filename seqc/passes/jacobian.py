@@ -11,20 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import (
-    Apply,
-    Axes,
-    DType,
-    Expr,
-    Index,
-    Leaf,
-    Reduce,
-    Rename,
-    children,
-    depends_on,
-    walk,
-)
+from seqc.ir.expr import Apply, Axes, DType, Expr, Index, Leaf, Reduce, Rename
 from seqc.ir.ops import OPS
+from seqc.ir.traverse import children, depends_on, walk
 from seqc.passes.canonical import arguments, fresh, renamed
 
 Place = Axes  # for each axis of a state, the axis of a node that stands at the same index of the update

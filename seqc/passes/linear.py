@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Apply, Axes, Const, Expr, Leaf, Reduce, Rename, Size, children, depends_on, walk
+from seqc.ir.expr import Apply, Axes, Const, Expr, Leaf, Reduce, Rename, Size
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import children, depends_on, walk
 from seqc.passes.canonical import canonical, digest, factors, fresh, products, renamed, terms
 
 

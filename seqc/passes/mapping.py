@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from seqc.ir.expr import Axes, Expr, Leaf, LeafKind, leaves, substitute
+from seqc.ir.expr import Axes, Expr, Leaf, LeafKind
 from seqc.ir.recurrence import Recurrence, State, Store
+from seqc.ir.traverse import leaves, substitute
 
 # The kinds of leaf that a state or a store appears as.
 _KINDS = (LeafKind.STATE, LeafKind.NEXT, LeafKind.STORE, LeafKind.STORED)

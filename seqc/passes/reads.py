@@ -12,21 +12,9 @@ from dataclasses import dataclass, field
 
 from seqc.ir import build
 from seqc.ir.build import ONE
-from seqc.ir.expr import (
-    Apply,
-    Axes,
-    DType,
-    Expr,
-    Leaf,
-    LeafKind,
-    Reduce,
-    children,
-    depends_on,
-    rewrite,
-    walk,
-    with_children,
-)
+from seqc.ir.expr import Apply, Axes, DType, Expr, Leaf, LeafKind, Reduce
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import children, depends_on, rewrite, walk, with_children
 from seqc.passes.canonical import renamed
 from seqc.passes.groups import reads_of
 from seqc.passes.linear import NotAffine, Term, linear_form

@@ -25,10 +25,8 @@ from seqc.ir.expr import (
     Softmax,
     Solve,
     Take,
-    children,
-    walk,
-    with_children,
 )
+from seqc.ir.traverse import children, walk, with_children
 
 
 def relabel(roots: Iterable[Expr], mapping: Mapping[str, str]) -> tuple[Expr, ...]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from seqc.diagnostics import Diagnostic, SpecError
 from seqc.diagnostics.limits import RuleTooLarge
 from seqc.diagnostics.targets import ModeNotAllowed, NoParallelForm
-from seqc.ir.expr import Expr, LeafKind, leaves
+from seqc.ir.expr import Expr, LeafKind
 from seqc.ir.paths import instances
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import leaves
 from seqc.ir.work import OutOfWork, limited, spend
 from seqc.passes.classify import classify
 from seqc.passes.forms import FORMS

@@ -117,10 +117,13 @@ class Builder:
         handler: Callable[[list[Child], Span], t.Node] = getattr(self, f"on_{rule}")
         if not children:
             return handler(children, self.source.span(0, len(self.source.text)))
-        return handler(children, self.span(children[0]).to(self.span(children[-1])))
+        first = self.span(children[0])
+        if len(children) == 1:
+            return handler(children, first)
+        return handler(children, first.to(self.span(children[-1])))
 
     def span(self, child: Child) -> Span:
-        return child.span if isinstance(child, t.Node) else span_of(self.source, child)
+        return span_of(self.source, child) if isinstance(child, Token) else child.span
 
     def first_span(self, node: Tree[Token]) -> Span:
         leaf: Tree[Token] | Token = node

@@ -106,8 +106,9 @@ def offsets(token: Token) -> Offsets:
 
 
 def span_of(source: Source, token: Token) -> Span:
-    at = offsets(token)
-    return Span(source, at.start, at.end)
+    start = token.start_pos
+    assert start is not None
+    return Span(source, start, start + len(token))
 
 
 def tokenize(source: Source, bag: Bag) -> list[Token]:

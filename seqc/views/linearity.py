@@ -26,10 +26,9 @@ from seqc.ir.expr import (
     Shift,
     Slice,
     Solve,
-    children,
-    walk,
 )
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import children, walk
 from seqc.passes.canonical import canonical
 
 

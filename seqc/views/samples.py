@@ -10,9 +10,10 @@ from torch import Tensor
 
 from seqc.conformance.roles import draw, roles_of
 from seqc.errors import UserError
-from seqc.ir.expr import Gather, walk
+from seqc.ir.expr import Gather
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.traverse import walk
 
 
 def sample(

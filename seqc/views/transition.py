@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from seqc.ir import build
-from seqc.ir.expr import Axes, Const, DType, Expr, LeafKind, leaves
+from seqc.ir.expr import Axes, Const, DType, Expr, LeafKind
 from seqc.ir.recurrence import State
 from seqc.ir.text import format_expr
+from seqc.ir.traverse import leaves
 from seqc.oracle.evaluate import Frame, spread
 from seqc.oracle.recurrence import States, Token, initial_states, parameter_leaves, prepare, run, step
 from seqc.passes.canonical import canonical

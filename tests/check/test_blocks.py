@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from seqc.ir.expr import Invoke, Reduce, walk
+from seqc.ir.expr import Invoke, Reduce
 from seqc.ir.program import Function, Repeat
+from seqc.ir.traverse import walk
 from tests.check.programs import checked, codes, faults, parameters
 
 DECAYING = "rule ema(x[d], a[d]) { state h[d] = 0  h' = a * h + x  return h' }\n"

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from seqc.ir.expr import Expr, Leaf, LeafKind, leaves
+from seqc.ir.expr import Expr, Leaf, LeafKind
 from seqc.ir.plan import FRESH, RESET, RESTART, TOKEN, VALID, Adjoint, Plan, Stage
+from seqc.ir.traverse import leaves
 from seqc.oracle.evaluate import Frame, evaluate, order
 
 Values = dict[Expr, Tensor]

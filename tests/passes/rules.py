@@ -26,7 +26,7 @@ def recurrence(
     outputs: list[Expr],
     parameters: tuple[Parameter, ...] = (),
 ) -> Recurrence:
-    from seqc.ir.expr import leaves
+    from seqc.ir.traverse import leaves
 
     exprs = [*(update for _, update in states), *outputs]
     inputs = sorted((x for x in leaves(exprs) if x.kind is LeafKind.INPUT), key=lambda x: x.name)

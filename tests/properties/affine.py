@@ -7,8 +7,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from seqc.ir import build as b
-from seqc.ir.expr import Apply, Axes, Const, Expr, Leaf, LeafKind, children, walk, with_children
+from seqc.ir.expr import Apply, Axes, Const, Expr, Leaf, LeafKind
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import children, walk, with_children
 from seqc.passes.relabel import relabel
 from tests.passes.rules import given as value
 from tests.passes.rules import recurrence

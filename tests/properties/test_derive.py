@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, leaves
+from seqc.ir.expr import DType, Expr, Leaf, LeafKind
 from seqc.ir.ops import OPS
+from seqc.ir.traverse import leaves
 from seqc.oracle.evaluate import Frame, evaluate, order, spread
 from seqc.passes.derive import gradient
 from tests.properties.expressions import COMPLEX_LEAVES, LEAVES, SIZES, applied, expressions, values

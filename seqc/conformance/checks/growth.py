@@ -12,9 +12,10 @@ import torch
 from seqc.conformance.case import BATCH, Case, at, cast, part
 from seqc.conformance.report import Finding
 from seqc.conformance.subject import Subject
-from seqc.ir.expr import Apply, Const, DType, walk
+from seqc.ir.expr import Apply, Const, DType
 from seqc.ir.paths import instances
 from seqc.ir.recurrence import Recurrence, Store
+from seqc.ir.traverse import walk
 from seqc.passes import cost
 
 ORDER = 80

@@ -14,9 +14,10 @@ from functools import lru_cache
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, LeafKind, Reduce, leaves, substitute
+from seqc.ir.expr import Apply, Axes, Const, Expr, Index, Leaf, LeafKind, Reduce
 from seqc.ir.plan import FRESH, RESTART, TOKEN, VALID, Adjoint, Stage
 from seqc.ir.recurrence import Recurrence, State
+from seqc.ir.traverse import leaves, substitute
 from seqc.passes.canonical import factors, poly, same, terms
 from seqc.passes.forms.kernels import Sequences
 from seqc.passes.forms.problem import answers

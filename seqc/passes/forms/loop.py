@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from seqc.ir.expr import Expr, leaves, substitute
+from seqc.ir.expr import Expr
 from seqc.ir.plan import Adjoint, Stage
+from seqc.ir.traverse import leaves, substitute
 from seqc.passes.forms.problem import Build, Problem, answers, weighted
 from seqc.passes.forms.stage import hoist
 

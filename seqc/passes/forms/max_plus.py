@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Apply, Const, Expr, Index, Reduce, Scan, depends_on
+from seqc.ir.expr import Apply, Const, Expr, Index, Reduce, Scan
 from seqc.ir.plan import OTHER, TOKEN, Adjoint, Stage
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import depends_on
 from seqc.passes.forms.chunk import SCALAR_BLOCK, VECTOR_BLOCK
 from seqc.passes.forms.kernels import earlier
 from seqc.passes.forms.problem import Build, Problem, answers, weighted

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seqc.ir.build import ZERO
-from seqc.ir.expr import Apply, DType, Reduce, Rename, children, depends_on, walk
+from seqc.ir.expr import Apply, DType, Reduce, Rename
 from seqc.ir.plan import Adjoint, Newton, Stage
+from seqc.ir.traverse import children, depends_on, walk
 from seqc.passes.canonical import arguments
 from seqc.passes.forms import loop, max_plus, scan
 from seqc.passes.forms.kernels import size_of

@@ -7,23 +7,10 @@ from dataclasses import dataclass, field
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import (
-    Const,
-    DType,
-    Expr,
-    Index,
-    Leaf,
-    LeafKind,
-    Rename,
-    Size,
-    children,
-    depends_on,
-    leaves,
-    substitute,
-    walk,
-)
+from seqc.ir.expr import Const, DType, Expr, Index, Leaf, LeafKind, Rename, Size
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput, StageRead
 from seqc.ir.recurrence import State
+from seqc.ir.traverse import children, depends_on, leaves, substitute, walk
 from seqc.passes.derive import pullback
 from seqc.passes.forms.kernels import size_of
 

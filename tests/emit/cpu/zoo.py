@@ -127,6 +127,11 @@ def moved(recurrence: Recurrence, time: int) -> float:
 
 
 def largest(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest error of some tensors."""
+    """The largest error of some tensors; what is no number in both, as logarithms of what was drawn may be, is none."""
+    neither = [x.isnan() & y.isnan() for x, y in zip(found, wanted, strict=True)]
+    found, wanted = (
+        [x.masked_fill(mask, 0) for x, mask in zip(tensors, neither, strict=True)]
+        for tensors in (found, wanted)
+    )
     floor = FLOOR * scale(wanted)
     return max((distance(x, y, floor) for x, y in zip(found, wanted, strict=True)), default=0.0)
