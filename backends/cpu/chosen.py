@@ -14,8 +14,9 @@ from seqc.ir.recurrence import Recurrence
 from seqc.ir.timing import reads_future
 from seqc.ir.traverse import walk
 
+from ..torch.cells import find_cell
 from ..torch.diagnose import Unsupported
-from ..torch.functions import Classes
+from ..torch.functions import PlanOf
 from ..torch.module import classes_of
 from .cost import region_work
 from .regions import Region, regions
@@ -34,8 +35,8 @@ class Chosen:
     printed: Callable[[Function, Set[Recurrence]], str]
 
 
-def chosen(program: Scheduled, every: bool) -> Iterator[Chosen]:
-    """The blocks of a program that have such parts.
+def chosen(program: Scheduled, every: bool, printed: PlanOf | None = None) -> Iterator[Chosen]:
+    """The blocks of a program that have such parts; rules are printed as `printed` says, by default as they run.
 
     Parts for which PyTorch is predicted to be faster however long a sequence is are left out, unless `every` one is
     asked for.
@@ -43,9 +44,9 @@ def chosen(program: Scheduled, every: bool) -> Iterator[Chosen]:
     whole = program.whole
     if not isinstance(whole, Model) or reads_future(whole):
         return
-    classes, _ = classes_of(whole, program.plan)
+    classes, _ = classes_of(whole, printed or program.plan)
     for name, printer in classes.printers.items():
-        if any(printer.static) or _has_cell(printer.function, classes):
+        if any(printer.static) or _has_cell(printer.function, program.plan):
             continue
         counted = [(region, region_work(region.rule)) for region in regions(printer.function)]
         parts = [(r, work) for r, work in counted if every or spared(work, 1, LONG, training=False) > 0]
@@ -57,7 +58,7 @@ def described(program: Scheduled) -> dict[str, list[str]]:
     """What each part computes, by the names of the blocks."""
     found: dict[str, list[str]] = {}
     with suppress(Unsupported):  # there is no module then, which whoever asks for one is told
-        for block in chosen(program, every=False):
+        for block in chosen(program, every=False, printed=lambda _: None):
             said = found.setdefault(block.function.name, [])
             said += [words for words in (_words(region) for region, _ in block.parts) if words not in said]
     return found
@@ -75,7 +76,7 @@ def _words(region: Region) -> str:
     return f"{rule.name}: {words}" if rule.name in dict(rule.names) else words
 
 
-def _has_cell(function: Function, classes: Classes) -> bool:
+def _has_cell(function: Function, plan: PlanOf) -> bool:
     """Whether a rule that PyTorch has an operator for is called, which takes maps of its inputs along."""
     callees = [node.callee for node in walk(function.outputs) if isinstance(node, Invoke)]
-    return any(isinstance(callee, Recurrence) and classes.is_cell(callee) for callee in callees)
+    return any(isinstance(c, Recurrence) and find_cell(c, plan(c)) is not None for c in callees)
