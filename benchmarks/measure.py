@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import statistics
 import sys
@@ -88,12 +90,15 @@ def restart_with_kept_memory(module: str) -> None:
 def peak_memory(run: Callable[[], Any]) -> float:
     """Megabytes that a call needs beyond what the process holds before it.
 
-    Linux only, and 0 elsewhere: the high-water mark of the resident set is set back first.  Large tensors count fully
-    only if freed memory is given back, so this wants a process of its own without `KEPT`.
+    Linux with glibc only, and 0 elsewhere: free memory is given back, and the high-water mark of the resident set is set
+    back, first.  Large tensors count fully only if freed memory is given back, so this wants a process of its own without
+    `KEPT`.
     """
     try:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
+    except (OSError, AttributeError):
         return 0.0
     before = _resident("VmRSS")
     run()
