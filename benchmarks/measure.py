@@ -90,9 +90,9 @@ def restart_with_kept_memory(module: str) -> None:
 def peak_memory(run: Callable[[], Any]) -> float:
     """Megabytes that a call needs beyond what the process holds before it.
 
-    Linux with glibc only, and 0 elsewhere: free memory is given back, and the high-water mark of the resident set is set
-    back, first.  Large tensors count fully only if freed memory is given back, so this wants a process of its own without
-    `KEPT`.
+    Linux with glibc only, and 0 elsewhere: free memory is given back, and the high-water mark of the resident set is
+    set back, first.  Large tensors count fully only if freed memory is given back, so this wants a process of its own
+    without `KEPT`.
     """
     try:
         gc.collect()
