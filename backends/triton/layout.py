@@ -82,6 +82,15 @@ class Layout:
         """How many tiles there are, as text."""
         return f"tl.cdiv({self.size(self.vector)}, TILE)" if self.vector else "1"
 
+    @property
+    def row_words(self) -> str:
+        return f"Rows: {', '.join(axis.lstrip('%') for axis in self.rows) or 'none'}."
+
+    @property
+    def words(self) -> str:
+        """What programs share, for a reader of the unit."""
+        return f"Tiles: {self.vector.lstrip('%') or 'none'}.  {self.row_words}"
+
 
 def layout(program: Program, tasks: Iterable[Task]) -> Layout:
     """The layout of a rule whose kernels do `tasks`.  Raises `Unsupported` where a block would be too large."""
