@@ -69,9 +69,17 @@ def _units_of(path: Path) -> Iterator[tuple[str, Recurrence, Any, int]]:
 
 
 def drawn(recurrence: Recurrence, time: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Inputs as conformance draws them, and weights."""
+    """Inputs as conformance draws them, but vectors of about length 1, as the norms of a model leave them; weights.
+
+    Where keys are long and wide, what a solver in a rule has after its last step is decided by rounding.
+    """
     weights = generic_weights(recurrence)
-    return Case(recurrence.name, recurrence, weights).draw(time), weights
+    case = Case(recurrence.name, recurrence, weights)
+    inputs = case.draw(time)
+    for name, x in inputs.items():
+        if case.roles[name].kind == "normal" and x.ndim > 2:  # noqa: PLR2004
+            inputs[name] = x / x.shape[-1] ** 0.5
+    return inputs, weights
 
 
 def everything(
