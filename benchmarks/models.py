@@ -374,7 +374,7 @@ def measure(report: Report, title: str, case: Case, rounds: int) -> None:
         compare(report, name, TOKENS, sides | alone, rounds, Bar(case.bar))
         alone = {}
     steps = {side: decoder(model) for side, model in models.items()}
-    compare(report, f"{title} ({millions:.0f}M), decode", STEPS, steps, 3 * rounds)
+    compare(report, f"{title} ({millions:.0f}M), decode", STEPS, steps, 2 * rounds)
     for kind, share in shares(models["seqc"], tokens).items():
         report.add(row(f"{title}, where the time of a prefill goes", kind, Sample(share, 0.0), "%"))
 

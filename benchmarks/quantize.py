@@ -77,12 +77,16 @@ def stepping(path: Path, feeds: Mapping[str, Any]) -> Callable[[], Any]:
 
 
 def compare(
-    report: Report, case: str, sides: Mapping[str, Callable[[], Any]], bars: Mapping[str, Bar | None]
+    report: Report,
+    case: str,
+    sides: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    bars: Mapping[str, Bar | None] | None = None,
 ) -> None:
-    found = in_turn(sides, rounds=9)
+    found = in_turn(sides, rounds)
     for side, sample in found.items():
         ratio = None if side == FLOAT else found[FLOAT].median / sample.median
-        report.add(row(case, side, sample, "ms", ratio, bars.get(side)))
+        report.add(row(case, side, sample, "ms", ratio, (bars or {}).get(side)))
 
 
 def main() -> None:
@@ -99,9 +103,9 @@ def main() -> None:
         feeds = {"tokens": tokens[:, 8], **{f"state.{name}": x for name, x in states[FLOAT].items()}}
         theirs = by_default(folders[FLOAT] / "step.onnx", Path(place))
         steps |= {side: stepping(path, feeds) for side, path in theirs.items()}
-        compare(report, "one token", steps, {side: bar for side, (_, _, bar) in FORMATS.items()})
+        compare(report, "one token", steps, 9, {side: bar for side, (_, _, bar) in FORMATS.items()})
         prompts = {side: partial(runner.prefill, tokens) for side, runner in runners.items()}
-        compare(report, f"prompt of {PROMPT}", prompts, {})
+        compare(report, f"prompt of {PROMPT}", prompts, 5)
     report.write()
 
 
