@@ -2,8 +2,9 @@
 
 Random weights, fp32, batch 1.  A prefill reads 2,048 tokens and keeps what decoding needs; decoding reads single tokens
 after 64.  A prefill is measured with PyTorch's own products and, where that changes a product here, with
-`set_float32_matmul_precision("medium")`, on both sides.  Before anything is measured the logits of both are compared.  The matrix products of our prefill, alone and with
-PyTorch's own setting, are what no way to compute the rest could be faster than.
+`set_float32_matmul_precision("medium")`, on both sides.  Before anything is measured the logits of both are compared.
+The matrix products of our prefill, alone and with PyTorch's own setting, are what no way to compute the rest could be
+faster than.
 """
 
 from __future__ import annotations
