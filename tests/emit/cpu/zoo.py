@@ -77,7 +77,7 @@ def drawn(recurrence: Recurrence, time: int) -> tuple[dict[str, Tensor], dict[st
     case = Case(recurrence.name, recurrence, weights)
     inputs = case.draw(time)
     for name, x in inputs.items():
-        if case.roles[name].kind == "normal" and x.ndim > 2:  # noqa: PLR2004
+        if case.roles[name].kind == "normal" and x.ndim > 2:
             inputs[name] = x / x.shape[-1] ** 0.5
     return inputs, weights
 
