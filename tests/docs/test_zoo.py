@@ -30,6 +30,12 @@ def test_every_spec_was_examined_as_it_is_written(path: Path) -> None:
         assert not any(said["failed"] for said in verdicts), name
 
 
+def test_where_things_are_imported_from_judges_nothing() -> None:
+    said = digest.of_code("import math\n\n\nx = math.pi  # about 3\n")
+    assert said == digest.of_code("from there import (\n    math,\n)\nx = math.pi\n")
+    assert said != digest.of_code("import math\nx = math.e\n")
+
+
 @EACH
 def test_the_facts_are_those_of_today(path: Path) -> None:
     row = zoo.read().get(zoo.key(path))

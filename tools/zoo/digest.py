@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import tempfile
@@ -26,11 +27,21 @@ def of_text(path: Path) -> str:
 
 @cache
 def of_judge() -> str:
-    """The oracle, the checks, and how the backends are run by them."""
+    """The oracle, the checks, and how the backends are run by them, wherever they import things from."""
     package = Path(bundled.__file__).parent
     parts = [*package.glob("oracle/*.py"), *package.glob("conformance/**/*.py")]
     parts += (bundled.folder("backends") / name / "conform.py" for name in examined())
-    return _digest(*(path.read_bytes() for path in sorted(parts) if path.is_file()))
+    return _digest(*(of_code(path.read_text(encoding="utf-8")) for path in sorted(parts) if path.is_file()))
+
+
+def of_code(text: str) -> bytes:
+    """Lines of Python without imports, comments and empty lines."""
+    found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = {line for node in found for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    lines = (
+        _COMMENT.sub("", line).rstrip() for n, line in enumerate(text.splitlines(), 1) if n not in imports
+    )
+    return "\n".join(line for line in lines if line).encode()
 
 
 def of_emitted(path: Path) -> str:
