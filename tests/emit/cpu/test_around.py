@@ -22,7 +22,7 @@ from benchmarks.fit_around import TABLE, parts
 from seqc.runtime import load_runner
 from seqc.spec import ModelHandle
 from tests.emit.cpu.parts import forced
-from tests.emit.torch.rules import error
+from tests.emit.torch.rules import assert_alike, error
 
 if TYPE_CHECKING:
     from backends.cpu.cost import region_work  # noqa: TID251  # what `seqc.backends` is in a checkout
@@ -293,12 +293,7 @@ def test_traces_call_the_units() -> None:
     given = tokens(2, 9)
     compiled: Any = torch.compile(loops, fullgraph=True, backend="aot_eager")
     found, wanted = compiled(given)[0], plain(given)[0]
-    assert error(found, wanted) < 1e-5
-    grads = [
-        torch.autograd.grad(out.square().sum(), list(module.parameters()))
-        for out, module in ((found, loops), (wanted, plain))
-    ]
-    assert all(error(x, y) < 1e-4 for x, y in zip(*grads, strict=True))
+    assert_alike(loops, found, plain, wanted)
 
 
 def test_exported_models_take_any_length() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import seqc
 from seqc.spec import ModelHandle
-from tests.emit.torch.rules import error
+from tests.emit.torch.rules import assert_alike, error
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 
@@ -72,12 +72,7 @@ def test_loops_compute_what_pytorch_does(path: str) -> None:
     given = tokens(2, 70)
     found, wanted = loops(given)[0], plain(given)[0]
     assert made(loops)
-    assert error(found, wanted) < 1e-5
-    grads = [
-        torch.autograd.grad(out.square().sum(), list(m.parameters()))
-        for out, m in ((found, loops), (wanted, plain))
-    ]
-    assert all(error(x, y) < 1e-4 for x, y in zip(*grads, strict=True))
+    assert_alike(loops, found, plain, wanted)
 
 
 def test_units_are_made_when_calls_have_lost_what_that_takes() -> None:
@@ -134,12 +129,7 @@ def test_a_compiled_model_is_one_graph_with_the_same_gradients(path: str) -> Non
     given = tokens(2, 9)
     found, wanted = compiled(given)[0], plain(given)[0]
     assert made(loops)
-    assert error(found, wanted) < 1e-5
-    grads = [
-        torch.autograd.grad(out.square().sum(), list(module.parameters()))
-        for out, module in ((found, loops), (wanted, plain))
-    ]
-    assert all(error(x, y) < 1e-4 for x, y in zip(*grads, strict=True))
+    assert_alike(loops, found, plain, wanted)
 
 
 def test_gradients_of_a_block_agree_with_differences() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqc.ir.build import add, apply, const, mul, rename, sub, sum_over
 from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Softmax
@@ -144,3 +144,13 @@ def error(found: Tensor, wanted: Tensor) -> float:
     """The relative 2-norm of the difference."""
     found, wanted = found.detach(), wanted.detach()
     return float((found - wanted).norm() / wanted.norm().clamp(min=1e-12))
+
+
+def assert_alike(module: nn.Module, found: Tensor, other: nn.Module, wanted: Tensor) -> None:
+    """Two modules answer alike in single precision, and so do the gradients by their parameters."""
+    assert error(found, wanted) < 1e-5
+    grads = [
+        torch.autograd.grad(out.square().sum(), list(each.parameters()))
+        for each, out in ((module, found), (other, wanted))
+    ]
+    assert all(error(x, y) < 1e-4 for x, y in zip(*grads, strict=True))
