@@ -55,7 +55,7 @@ kernels: $(VENV)/.all  ## compile the GPU kernels that have changed and write be
 	$(BIN)/python -m tools.kernels
 
 # One thread each: two that share a busy machine wait for each other.
-bench: $(VENV)/.all  ## every comparison with other people's code, into benchmarks/results/ (some twenty minutes)
+bench: $(VENV)/.all  ## every comparison with other people's code, into benchmarks/results/ (some fifteen minutes)
 	@set -e; for name in $(BENCHMARKS); do echo "benchmarks.$$name"; $(SINGLE) $(BIN)/python -m benchmarks.$$name; done
 
 wheel: $(VENV)/.all  ## build the wheel into dist/
