@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.measure import Sample
@@ -151,9 +152,9 @@ def draw_ratios(report: Report, path: Path) -> bool:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="both", labelsize=7)
-    axes.margins(x=0.12)
+    axes.margins(x=0.12, y=0.01)
     axes.set_title(f"{report.title} (black: the bar; red: missed)", fontsize=9)
-    axes.set_xlabel(f"ratio: {report.compared}", fontsize=7)
+    axes.set_xlabel(fill(f"ratio: {report.compared}", 70), fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     return True
 
