@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -331,6 +331,7 @@ def shares(model: Any, tokens: Tensor) -> dict[str, float]:
     return {kind: 100 * spent / whole for kind, spent in found.items()}
 
 
+@cache
 def settings() -> tuple[str, ...]:
     """The settings of products to measure: one, where this processor computes the same bits with both."""
     rows, weight = torch.randn(TOKENS, WIDTH), torch.randn(WIDTH, 4 * WIDTH)
