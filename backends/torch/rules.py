@@ -112,6 +112,19 @@ def print_rule(
     return PrintedRule(name, "\n".join(lines), rec, tuple(given), tuple(stages), attention)
 
 
+def print_course(rec: Recurrence, plan: Plan, given: Sequence[str], name: str, doc: str) -> list[str]:
+    """A class with the method that goes through a sequence by operators that it is handed, one a stage.
+
+    It is called with another class's instance, whose parameters it takes, with states in the precision that results
+    have, and with `flags` for `RESET`.
+    """
+    like = f'state["{plan.stages[0].carried[0].name}"]'
+    printer = _RulePrinter(rec, plan, name, tuple(given), like=like, resets="flags")
+    operators = [f"stages[{k}]" for k in range(len(plan.stages))]
+    arguments = ", flags: Tensor, stages: Sequence[Callable[..., list[Tensor]]]"
+    return [f"class {name}(Weights):", f'    """{doc}"""', *printer.sequence(plan, operators, arguments)]
+
+
 def argument_names(inputs: Iterable[str]) -> list[str]:
     """What `forward` and `step` call inputs: `self`, `reset` and words of Python gain a `_`."""
     names = Names({"self", "state", "reset", "outputs"})
@@ -159,6 +172,8 @@ class _RulePrinter:
     operator: str = ""  # of the cell
     attention: PrintedAttention | None = None
     traces: Sequence[Trace] | None = None
+    like: str = ""  # what says on which device and how exact numbers are, where that is not the first input
+    resets: str = ""  # the flags of `RESET`, where they are not `reset` itself
 
     def header(self) -> list[str]:
         rec = self.rec
@@ -203,7 +218,7 @@ class _RulePrinter:
         self, roots: Sequence[Expr], known: Sequence[Axes], names: Names, autograd: bool = True
     ) -> Scope:
         order = merged_order([*known, *self._declared(), *all_axes(roots)])
-        like = self.locals[0] if self.locals else "like"
+        like = self.like or (self.locals[0] if self.locals else "like")
         scope = Scope(names, order, self.rec.sizes, like, autograd=autograd, width=WIDTH - 8)
         scope.special = special
         return scope
@@ -343,14 +358,16 @@ class _RulePrinter:
         body = f"return ({', '.join(texts)}{comma}), {{{', '.join(results)}}}"
         return [*lines, *split_statement(body, WIDTH, 8)]
 
-    def sequence(self, plan: Plan, operators: Sequence[str]) -> list[str]:
+    def sequence(self, plan: Plan, operators: Sequence[str], arguments: str = "") -> list[str]:
+        """`arguments` are further ones of the method."""
         rec = self.rec
         names = Names({*BASE, *self.locals, *self.given_locals, *operators})
         roots = [*plan.outputs, *(item.value for stage in plan.stages for item in stage.inputs)]
         scope = self.scope(roots, [r.leaf.axes for stage in plan.stages for r in stage.reads], names)
         self.bind(scope, roots)
         if any(leaf is RESET for leaf in leaves(roots)):
-            scope.known[RESET] = Value(Code(f"resets(reset, {scope.like})"), (), True, DType.BOOL)
+            flags = self.resets or f"resets(reset, {scope.like})"
+            scope.known[RESET] = Value(Code(flags), (), True, DType.BOOL)
         first = self.locals[0]
         scope.lines.insert(0, f"lead = {first}.shape[:2]")
         finals: dict[str, str] = {}
@@ -363,7 +380,7 @@ class _RulePrinter:
             return self._method(name, ", reset: Tensor | None", scope, outputs, [*results, *more])
         values = scope.emit(list(plan.outputs))
         outputs = [scope.full(v, axes).text for v, axes in zip(values, rec.returns, strict=True)]
-        return self._method(name, ", reset: Tensor | None", scope, outputs, results)
+        return self._method(name, f", reset: Tensor | None{arguments}", scope, outputs, results)
 
     def recurrent(self) -> list[str]:
         """The weights and biases of a cell's state."""

@@ -52,7 +52,7 @@ class TritonBackend:
 
         origin = origin_of(program)
         texts = [
-            [rule.text, *(stage.kernels.text for stage in rule.stages)]
+            [rule.text, *([rule.course.text] if rule.course else []), *(x.kernels.text for x in rule.stages)]
             for rule in units(program, origin).values()
         ]
         texts.append([stage.kernels.text for stage in reads(program, origin).values()])

@@ -112,20 +112,21 @@ class Accessors:
         """
         body = Body(self.layout, self.names.copy())
         for k, leaf in enumerate(leaves):
-            share, shares = self._share(leaf)
-            if TOKEN in leaf.axes:
-                address, mask = self._block_address(
-                    body, f"pointers[{k}]", leaf, f"{share} * tokens + " if shared and share != "0" else ""
-                )
-            else:
-                size = self.layout.size(TOKEN)
-                block = f"(batch * tl.cdiv(time, {size}) + first // {size})"
-                address, mask = self._address(
-                    body, f"pointers[{k}]", leaf, f"({block} * ({shares}) + {share})"
-                )
-            body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
+            self.store_block(body, f"pointers[{k}]", leaf, f"values[{k}]", shared)
         arguments = f"pointers, values, batch, first, {'tokens, ' if shared else ''}time, row, tile"
         return function_text(function, arguments, doc, body.lines)
+
+    def store_block(self, body: Body, pointer: str, leaf: Leaf, value: str, shared: bool) -> None:
+        """The line that writes one of them."""
+        share, shares = self._share(leaf)
+        if TOKEN in leaf.axes:
+            place = f"{share} * tokens + " if shared and share != "0" else ""
+            address, mask = self._block_address(body, pointer, leaf, place)
+        else:
+            size = self.layout.size(TOKEN)
+            block = f"(batch * tl.cdiv(time, {size}) + first // {size})"
+            address, mask = self._address(body, pointer, leaf, f"({block} * ({shares}) + {share})")
+        body.lines.append(f"tl.store({address}, {value}{mask and f', mask={mask}'})")
 
     def _tokens(self, body: Body, leaf: Leaf) -> str:
         """The tokens of a block, as a block with the axes of a leaf."""

@@ -99,9 +99,11 @@ def source(
     return Source(rule.text, rule.name, kernel, types, fixed, face.warps, dtype)
 
 
-def block_source(made: BlockKernels, kernel: str, target: Target, dtype: str = "float32") -> Source:
+def block_source(
+    made: BlockKernels, kernel: str, target: Target, dtype: str = "float32", resets: bool = False
+) -> Source:
     """A kernel of a stage, by its name in `kernels/chunk.py` or `newton.py`."""
-    types, fixed = block_signature(made.face, kernel, target, NAMES[dtype])
+    types, fixed = block_signature(made.face, kernel, target, NAMES[dtype], resets)
     return Source(made.text, made.name, kernel, types, fixed, made.face.warps, dtype)
 
 
@@ -111,7 +113,7 @@ def sources(rule: Looped, target: Target, dtype: str, resets: bool = False) -> I
         yield source(rule, kernel, dtype, resets)
     for stage in rule.stages:
         for kernel in block_kernels(stage.kernels.face):
-            yield block_source(stage.kernels, kernel, target, dtype)
+            yield block_source(stage.kernels, kernel, target, dtype, resets)
 
 
 def compiled(
@@ -145,10 +147,9 @@ def compile_source(given: Source, target: Target) -> Compiled:
         )
     unit = loaded(given.text, given.name)
     gpu = GPUTarget(target.backend, target.arch, target.warp)
+    fixed: dict[Any, Any] = {**typed(given.fixed, unit.tl), **_missing(given.types)}
     made: Any = triton.compile(
-        ASTSource(
-            getattr(unit, given.kernel), given.types, typed(given.fixed, unit.tl), _aligned(given.types)
-        ),
+        ASTSource(getattr(unit, given.kernel), given.types, fixed, _aligned(given.types)),
         target=gpu,
         options={"num_warps": given.warps},
     )
@@ -174,26 +175,35 @@ def _aligned(types: Mapping[str, Any]) -> dict[tuple[int, ...], list[list[Any]]]
     """What is said of every pointer: it is a multiple of 16 bytes, as those of tensors of PyTorch are."""
     found: dict[tuple[int, ...], list[list[Any]]] = {}
     for k, kind in enumerate(types.values()):
-        places = [(k, i) for i in range(len(kind))] if isinstance(kind, tuple) else [(k,)] * (kind[0] == "*")
+        many = isinstance(kind, tuple)
+        pointers = [i for i, each in enumerate(kind) if each[0] == "*"] if many else []
+        places = [(k, i) for i in pointers] if many else [(k,)] * (kind[0] == "*")
         found |= {place: [["tt.divisibility", 16]] for place in places}
     return found
 
 
+def _missing(types: Mapping[str, Any]) -> dict[tuple[int, int], None]:
+    """The tensors of tuples that are not there."""
+    tuples = [(k, kind) for k, kind in enumerate(types.values()) if isinstance(kind, tuple)]
+    return {(k, i): None for k, kind in tuples for i, each in enumerate(kind) if each == "constexpr"}
+
+
 def block_signature(
-    face: Blocks, kernel: str, target: Target, dtype: str
+    face: Blocks, kernel: str, target: Target, dtype: str, resets: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `signature`, of a kernel of a stage; what is not the rule's input as it is, is single precision."""
     states, outputs = (_pointers(x, "fp32") for x in (face.states, face.outputs))
-    inputs = tuple(f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
+    flags = "*u8" if resets else "constexpr"
+    inputs = tuple(flags if port.flags else f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
     number = kernel.removeprefix("differentiate")
+    written = dict(face.writes).get(int(number), ()) if number.isdigit() else ()
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
-        "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states, "d_input": ("*fp32",),
+        "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states,
+        "d_sources": tuple(inputs[k] if face.alone(k) else "*fp32" for k in written),
         "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
         "d_inputs": ("*fp32",) * sum(port.differentiable for port in face.inputs),
     }  # fmt: skip
-    if number.isdigit() and face.alone(face.inputs[int(number)]):
-        known["d_input"] = (inputs[int(number)],)
     fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile}
     if face.form != "newton":
         fixed |= factors(KINDS[dtype], target.backend != "cuda")
@@ -207,7 +217,7 @@ def block_kernels(face: Blocks) -> list[str]:
     """The names of the kernels of a stage."""
     if face.form == "newton":
         return [*SOLVED]
-    each = [f"differentiate{k}" for k, port in enumerate(face.inputs) if port.differentiable]
+    each = [f"differentiate{k}" for k, _ in face.writes]
     return [*(name for name in BLOCK_KERNELS if name not in ("differentiate", *SOLVED)), *each]
 
 
@@ -225,7 +235,7 @@ BLOCK_KERNELS = {
     "sweep_back": ("batch", ("inputs", "made", "later", "d_finals", "flows", "d_carried", "time")),
     "differentiate": (
         "batch * ceil(time / {block})",
-        ("inputs", "made", "starts", "d_outputs", "flows", "d_input", "tokens", "time"),
+        ("inputs", "made", "starts", "d_outputs", "flows", "d_sources", "tokens", "time"),
     ),
     "solve": ("batch", ("inputs", "carried", "starts", "finals", "outputs", "time")),
     "solve_back": (

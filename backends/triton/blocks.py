@@ -76,8 +76,8 @@ class BlockBody(Body):
     `loaded_left`, what is loaded stands on the left of products: in scans what is computed takes fewer registers on
     the right. In reads, whose queries stay in registers, it takes more there.
 
-    With `narrow`, factors of matrix products that fit are cast to `GIVEN`, the type of the rule's inputs. With
-    `rounds`, others are cast to `ROUNDED`, but where a product with 0, 1 and -1 only moves numbers.
+    With `narrow`, factors of matrix products that fit are cast to `GIVEN`, the type of the rule's inputs; `factors` are
+    those inputs. With `rounds`, others are cast to `ROUNDED`, but where a product with 0, 1 and -1 only moves numbers.
     """
 
     products = 0
@@ -95,6 +95,7 @@ class BlockBody(Body):
         self.loaded_left, self.narrow, self.rounds = loaded_left, narrow, rounds
         self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
         self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
+        self.factors = set[Leaf]()
 
     def emit(self, roots: Sequence[Expr], hints: Sequence[str]) -> list[Value]:
         for node in self.needed(roots):
@@ -151,6 +152,8 @@ class BlockBody(Body):
         rows = tuple(axis for axis in left.axes if axis not in bound)
         columns = tuple(axis for axis in right.axes if axis not in bound)
         kind = self._type_of(left, right)
+        if kind == "GIVEN":
+            self.factors |= {side.leaf for side in (left, right) if side.leaf is not None}
         a = self._matrix(_as_type(left, kind), rows, inner, bound)
         b = self._matrix(_as_type(right, kind), inner, columns, bound)
         text = f"tl.dot({a}, {b}, input_precision=PRECISION)"
@@ -182,9 +185,14 @@ class BlockBody(Body):
         codes = [self.aligned(value, axes).number for value in factors]
         if len(codes) == 1:
             return replace(factors[0], code=codes[0], axes=axes)
-        more = [value.bits for value in factors if value.bits > SIGN]
-        bits = SINGLE if len(more) > 1 else max(more, default=SIGN)
-        return Value(Code(" * ".join(code.at(MUL + 1) for code in codes), MUL), axes, bits)
+        code = Code(" * ".join(code.at(MUL + 1) for code in codes), MUL)
+        match [value for value in factors if value.bits > SIGN]:
+            case []:
+                return Value(code, axes, SIGN)
+            case [one]:
+                return Value(code, axes, one.bits, leaf=one.leaf)
+            case _:
+                return Value(code, axes)
 
     def _type_of(self, left: Value, right: Value) -> str:
         """What the factors of a matrix product are cast to; nothing where they stay what they are."""

@@ -10,7 +10,7 @@ from functools import cache
 from torch import nn
 
 from seqc.backend import Scheduled
-from seqc.ir.plan import Adjoint, Plan, Stage
+from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
 from seqc.passes.schedule import LOOP, NEWTON, schedule
@@ -26,6 +26,8 @@ from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
 from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
+from .course import around, course_text
+from .gates import Sources, sources
 from .kept import kept
 from .newton import print_newton
 from .runtime.attention import ReadKernels, ReadStage
@@ -48,7 +50,7 @@ def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     text, name = module_text(program.whole, program.plan, origin)
     namespace = loaded(text, name).__dict__  # not the PyTorch backend's own, which goes on as it is
     for looped in rules.values():
-        for stage in looped.stages:
+        for stage in looped.stages if looped.course is None else ():
             place(namespace, stage)
     for read in reads(program, origin).values():
         read.place(namespace)
@@ -93,13 +95,23 @@ def units(program: Scheduled, origin: str) -> dict[str, Looped]:
 
 def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
     recurrence, plan = rule.recurrence, program.plan(rule.recurrence)
-    stages = blocks(plan, rule.stages, origin)
+    read = sources_of(plan)
+    stages = blocks(plan, rule.stages, origin, read)
     if plan.mode not in (LOOP, schedule(recurrence).mode) and not (plan.mode == NEWTON and stages):
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
         raise Unsupported("PyTorch has an operator for it")
-    narrow = [k for k, leaf in enumerate(recurrence.inputs) if leaf in kept(plan)]
-    return looped(recurrence, origin, rule.given, stages, narrow)
+    handed = plan if read is None else around(plan, read)
+    text = course_text(handed, rule.given, origin) if stages and read is not None else ""
+    narrow = [k for k, leaf in enumerate(recurrence.inputs) if leaf in kept(handed)]
+    return looped(recurrence, origin, rule.given, stages, narrow, text)
+
+
+def sources_of(plan: Plan) -> list[Sources] | None:
+    """What the kernels of each stage read; None where not all stages are loops over blocks of equal length."""
+    if any(stage.phase is not None or stage.newton is not None for stage in plan.stages):
+        return None
+    return [sources(stage) for stage in plan.stages]
 
 
 def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
@@ -114,17 +126,21 @@ def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
     return found
 
 
-def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[BlockStage]:
+def blocks(
+    plan: Plan, operators: Sequence[Operator], origin: str, read: Sequence[Sources] | None
+) -> list[BlockStage]:
     """The stages of a plan as kernels over blocks, if all of them are and its states are not read whole; else none.
 
+    `read` is what the kernels of each read.
     Raises `Outgrown` where states do not fit into registers: PyTorch takes them as matrix products of many tokens.
     """
     made: list[BlockStage] = []
     if plan.mode not in BLOCKS or not len(plan.stages) == len(plan.adjoints) == len(operators):
         return []
-    for stage, adjoint, operator in zip(plan.stages, plan.adjoints, operators, strict=True):
+    for k, operator in enumerate(operators):
+        stage = plan.stages[k]
         try:
-            text, face = _printed(plan, stage, adjoint, origin)
+            text, face = _printed(plan, k, origin, read)
         except Outgrown:
             raise
         except Unsupported:
@@ -134,7 +150,10 @@ def blocks(plan: Plan, operators: Sequence[Operator], origin: str) -> list[Block
     return made
 
 
-def _printed(plan: Plan, stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
+def _printed(plan: Plan, k: int, origin: str, read: Sequence[Sources] | None) -> tuple[str, Blocks]:
+    stage, adjoint = plan.stages[k], plan.adjoints[k]
+    if read is not None:
+        return print_blocks(stage, adjoint, origin, kept(around(plan, read)), read[k])
     if stage.newton is not None:
         return print_newton(stage, adjoint, origin)
     if stage.phase is not None:
@@ -148,6 +167,7 @@ def looped(
     given: Sequence[str] = (),
     stages: Sequence[BlockStage] = (),
     narrow: Sequence[int] = (),
+    course: str = "",
 ) -> Looped:
     made = emit(recurrence, origin)
 
@@ -155,4 +175,5 @@ def looped(
         return looped(mapped(recurrence, lengths, has), origin)
 
     signature = signature_of(recurrence, given)
-    return Looped(identifier(recurrence.name), made.text, made.interface, signature, over, stages, narrow)
+    name = identifier(recurrence.name)
+    return Looped(name, made.text, made.interface, signature, over, stages, narrow, course)

@@ -27,13 +27,14 @@ class Value:
     """Printed text, and the axes of its dimensions.
 
     `bits` says what it takes to hold the numbers: those of 0, 1 and -1, of the rule's inputs, or single precision.
-    A value that is `blank` is 0 beyond the axes.
+    A value that is `blank` is 0 beyond the axes.  `leaf` is the input whose numbers they are, up to signs and zeros.
     """
 
     code: Code
     axes: Axes = ()
     bits: int = SINGLE
     blank: bool = False
+    leaf: Leaf | None = None
 
 
 class Body:
@@ -49,7 +50,8 @@ class Body:
         self.inverses: dict[tuple[Expr, bool], Value] = {}  # of triangular matrices
 
     def bind(self, leaf: Leaf, name: str, bits: int = SINGLE, blank: bool = False) -> None:
-        self.known[leaf] = Value(Code(name), self.layout.inner(leaf.axes), bits, blank)
+        own = leaf if bits == GIVEN else None
+        self.known[leaf] = Value(Code(name), self.layout.inner(leaf.axes), bits, blank, own)
 
     def place(self, axis: str) -> str:
         """The positions along an axis, in a variable."""

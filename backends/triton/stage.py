@@ -15,8 +15,10 @@ from ..cpu.diagnose import Unsupported
 from ..cpu.layout import mixed_axes
 from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
-from .accessors import Accessors, function_text, hint, packed, unit_text
+from .accessors import function_text, hint, packed, unit_text
 from .blocks import BlockBody, for_blocks
+from .gates import Sources, as_they_are
+from .inputs import Given, InputAccessors
 from .kept import as_given
 from .layout import LIMIT, NARROWEST, Layout, worth
 from .printing import GIVEN, SINGLE
@@ -40,15 +42,21 @@ class Outgrown(Unsupported):
 
 
 def print_blocks(
-    stage: Stage, adjoint: Adjoint, origin: str, kept: frozenset[Leaf] = frozenset()
+    stage: Stage,
+    adjoint: Adjoint,
+    origin: str,
+    kept: frozenset[Leaf] = frozenset(),
+    sources: Sources | None = None,
 ) -> tuple[str, Blocks]:
     """The unit of a stage, and how to call it; `kept` are the rule's inputs that may be of 16 bits.
+
+    It reads `sources`, by default the inputs as they are.
 
     Raises `Unsupported`, or `Outgrown`.
     """
     if stage.block < SMALLEST or stage.phase is not None or stage.newton is not None:
         raise Unsupported("a stage that is no loop over blocks of equal length")
-    return _StageWriter(stage, adjoint, kept).unit(origin)
+    return _StageWriter(stage, adjoint, kept, sources or as_they_are(stage)).unit(origin)
 
 
 def solves(stage: Stage) -> bool:
@@ -57,7 +65,7 @@ def solves(stage: Stage) -> bool:
 
 
 class _StageWriter:
-    def __init__(self, stage: Stage, adjoint: Adjoint, kept: frozenset[Leaf]) -> None:
+    def __init__(self, stage: Stage, adjoint: Adjoint, kept: frozenset[Leaf], sources: Sources) -> None:
         self.stage = stage
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         first: dict[Expr, Expr] = dict(stage.pre)
@@ -90,18 +98,23 @@ class _StageWriter:
             raise Unsupported("a scan of states that do not fit into registers at all tokens of a block")
         if any(node.dtype is DType.COMPLEX for node in walk((*self.before, *self.updates, *self.reads))):
             raise Unsupported("blocks of complex numbers")
-        self.names, self.work = Names(_taken()), dict[str, list[int]]()
+        self.names, self.work, self.factors = Names(_taken()), dict[str, list[int]](), set[Leaf]()
         self.states = [state.leaf for state in stage.carried]
         self.inputs = list(named.values())
         items = list(zip(self.inputs, stage.inputs, strict=True))
-        self.given = {leaf for leaf, item in items if as_given(item.value) in kept}
+        self.narrow = {leaf for leaf, item in items if as_given(item.value) in kept}
         self.padded = {leaf for leaf, item in items if item.padding}
+        self.given = self._given(sources)
+        self.kept = {j for j, item in enumerate(sources.items) if as_given(item.value) in kept}
         self.results = [_with_tokens(read.leaf) for read in stage.reads]
-        self.wanted = [
-            k
-            for k, (item, g) in enumerate(zip(stage.inputs, self.gradients, strict=True))
-            if g is not ZERO and _differentiable(item.value)
-        ]
+        self.wanted = [k for k, g in enumerate(self.gradients) if g is not ZERO and self.given.gradients(k)]
+
+    def _given(self, sources: Sources) -> Given:
+        """The inputs over what is read, under names that say what they are."""
+        read = [_named(item) for item in sources.items]
+        known = dict[Expr, Expr](zip((item.leaf for item in sources.items), read, strict=True))
+        values, padding = substitute(sources.values, known), [item.padding for item in self.stage.inputs]
+        return Given(self.inputs, values, padding, read, sources.items)
 
     def unit(self, origin: str) -> tuple[str, Blocks]:
         rule = ["\n".join(lines) for lines in (*self._accessors(), *self._functions())]
@@ -122,11 +135,10 @@ class _StageWriter:
         return [*known.values(), *each]
 
     def _accessors(self) -> list[list[str]]:
-        prints = Accessors(self.layout, self.names)
-        padding = [item.padding for item in self.stage.inputs]
+        prints = InputAccessors(self.layout, self.names, self.given)
         return [
             prints.locate(),
-            prints.load_blocks("load_inputs", self.inputs, padding, "The inputs of a block."),
+            prints.load_inputs(),
             prints.load("load_states", self.states, "States."),
             prints.load_blocks(
                 "load_cotangents", self.results, [0.0] * len(self.results), "The cotangents of results."
@@ -139,15 +151,7 @@ class _StageWriter:
                 "store_later", self.later, "What does not depend on the cotangents of states.", once=True
             ),
             prints.store_blocks("store_outputs", self.results, "The results of a block."),
-            *(
-                prints.store_blocks(
-                    f"store_gradients{k}",
-                    [self.inputs[k]],
-                    f"The cotangents of `{hint(self.inputs[k])}`.",
-                    True,
-                )
-                for k in self.wanted
-            ),
+            *(prints.store_gradients(f"store_gradients{k}", k) for k in self.wanted),
         ]
 
     # --- a block --------------------------------------------------------------------------------------------------
@@ -203,20 +207,37 @@ class _StageWriter:
         found = body.emit(roots, hints)
         texts = [body.full(value, leaf.axes) for value, leaf in zip(found, targets, strict=True)]
         lines = [*body.lines, f"return {packed(texts)}"]
+        self.factors |= body.factors
         self.work[name] = [*self._moved(read, targets), body.products * self.programs]
         return function_text(name, f"{', '.join(given)}, tile", doc, lines, FIXED)
 
     def _moved(self, read: Sequence[Leaf], written: Sequence[Leaf]) -> tuple[int, int]:
-        """How many entries are moved: as wide as the rule's inputs are, and in single precision."""
-        shares = [self._shares(leaf) if leaf in self.inputs else 1 for leaf in written]
-        moved = [(leaf, 1) for leaf in read] + list(zip(written, shares, strict=True))
-        counts = [(leaf in self.given and n == 1, n * self.layout.entries(leaf.axes)) for leaf, n in moved]
-        narrow = sum(count for as_given, count in counts if as_given)
-        return narrow, sum(count for _, count in counts) - narrow
+        """How many entries are moved: as wide as the rule's inputs are, and in single precision.
 
-    def _shares(self, leaf: Leaf) -> int:
-        """How many programs share a tensor."""
-        port = self._port(leaf)
+        In place of inputs they are those of what is read for them.
+        """
+        given, moved = self.given, list[tuple[bool, int]]()
+        sources = {j for k, leaf in enumerate(self.inputs) if leaf in read for j in given.read(k)}
+        for k in (k for k, leaf in enumerate(self.inputs) if leaf in written):
+            found = given.gradients(k)
+            sources |= {j for j, leaf in enumerate(given.sources) if leaf in leaves(found.values())}
+            moved += [(j in self.kept and self._alone(j), self._shares(j) * self._size(j)) for j in found]
+        moved += [(j in self.kept, self._size(j)) for j in sources]
+        moved += [(False, self.layout.entries(x.axes)) for x in (*read, *written) if x not in self.inputs]
+        narrow = sum(count for as_given, count in moved if as_given)
+        return narrow, sum(count for _, count in moved) - narrow
+
+    def _size(self, j: int) -> int:
+        return self.layout.entries(self.given.sources[j].axes)
+
+    def _alone(self, j: int) -> bool:
+        """Whether one program writes an entry of a source's cotangents."""
+        writers = sum(j in self.given.gradients(k) for k in self.wanted)
+        return writers == 1 and self._shares(j) == 1
+
+    def _shares(self, j: int) -> int:
+        """How many programs share a source."""
+        port = self._port(self.given.sources[j])
         return port.shares * (self.programs // self.layout.count if port.tiled else 1)
 
     def _bind(self, body: BlockBody, leaf: Leaf, text: str, used: set[Leaf], resident: bool) -> bool:
@@ -227,7 +248,7 @@ class _StageWriter:
             name = body.names.fresh(f"{prefix}{hint(leaf)}")
             body.lines.append(f"{name} = {text}")
             blank = not resident and leaf not in self.padded
-            body.bind(leaf, name, GIVEN if leaf in self.given else SINGLE, blank)
+            body.bind(leaf, name, GIVEN if leaf in self.narrow else SINGLE, blank)
         if once is not leaf and once in used and leaf.kind is LeafKind.COTANGENT:
             name = body.names.fresh(f"{prefix}{hint(leaf)}_sum")
             dimension = self.layout.inner(leaf.axes).index(TOKEN)
@@ -246,6 +267,11 @@ class _StageWriter:
 
     def _blocks(self) -> Blocks:
         found, stage = self.layout, self.stage
+        writes = [(k, list(self.given.gradients(k))) for k in self.wanted]
+        reached = {j for _, own in writes for j in own}
+        factors = {
+            j for k, leaf in enumerate(self.inputs) if leaf in self.factors for j in self.given.read(k)
+        }
         return Blocks(
             rows=found.count,
             vector=found.size(found.vector) if found.vector else 0,
@@ -253,14 +279,16 @@ class _StageWriter:
             warps=WARPS,
             block=stage.block,
             inputs=[
-                self._port(item.leaf, k in self.wanted, item.constant, self.inputs[k] in self.given)
-                for k, item in enumerate(stage.inputs)
+                self._port(leaf, j in reached, item.constant, j in self.kept)
+                for j, (leaf, item) in enumerate(zip(self.given.sources, self.given.items, strict=True))
             ],
             outputs=[self._port(leaf) for leaf in self.results],
             states=[self._port(leaf) for leaf in self.states],
             made=[self._between(leaf) for leaf in self.made],
             later=[self._between(leaf) for leaf in self.later],
             work=self.work,
+            writes=writes,
+            factors=sorted(factors & self.kept),
         )
 
     def _between(self, leaf: Leaf) -> tuple[int, ...]:
@@ -278,6 +306,7 @@ class _StageWriter:
             differentiable,
             constant,
             given,
+            leaf.dtype is DType.BOOL,
         )
 
 
@@ -289,10 +318,6 @@ def _named(item: StageInput) -> Leaf:
 
 def _with_tokens(leaf: Leaf) -> Leaf:
     return Leaf(leaf.kind, leaf.name, (TOKEN, *(axis for axis in leaf.axes if axis != TOKEN)), leaf.number)
-
-
-def _differentiable(value: Expr) -> bool:
-    return value.dtype is DType.REAL and any(leaf.dtype is not DType.BOOL for leaf in leaves([value]))
 
 
 def _taken() -> frozenset[str]:

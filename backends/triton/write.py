@@ -17,6 +17,7 @@ from .aot import compile_all, targets
 from .aot_reads import compile_reads
 from .module import bounded, reads, units
 from .runtime.chunk import BlockStage
+from .runtime.rule import Looped
 
 if TYPE_CHECKING:
     from seqc.backend import Scheduled, Weights
@@ -55,6 +56,7 @@ def write(
             "signature": looped.signature._asdict(),
             "kept": sorted(looped.kept),
             "stages": [_stage(stage, kernels, names, stem) for stage in looped.stages],
+            "around": _around(looped, kernels, names, stem),
         }
         for target in wanted:
             compile_all(looped, target, kernels, stem)
@@ -74,6 +76,15 @@ def write(
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest |= {"target": "triton", "kernels": KERNELS}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _around(looped: Looped, folder: Path, names: Names, stem: str) -> str:
+    """Write what PyTorch does around the kernels of stages; its file, if that is not what the module does."""
+    if looped.course is None:
+        return ""
+    file = f"{names.fresh(f'{stem}_around')}.py"
+    (folder / file).write_text(looped.course.text, encoding="utf-8")
+    return file
 
 
 def _stage(stage: BlockStage, folder: Path, names: Names, stem: str) -> dict[str, object]:

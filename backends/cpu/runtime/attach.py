@@ -66,6 +66,10 @@ class Attached:
         """Whether the emitted module goes through a sequence, and the kernels are in its stages."""
         return False
 
+    def through(self, plain: Any, x: Tensor, time: int | None) -> Callable[..., Results]:
+        """The method by which a class, emitted as `plain`, goes through a sequence, where the kernel does not."""
+        return plain.sequence  # type: ignore[no-any-return]
+
     def ready(self, x: Tensor) -> bool:
         """Whether the kernel takes such tensors and can be built; if not, why is said."""
         raise NotImplementedError
@@ -168,7 +172,7 @@ class FusedRule(Swapped):
         wide = any(x.dtype == torch.float64 or x.is_complex() for x in (*inputs, me.like))
         if wide or sequence is not None or not (_narrow(first) and self.fused.narrow(first, time)):
             if _narrow(first) and not wide and sequence is None and staged:
-                sequence = partial(self.plain.sequence, self)
+                sequence = partial(self.fused.through(self.plain, first, time), self)
             return self.plain.exactly(self, state, reset, single, inputs, given, sequence)  # type: ignore[no-any-return]
         with torch.autocast(first.device.type, enabled=False):
             given = [x if x.is_complex() else x.float() for x in given]
@@ -178,7 +182,9 @@ class FusedRule(Swapped):
             if single:
                 outputs, state = self.token(state, *inputs, *given)
             elif staged:
-                outputs, state = self.plain.sequence(self, state, reset, *inputs, *given)
+                outputs, state = self.fused.through(self.plain, first, time)(
+                    self, state, reset, *inputs, *given
+                )
             else:
                 outputs, state = self.sequence(state, reset, *inputs, *given)
             return tuple(x if x.is_complex() else x.to(first.dtype) for x in outputs), state
@@ -219,8 +225,9 @@ class FusedRule(Swapped):
         return twin.exactly(state, reset, lead == 1, fitted, ())  # type: ignore[no-any-return]
 
     def sequence(self, state: States, reset: Tensor | None, *args: Tensor) -> Results:
-        if not self._taken(args[0], args[0].shape[1]):
-            return self.plain.sequence(self, state, reset, *args)  # type: ignore[no-any-return]
+        time = args[0].shape[1]
+        if not self._taken(args[0], time):
+            return self.fused.through(self.plain, args[0], time)(self, state, reset, *args)
         return self._run(state, reset, *args)
 
     def token(self, state: States, *args: Tensor) -> Results:

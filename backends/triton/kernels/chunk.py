@@ -3,8 +3,8 @@
 `sweep` and `sweep_back` are the sequential parts: a program has one sequence of the batch, one `row` and one `tile`,
 and goes through its blocks.  The other kernels have a program for every block: `prepare` makes what does not depend on
 the states, `answer` the results, `prepare_back` what does not depend on the cotangents of states, and a `differentiate`
-for each input its cotangents.  What is imported from `.stage` belongs to a rule, here `S' = a·S + k ⊗ v` read by `q`; a
-unit holds its own stage's functions in their place.
+for each input its cotangents, and with them those of what it is computed from.  What is imported from `.stage` belongs
+to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds its own stage's functions in their place.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -191,7 +191,7 @@ def differentiate(
     starts,
     d_outputs,
     flows,
-    d_input,
+    d_sources,
     tokens,
     time,
     BLOCK: tl.constexpr,
@@ -200,7 +200,7 @@ def differentiate(
     GIVEN: tl.constexpr,
     ROUNDED: tl.constexpr,
 ):
-    """The cotangents of an input at all tokens; where programs share it, each of them writes its part."""
+    """The cotangents of what an input is computed from, at all tokens; programs that share one write their parts."""
     blocks = (time + BLOCK - 1) // BLOCK
     program = tl.program_id(0).to(tl.int64)
     block = program % blocks
@@ -212,4 +212,4 @@ def differentiate(
     flow = load_states(flows, place, row, tile, TILE)
     prepared = load_made(made, place, row, tile, TILE)
     found = gradients(state, given, prepared, known, flow, tile, TILE, PRECISION, GIVEN, ROUNDED)
-    store_gradients(d_input, found, batch, block * BLOCK, tokens, time, row, tile, TILE)
+    store_gradients(d_sources, found, inputs, batch, block * BLOCK, tokens, time, row, tile, TILE)

@@ -1,4 +1,6 @@
-"""Triangular systems within a block, by substitution: exact for any matrix, where products of its powers are not."""
+"""Within a block: triangular systems by substitution, which is exact for any matrix, where products of its powers are
+not; scans; and where sequences begin anew.
+"""
 
 # Functions of a kernel have no types that a checker knows.
 # mypy: ignore-errors
@@ -43,4 +45,14 @@ def follow(decay, source, later_decay, later_source):
 def running(decay, source, AXIS: tl.constexpr, REVERSE: tl.constexpr):
     """`h[i] = decay[i]·h[i-1] + source[i]` along an axis, from zero; from the end with `REVERSE`."""
     _, found = tl.associative_scan((decay, source), AXIS, follow, reverse=REVERSE)
+    return found
+
+
+@triton.jit
+def flags(pointer, place, inside):
+    """1 where a token begins a sequence anew, else 0; without a pointer none does."""
+    if pointer is None:
+        found = tl.full(place.shape, 0.0, tl.float32)
+    else:
+        found = tl.load(pointer + place, mask=inside, other=0).to(tl.float32)
     return found

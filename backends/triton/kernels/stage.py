@@ -1,4 +1,7 @@
-"""The functions of a stage, as they are written for `chunk.py`: here S' = a·S + k ⊗ v, read by q."""
+"""The functions of a stage, as they are written for `chunk.py`: here S' = a·S + k ⊗ v, read by q.
+
+Where a sequence begins anew, a is 0.
+"""
 
 # Functions of a kernel have no types that a checker knows.
 # mypy: ignore-errors
@@ -7,7 +10,7 @@
 import triton
 import triton.language as tl
 
-from .linear import running
+from .linear import flags, running
 
 
 @triton.jit
@@ -21,26 +24,28 @@ def locate(program, TILE: tl.constexpr):
 def load_inputs(pointers, batch, first, time, row, tile, TILE: tl.constexpr):
     """The inputs of a block."""
     at_i = tl.arange(0, 64)
-    alpha_in = tl.load(pointers[0] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
+    begins_2 = flags(pointers[0], batch * time + first + at_i, first + at_i < time)
+    alpha = tl.load(pointers[1] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
+    alpha = alpha.to(tl.float32)
     at_n = tl.arange(0, 64)
     k = tl.load(
-        pointers[1] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
+        pointers[2] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
         mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
         other=0.0,
     )
     at_m = tile * TILE + tl.arange(0, TILE)
     v = tl.load(
-        pointers[2] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
+        pointers[3] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
         mask=(first + at_i[:, None] < time) & (at_m[None, :] < 100),
         other=0.0,
     )
     q = tl.load(
-        pointers[3] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
+        pointers[4] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
         mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
         other=0.0,
     )
     return (
-        tl.where(first + at_i < time, alpha_in.to(tl.float32), 1.0),
+        tl.where(first + at_i < time, tl.where(begins_2 != 0.0, 0.0, 1.0) * alpha, 1.0),
         k.to(tl.float32),
         v.to(tl.float32),
         q.to(tl.float32),
@@ -152,14 +157,19 @@ def store_outputs(pointers, values, batch, first, time, row, tile, TILE: tl.cons
 
 
 @triton.jit
-def store_gradients0(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
-    """The cotangents of `alpha_in`."""
+def store_gradients0(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+    """The cotangents of `alpha`, given those of `alpha_in`."""
     at_i = tl.arange(0, 64)
-    tl.store(pointers[0] + (tile * tokens + batch * time + first + at_i), values[0], mask=first + at_i < time)
+    begins_2 = flags(inputs[0], batch * time + first + at_i, first + at_i < time)
+    tl.store(
+        pointers[0] + (tile * tokens + batch * time + first + at_i),
+        values[0] * tl.where(begins_2 != 0.0, 0.0, 1.0),
+        mask=first + at_i < time,
+    )
 
 
 @triton.jit
-def store_gradients1(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+def store_gradients1(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
     """The cotangents of `k`."""
     at_i = tl.arange(0, 64)
     at_n = tl.arange(0, 64)
@@ -171,7 +181,7 @@ def store_gradients1(pointers, values, batch, first, tokens, time, row, tile, TI
 
 
 @triton.jit
-def store_gradients2(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+def store_gradients2(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
     """The cotangents of `v`."""
     at_i = tl.arange(0, 64)
     at_m = tile * TILE + tl.arange(0, TILE)
@@ -183,7 +193,7 @@ def store_gradients2(pointers, values, batch, first, tokens, time, row, tile, TI
 
 
 @triton.jit
-def store_gradients3(pointers, values, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+def store_gradients3(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
     """The cotangents of `q`."""
     at_i = tl.arange(0, 64)
     at_n = tl.arange(0, 64)

@@ -32,7 +32,7 @@ def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
     for part in module.modules():
         kind = type(part)
         rule = rules.get(kind.__name__)
-        for stage in rule.stages if rule is not None else ():
+        for stage in rule.stages if rule is not None and rule.course is None else ():
             place(vars(sys.modules[kind.__module__]), stage)
         if kind.__name__ in reads:
             reads[kind.__name__].place(vars(sys.modules[kind.__module__]))
@@ -46,7 +46,8 @@ def _read(fact: Any, folder: Path) -> Looped:
     text = (folder / fact["unit"]).read_text(encoding="utf-8")
     stages = [_stage(stage, folder) for stage in fact["stages"]]
     interface = Interface(**_ported(fact["interface"]))
-    return Looped(fact["name"], text, interface, Signature(**sign), None, stages, fact["kept"])
+    around = (folder / fact["around"]).read_text(encoding="utf-8") if fact["around"] else ""
+    return Looped(fact["name"], text, interface, Signature(**sign), None, stages, fact["kept"], around)
 
 
 def _stage(fact: Any, folder: Path) -> BlockStage:

@@ -23,6 +23,9 @@ class Blocks(NamedTuple):
     `work` says of each function what it takes for a block of a sequence: entries that are read or written, those of the
     type of the inputs and those in single precision, and operations of matrix products.  The `form` is `blocks`,
     `windows` (blocks that begin where a counter says) or `newton` (solved, without products of matrices).
+
+    `inputs` are what is read.  `writes` says of each `differentiate`, by its number, whose cotangents it writes, and
+    `factors` are those that are factors of matrix products as they are.
     """
 
     rows: int
@@ -37,6 +40,8 @@ class Blocks(NamedTuple):
     later: list[tuple[int, ...]]
     work: dict[str, list[int]]
     form: str = "blocks"
+    writes: Sequence[tuple[int, Sequence[int]]] = ()
+    factors: Sequence[int] = ()
 
     @property
     def tiles(self) -> int:
@@ -50,9 +55,10 @@ class Blocks(NamedTuple):
         """The same with another tile."""
         return self._replace(tile=tile)
 
-    def alone(self, port: Port) -> bool:
+    def alone(self, place: int) -> bool:
         """Whether one program writes an entry of an input's cotangents."""
-        return self.sharing(port) == 1 and not port.constant
+        port, writers = self.inputs[place], sum(place in written for _, written in self.writes)
+        return writers == 1 and self.sharing(port) == 1 and not port.constant
 
 
 class BlockKernels:
@@ -75,7 +81,7 @@ class BlockKernels:
     ) -> list[Any]:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
         face = self.face
-        types = {x.dtype for x, port in zip(inputs, face.inputs, strict=True) if port.given}
+        types = {inputs[place].dtype for place in face.factors}
         kind = types.pop() if len(types) == 1 and narrow(like) else torch.float32
         fixed = {"BLOCK": face.block, **typed(factors(kind, exact(like)), self.module.tl)}
         default, lengths = Choice(face.warps, STAGES, face.tile), (programs, args[-1])
@@ -91,7 +97,7 @@ class BlockKernels:
         """The results, the final states and those before each block."""
         face, like = self.face, carried[0]
         batch, blocks = like.shape[0], -(-time // face.block)
-        given, before = plain(inputs), plain(carried)
+        given, before = read(inputs), plain(carried)
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
         outputs = [like.new_empty((batch, time, *port.shape)) for port in face.outputs]
@@ -117,7 +123,7 @@ class BlockKernels:
         """The cotangents of the inputs and of the initial states."""
         face, like = self.face, starts[0]
         batch, blocks = like.shape[:2]
-        given, begins = plain(inputs), plain(starts)
+        given, begins = read(inputs), plain(starts)
         known = plain(cotangents[: len(face.outputs)])
         after = plain(cotangents[len(face.outputs) :])
         flows = tuple(torch.empty_like(x) for x in begins)
@@ -129,23 +135,28 @@ class BlockKernels:
             self.launch(self.module.prepare_back, each, like, given, made, begins, known, later, time)
         states = (later or begins, after, flows, tuple(before))
         self.launch(self.module.sweep_back, batch, like, given, made, *states, time)
-        grads: list[Tensor] = []
-        for k, (x, port) in enumerate(zip(inputs, face.inputs, strict=True)):
-            if not port.differentiable:
-                grads.append(torch.zeros_like(x))
-                continue
+        totals = dict[int, Tensor]()
+        for number, written in face.writes:
 
-            def parts(tile: int, x: Tensor = x, port: Port = port) -> tuple[Tensor, ...]:
-                shares = face.cut(tile).sharing(port)
-                lead = (each, shares) if port.constant else (shares, batch, time)
-                dtype = x.dtype if face.cut(tile).alone(port) else None
-                return (like.new_empty((*lead, *port.shape), dtype=dtype),)
+            def parts(tile: int, written: Sequence[int] = written) -> tuple[Tensor, ...]:
+                return tuple(
+                    self.part(place, inputs[place], like, (batch, blocks, time), tile) for place in written
+                )
 
-            kernel, sizes = getattr(self.module, f"differentiate{k}"), (batch * time, time)
+            kernel, sizes = getattr(self.module, f"differentiate{number}"), (batch * time, time)
             launched = self.launch(kernel, each, like, given, made, begins, known, flows, parts, *sizes)
-            (found,) = launched[5]
-            grads.append(summed(found, port).to(x.dtype))
+            for place, part in zip(written, launched[5], strict=True):
+                more = summed(part, face.inputs[place])
+                totals[place] = totals[place] + more if place in totals else more
+        grads = [totals[k].to(x.dtype) if k in totals else torch.zeros_like(x) for k, x in enumerate(inputs)]
         return [*grads, *before]
+
+    def part(self, place: int, x: Tensor, like: Tensor, lengths: tuple[int, int, int], tile: int) -> Tensor:
+        """For the cotangents of an input `x`, of each program that shares it."""
+        face, port, (batch, blocks, time) = self.face.cut(tile), self.face.inputs[place], lengths
+        shares = face.sharing(port)
+        lead = (batch * blocks, shares) if port.constant else (shares, batch, time)
+        return like.new_empty((*lead, *port.shape), dtype=x.dtype if face.alone(place) else None)
 
 
 def factors(kind: torch.dtype, single: bool) -> dict[str, str]:
@@ -188,6 +199,12 @@ def asked() -> str:
 
 def plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(x.contiguous() for x in values)
+
+
+def read(inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+    """Inputs as kernels read them: where sequences begin anew as bytes, and nothing if none does."""
+    found = plain(inputs)
+    return tuple((x.view(torch.uint8) if x.numel() else None) if x.dtype is torch.bool else x for x in found)
 
 
 def summed(x: Tensor, port: Port) -> Tensor:

@@ -117,7 +117,7 @@ def chosen(
     """The quickest way to launch a kernel, of which every launch writes the same, up to the order of sums."""
     if not like.is_cuda or not like.numel() or os.environ.get("SEQC_TUNE", "1") == "0":
         return default
-    types = {str(x.dtype) for arg in args if isinstance(arg, tuple) for x in arg}
+    types = {str(x.dtype) for arg in args if isinstance(arg, tuple) for x in arg if x is not None}
     about = (kernel.cache_key, sorted(types), [power_of_two(n) for n in lengths], default)
     key = f"{torch.cuda.get_device_name(like.device)} {_digest(repr(about))}"
     return choose(key, default, widest, None if torch.cuda.is_current_stream_capturing() else measure)

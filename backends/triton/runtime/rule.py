@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .attach import Attached, Flags, Results, Signature, Value
 from .chunk import BlockStage, suffices
+from .course import Course
 from .kernel import Interface, Kernel, advanced
 from .load import runs_on
 
@@ -19,6 +21,7 @@ class Looped(Attached):
     """A rule with its unit, and where it runs in blocks those of its stages.
 
     `kept` are the inputs, by number, that the stages read as they are: the others are made single precision for them.
+    `around` is the text of what PyTorch does around the stages, where that is not what the emitted module does.
     """
 
     def __init__(
@@ -30,11 +33,13 @@ class Looped(Attached):
         over: Callable[[tuple[int, ...], Flags], Looped] | None = None,
         stages: Sequence[BlockStage] = (),
         kept: Sequence[int] = (),
+        around: str = "",
     ) -> None:
         super().__init__(name, signature, over)
         self.text = text
         self.kernel, self.stages = Kernel(text, interface, name), list(stages)
         self.kept = frozenset(kept)
+        self.course = Course(around, [stage.kernels for stage in stages], name) if around else None
         self.windows = any(stage.kernels.face.form == "windows" for stage in self.stages)
         self.products = any(stage.kernels.face.form != "newton" for stage in self.stages)
 
@@ -59,6 +64,10 @@ class Looped(Attached):
         if self.windows and recorded(x):  # where windows begin is asked of the GPU
             return False
         return not self.products or suffices(x)
+
+    def through(self, plain: Any, x: Tensor, time: int | None) -> Callable[..., Results]:
+        course = self.course if self.staged(x, time) and self.ready(x) else None
+        return super().through(plain, x, time) if course is None else course.run
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int

@@ -1,0 +1,82 @@
+"""A rule whose stages run in blocks: the operators of their kernels, and what PyTorch does around them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attach import Results
+from .chunk import BlockKernels
+from .load import loaded
+
+Operator = Callable[..., list[Tensor]]
+
+
+class Course:
+    """The emitted text of a method that goes through a sequence, and the kernels of the stages that it calls."""
+
+    def __init__(self, text: str, kernels: Sequence[BlockKernels], name: str) -> None:
+        self.text = text
+        self.operators = [operator(each) for each in kernels]
+        self.sequence: Callable[..., Results] = loaded(text, f"{name} around").Course.sequence
+
+    def run(self, rule: Any, state: dict[str, Tensor], reset: Tensor | None, *args: Tensor) -> Results:
+        """As the method `sequence` of a rule of an emitted module."""
+        flags = args[0].new_empty(0, dtype=torch.bool) if reset is None else reset
+        return self.sequence(rule, state, reset, flags, self.operators, *args)
+
+
+def operator(kernels: BlockKernels) -> Operator:
+    """The operator of a stage with its derivative, registered once under a name that says what is in it."""
+    digest = hashlib.sha256((kernels.text + repr(kernels.face)).encode()).hexdigest()[:12]
+    name, known = f"triton_{kernels.name}_{digest}", torch.ops.seqc
+    if not hasattr(known, name):
+        _register(kernels, f"seqc::{name}")
+    found: Operator = getattr(known, name)
+    return found
+
+
+def _register(kernels: BlockKernels, name: str) -> None:
+    face = kernels.face
+
+    def run(inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+        outputs, finals, starts = kernels.forward(inputs, carried, time)
+        return [*outputs, *finals, *(starts if keep else [])]
+
+    def fake(inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+        batch, blocks = carried[0].shape[0], (time + face.block - 1) // face.block
+        outputs = [carried[0].new_empty((batch, time, *port.shape)) for port in face.outputs]
+        starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in carried if keep]
+        return [
+            *outputs,
+            *(torch.empty_like(x, memory_format=torch.contiguous_format) for x in carried),
+            *starts,
+        ]
+
+    schema = "(Tensor[] inputs, Tensor[] carried, SymInt time, bool keep) -> Tensor[]"
+    forward = torch.library.custom_op(name, run, mutates_args=(), schema=schema)
+    forward.register_fake(fake)
+    schema = "(Tensor[] inputs, Tensor[] starts, Tensor[] cotangents, SymInt time) -> Tensor[]"
+    backward = torch.library.custom_op(f"{name}_backward", kernels.backward, mutates_args=(), schema=schema)
+
+    @backward.register_fake
+    def shapes(inputs: Any, starts: Any, cotangents: Any, time: int) -> list[Tensor]:
+        like = [*inputs, *cotangents[len(face.outputs) :]]
+        return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in like]
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        ctx.count, ctx.time = len(inputs[0]), inputs[2]
+        ctx.save_for_backward(*inputs[0], *output[len(face.outputs) + len(face.states) :])
+
+    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        inputs, starts = saved[: ctx.count], saved[ctx.count :]
+        known = [g.contiguous() for g in grads[: len(face.outputs) + len(face.states)]]
+        found = backward(list(inputs), list(starts), known, ctx.time)
+        return found[: ctx.count], found[ctx.count :], None, None
+
+    forward.register_autograd(differentiate, setup_context=save)
