@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, add, apply, div, mul, neg, sub, where
-from seqc.ir.expr import Apply, At, Concat, DType, Expr, Leaf, Put, Reduce, Rename, Shift, Slice, Take
+from seqc.ir.expr import Apply, At, Concat, DType, Expr, Leaf, Put, Reduce, Rename, Scan, Shift, Slice, Take
 from seqc.ir.recurrence import Recurrence, State
 from seqc.ir.traverse import children, walk, with_children
 
@@ -87,11 +87,26 @@ def _pair(node: Expr, below: list[Pair]) -> Pair:
         if isinstance(node, Take | Put):
             return _moved(node, below[0][0], below[1][0]), _moved(node, below[0][1], below[1][0])
         return _moved(node, *(real for real, _ in below)), _moved(node, *(im for _, im in below))
+    if isinstance(node, Scan) and node.columns is None:
+        return _scanned(node, *below)
     raise Unsupported(f"there is no loop for `{type(node).__name__.lower()}` of complex numbers")
 
 
 def _moved(node: Expr, *args: Expr) -> Expr:
     return ZERO if all(arg is ZERO for arg in args[:1]) and len(args) == 1 else with_children(node, args)
+
+
+def _scanned(node: Scan, decay: Pair, source: Pair) -> Pair:
+    """A scan with real gates is one of each part. With complex gates it stays one, of which these are the parts."""
+    if decay[1] is ZERO:
+        real, imaginary = (ZERO if x is ZERO else with_children(node, (decay[0], x)) for x in source)
+        return real, imaginary
+    whole = with_children(node, (_joined(decay), _joined(source)))
+    return apply("real", whole), apply("imag", whole)
+
+
+def _joined(x: Pair) -> Expr:
+    return x[0] if x[1] is ZERO else apply("complex", *x)
 
 
 def _applied(node: Apply, below: list[Pair]) -> Pair:

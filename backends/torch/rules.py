@@ -118,7 +118,8 @@ def print_course(rec: Recurrence, plan: Plan, given: Sequence[str], name: str, d
     It is called with another class's instance, whose parameters it takes, with states in the precision that results
     have, and with `flags` for `RESET`.
     """
-    like = f'state["{plan.stages[0].carried[0].name}"]'
+    first = plan.stages[0].carried[0]
+    like = f'state["{first.name}"]' + (".real" if first.dtype is DType.COMPLEX else "")
     printer = _RulePrinter(rec, plan, name, tuple(given), like=like, resets="flags")
     operators = [f"stages[{k}]" for k in range(len(plan.stages))]
     arguments = ", flags: Tensor, stages: Sequence[Callable[..., list[Tensor]]]"

@@ -51,10 +51,7 @@ class TritonBackend:
         from .module import reads, units
 
         origin = origin_of(program)
-        texts = [
-            [rule.text, *([rule.course.text] if rule.course else []), *(x.kernels.text for x in rule.stages)]
-            for rule in units(program, origin).values()
-        ]
+        texts = [rule.texts for rule in units(program, origin).values()]
         texts.append([stage.kernels.text for stage in reads(program, origin).values()])
         return "\n".join(text for own in texts for text in own)
 

@@ -93,10 +93,11 @@ class Source(NamedTuple):
 def source(
     rule: Looped, kernel: str, dtype: str = "float32", resets: bool = False, keeps: bool = True
 ) -> Source:
-    """The kernel `forward` or `backward` of a rule."""
+    """The kernel `forward` or `backward` of a rule that has a loop."""
+    assert rule.kernel is not None
     face = rule.kernel.interface
     types, fixed = signature(face, kernel, NAMES[dtype], resets, keeps)
-    return Source(rule.text, rule.name, kernel, types, fixed, face.warps, dtype)
+    return Source(rule.kernel.text, rule.name, kernel, types, fixed, face.warps, dtype)
 
 
 def block_source(
@@ -109,7 +110,7 @@ def block_source(
 
 def sources(rule: Looped, target: Target, dtype: str, resets: bool = False) -> Iterator[Source]:
     """All kernels of a rule whose inputs are of a type, those of its loop first."""
-    for kernel in ("forward", "backward"):
+    for kernel in LOOP if rule.kernel is not None else ():
         yield source(rule, kernel, dtype, resets)
     for stage in rule.stages:
         for kernel in block_kernels(stage.kernels.face):
@@ -221,6 +222,7 @@ def block_kernels(face: Blocks) -> list[str]:
     return [*(name for name in BLOCK_KERNELS if name not in ("differentiate", *SOLVED)), *each]
 
 
+LOOP = ("forward", "backward")  # the kernels of a loop
 SOLVED = ("solve", "solve_back")  # the kernels of a stage that is solved by Newton's iteration
 
 # The programs that a kernel of `kernels/chunk.py` or `newton.py` has for each row and tile, and its arguments.
@@ -319,10 +321,9 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
     the numbers.
     """
-    face = rule.kernel.interface
     facts: list[dict[str, Any]] = []
-    for kernel in ("forward", "backward"):
-        grid = f"batch * {face.rows * face.tiles}"
+    for kernel in LOOP if rule.kernel is not None else ():
+        grid = f"batch * {rule.kernel.interface.rows * rule.kernel.interface.tiles}"
         facts.append(write_source(source(rule, kernel), target, folder, stem, grid))
     for stage in rule.stages:
         blocks = stage.kernels.face

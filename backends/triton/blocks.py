@@ -8,7 +8,7 @@ from itertools import combinations
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import Apply, At, Axes, Const, Expr, Index, Leaf, Reduce, Scan, Shift, Solve
+from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Index, Leaf, Reduce, Scan, Shift, Solve
 from seqc.ir.plan import OTHER
 from seqc.ir.traverse import rewrite
 
@@ -16,21 +16,29 @@ from ..cpu.diagnose import Unsupported
 from ..cpu.rewrite import factors_of
 from ..torch.names import Names
 from ..torch.reading import distribute
-from .ends import entry, place_of_one
+from .ends import ended, place_of_one
 from .layout import Layout
 from .moves import compared
 from .primitives import ATOM, MUL, Code
 from .printing import SIGN, SINGLE, Body, Value
+from .scans import joined, outside_scans
 
 
-def for_blocks(roots: Sequence[Expr], sizes: Mapping[str, int], rows: Axes) -> tuple[Expr, ...]:
-    """The same values, over what `BlockBody` prints."""
-    return _without_moves(rewrite(roots, lambda node: _as_product(node, rows)), sizes)
+def for_blocks(
+    roots: Sequence[Expr], sizes: Mapping[str, int], rows: Axes, alone: bool = False
+) -> tuple[Expr, ...]:
+    """The same values, over what `BlockBody` prints.
+
+    States that are `alone`, each without the others, have no products of matrices: shifts of theirs stay shifts.
+    """
+    return _without_moves(rewrite(roots, lambda node: _as_product(node, rows)), sizes, alone)
 
 
 def _as_product(node: Expr, rows: Axes) -> Expr | None:
     """A scan of a matrix by one gate a token, as a product with the products of gates between two tokens."""
     if not isinstance(node, Scan) or node.columns is not None or node.decay is ONE:
+        return None
+    if node.dtype is DType.COMPLEX:  # whose gates would be two matrices
         return None
     axis, decay, back = node.axis, node.decay, node.reverse
     if back:
@@ -47,7 +55,7 @@ def _as_product(node: Expr, rows: Axes) -> Expr | None:
     return Reduce("sum", (there,), build.mul(kernel, source)) if there in source.axes else None
 
 
-def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Expr, ...]:
+def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int], alone: bool) -> tuple[Expr, ...]:
     """Moves written as sums: a shift of a matrix is a product with ones beside the diagonal."""
 
     def shifted(node: Expr) -> Expr | None:
@@ -55,18 +63,15 @@ def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Exp
             return distribute(node)
         if not (isinstance(node, Shift) and len(node.axes) > 1):
             return compared(node, sizes)
+        if alone:
+            return None
         source = f"{node.axis}~source"
         there = apply("eq", Index(source), build.sub(Index(node.axis), build.const(node.by)))
         arg = build.rename(node.arg, {node.axis: source})
         return Reduce("sum", (source,), build.mul(where(there, ONE, ZERO), arg))
 
-    def ended(node: Expr) -> Expr | None:
-        if not isinstance(node, At):
-            return None
-        place = node.index if node.index >= 0 else sizes[node.axis] + node.index
-        return entry(node.arg, node.axis, place, sizes)
-
-    return rewrite(rewrite(roots, ended), shifted)
+    roots = ended(roots, sizes)
+    return rewrite(outside_scans(roots) if alone else roots, shifted)
 
 
 class BlockBody(Body):
@@ -76,11 +81,14 @@ class BlockBody(Body):
     `loaded_left`, what is loaded stands on the left of products: in scans what is computed takes fewer registers on
     the right. In reads, whose queries stay in registers, it takes more there.
 
+    Where scans are joined, the products of gates up to each token come from a scan with these gates.
+
     With `narrow`, factors of matrix products that fit are cast to `GIVEN`, the type of the rule's inputs; `factors` are
     those inputs. With `rounds`, others are cast to `ROUNDED`, but where a product with 0, 1 and -1 only moves numbers.
     """
 
     products = 0
+    joins = False
 
     def __init__(
         self,
@@ -96,8 +104,12 @@ class BlockBody(Body):
         self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
         self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
         self.factors = set[Leaf]()
+        self.joined: dict[Expr, Expr] = {}  # products of gates, and the scans that they come from
+        self.tuples: dict[Expr, Value] = {}  # scans that have several results
 
     def emit(self, roots: Sequence[Expr], hints: Sequence[str]) -> list[Value]:
+        if self.joins:
+            self.joined = joined([node for node in self.needed(roots) if isinstance(node, Scan)])
         for node in self.needed(roots):
             self._weigh(node)
         return super().emit(roots, hints)
@@ -121,6 +133,10 @@ class BlockBody(Body):
     def _operands(self, node: Expr) -> Sequence[Expr]:
         if isinstance(node, Reduce) and node.op == "sum":
             return factors_of(node.arg)
+        if node in self.joined:
+            return (self.joined[node],)
+        if isinstance(node, Scan) and node.dtype is DType.COMPLEX:
+            return (*_parts_of(node.decay), *_parts_of(node.source))
         if isinstance(node, Scan) and _start(node):
             return (node.decay,)
         return super().operands(node)
@@ -129,8 +145,16 @@ class BlockBody(Body):
         match node:
             case Reduce(op="sum"):
                 return self._summed([self.known[factor] for factor in factors_of(node.arg)], node.over)
+            case Scan() if node in self.joined:
+                whole = self.tuples[self.joined[node]]
+                return whole if node.dtype is DType.COMPLEX else _element(whole, 0)
             case Scan():
                 return self._scanned(node)
+            case Apply(op="real" | "imag", args=(Scan() as scan,)):
+                first = 0 if scan in self.joined else 2
+                return _element(self.known[scan], first + (node.op == "imag"))
+            case Shift():
+                return self._moved(node)
             case Solve():
                 return self._solved(node)
             case Apply(op="where", args=(_, yes, no)) if {yes, no} == {ONE, ZERO}:
@@ -230,13 +254,34 @@ class BlockBody(Body):
         axes = self.layout.inner(node.axes)
         self.check(axes)
         dimension = axes.index(node.axis)
+        if node.dtype is DType.COMPLEX:
+            if place_of_one(node.source, node.axis):
+                raise Unsupported("products of complex gates between two tokens")
+            operands = (*_parts_of(node.decay), *_parts_of(node.source))
+            return self._several(node, "turning", operands, axes)
         if other := _start(node):
             return self._between(node, other, axes, dimension)
-        decay, source = self.known[node.decay], self.full(self.known[node.source], axes)
+        source = self.full(self.known[node.source], axes)
         if node.decay is ONE:
             reverse = ", reverse=True" if node.reverse else ""
             return Value(Code(f"tl.cumsum({source}, {dimension}{reverse})"), axes)
-        return Value(Code(f"running({self.full(decay, axes)}, {source}, {dimension}, {node.reverse})"), axes)
+        if node in self.joined.values():
+            return _element(self._several(node, "following", (node.decay, node.source), axes), 1)
+        decay = self.full(self.known[node.decay], axes)
+        return Value(Code(f"running({decay}, {source}, {dimension}, {node.reverse})"), axes)
+
+    def _several(self, node: Scan, function: str, operands: Sequence[Expr], axes: Axes) -> Value:
+        """A scan with its products of gates, in a variable that is a tuple."""
+        given = ", ".join(self.full(self.known[x], axes) for x in operands)
+        text = f"{function}({given}, {axes.index(node.axis)}, {node.reverse})"
+        self.tuples[node] = self.assigned(Value(Code(text), axes), "scanned")
+        return self.tuples[node]
+
+    def _moved(self, node: Shift) -> Value:
+        axes = self.layout.inner(node.axes)
+        place = self.aligned(Value(Code(self.place(node.axis)), (node.axis,)), axes).text
+        given = f"{self.full(self.known[node.arg], axes)}, {place}, {node.by}, {self.layout.size(node.axis)}"
+        return Value(Code(f"moved({given}, {axes.index(node.axis)})"), axes)
 
     def _between(self, node: Scan, other: str, axes: Axes, dimension: int) -> Value:
         """The products of what comes after one place up to another."""
@@ -264,6 +309,15 @@ class BlockBody(Body):
 
 def _as_type(value: Value, kind: str) -> Value:
     return replace(value, code=Code(f"{value.code.at(ATOM)}.to({kind})")) if kind else value
+
+
+def _element(value: Value, number: int) -> Value:
+    return replace(value, code=Code(f"{value.code.text}[{number}]"))
+
+
+def _parts_of(x: Expr) -> tuple[Expr, Expr]:
+    """The real part and the imaginary part of an operand of a scan with complex gates."""
+    return build.apply("real", x), build.apply("imag", x)
 
 
 def _start(node: Scan) -> str:

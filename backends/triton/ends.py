@@ -6,14 +6,27 @@ instead of one for each of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO, apply, where
-from seqc.ir.expr import Apply, Const, Expr, Index, Reduce, Rename, Scan, Shift
+from seqc.ir.expr import Apply, At, Const, Expr, Index, Reduce, Rename, Scan, Shift
+from seqc.ir.traverse import rewrite
 from seqc.passes.forms.kernels import size_of
 
 from .moves import picked
+
+
+def ended(roots: Sequence[Expr], sizes: Mapping[str, int]) -> tuple[Expr, ...]:
+    """The same values, entries along axes as `entry` writes them."""
+
+    def found(node: Expr) -> Expr | None:
+        if not isinstance(node, At):
+            return None
+        place = node.index if node.index >= 0 else sizes[node.axis] + node.index
+        return entry(node.arg, node.axis, place, sizes)
+
+    return rewrite(roots, found)
 
 
 def entry(arg: Expr, axis: str, place: int, sizes: Mapping[str, int]) -> Expr:

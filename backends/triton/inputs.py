@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqc.ir import build
@@ -38,8 +38,15 @@ class Given:
         used = leaves([self.values[k]])
         return [j for j, source in enumerate(self.sources) if source in used]
 
-    def gradients(self, k: int) -> dict[int, Expr]:
-        """The cotangents of the sources of an input, given that of the input."""
+    def gradients(self, group: Sequence[int]) -> dict[int, Expr]:
+        """The cotangents of the sources of some inputs, given those of the inputs."""
+        total = dict[int, Expr]()
+        for k in group:
+            for j, x in self._gradients(k).items():
+                total[j] = build.add(total[j], x) if j in total else x
+        return total
+
+    def _gradients(self, k: int) -> dict[int, Expr]:
         leaf, value = self.leaves[k], self.values[k]
         flow = Leaf(LeafKind.COTANGENT, leaf.name, leaf.axes)
         further = [axis for axis in leaf.axes if axis not in value.axes]
@@ -87,22 +94,22 @@ class InputAccessors(Accessors):
             return text
         return f"tl.where({self._block_address(body, '', leaf, '')[1]}, {text}, 0.0)"
 
-    def store_gradients(self, function: str, k: int) -> list[str]:
-        """Programs that share a source write one each, as in `store_blocks`."""
+    def store_gradients(self, function: str, group: Sequence[int], found: Mapping[int, Expr]) -> list[str]:
+        """Those `found` for the sources of some inputs.  Programs that share a source write one each."""
         given, body = self.given, Body(self.layout, self.names.copy())
-        found, leaf = given.gradients(k), given.leaves[k]
-        used = leaves(found.values())
+        used, inputs = leaves(found.values()), [given.leaves[k] for k in group]
         self._read(body, "inputs", [source for source in given.sources if source in used], used)
-        body.bind(Leaf(LeafKind.COTANGENT, leaf.name, leaf.axes), "values[0]")
+        for place, leaf in enumerate(inputs):
+            body.bind(Leaf(LeafKind.COTANGENT, leaf.name, leaf.axes), f"values[{place}]")
         if INSIDE in used:
             body.known[INSIDE] = Value(Code(f"({self._tokens(body, INSIDE)} < time)", truth=True), (TOKEN,))
         values = body.emit(list(found.values()), [f"d_{hint(given.sources[j])}" for j in found])
         for place, (j, value) in enumerate(zip(found, values, strict=True)):
             source = given.sources[j]
             self.store_block(body, f"pointers[{place}]", source, body.full(value, source.axes), True)
-        names = ", ".join(f"`{hint(given.sources[j])}`" for j in found)
-        from_it = "" if given.values[k] in given.sources else f", given those of `{hint(leaf)}`"
-        doc = f"The cotangents of {names}{from_it}."
+        computed = [given.leaves[k] for k in group if given.values[k] not in given.sources]
+        from_them = f", given those of {called(computed)}" if computed else ""
+        doc = f"The cotangents of {called(given.sources[j] for j in found)}{from_them}."
         arguments = "pointers, values, inputs, batch, first, tokens, time, row, tile"
         return function_text(function, arguments, doc, body.lines)
 
@@ -122,6 +129,11 @@ class InputAccessors(Accessors):
             if leaf in used:
                 body.lines.append(f"{name} = {name}.to(tl.float32)")
             body.bind(leaf, name if leaf in used else f"{name}.to(tl.float32)")
+
+
+def called(named: Iterable[Leaf]) -> str:
+    """The names of leaves as docstrings have them."""
+    return ", ".join(f"`{hint(leaf)}`" for leaf in named)
 
 
 def _called(leaf: Leaf) -> str:

@@ -122,6 +122,12 @@ def worth(axis: str, size: int, known: Iterable[Axes]) -> tuple[int, int, int]:
     return min(size, NARROWEST), last, size
 
 
+def resident(found: Layout, program: Program) -> int:
+    """How many numbers a program has for all tokens on the way back: states, constants and the cotangents of both."""
+    held = [state.axes for state in program.states] + [leaf.axes for leaf in program.constants]
+    return 2 * sum(map(found.volume, held))
+
+
 def warps(found: Layout, program: Program) -> int:
     """How many warps share a program."""
     held = [state.axes for state in program.states] + [leaf.axes for leaf in program.constants]

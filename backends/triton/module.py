@@ -10,6 +10,7 @@ from functools import cache
 from torch import nn
 
 from seqc.backend import Scheduled
+from seqc.ir.expr import DType
 from seqc.ir.plan import Plan
 from seqc.ir.program import Model
 from seqc.ir.recurrence import Recurrence
@@ -29,10 +30,14 @@ from .attention import print_reads
 from .course import around, course_text
 from .gates import Sources, sources
 from .kept import kept
+from .layout import LIMIT
 from .newton import print_newton
+from .pairs import paired
+from .readouts import with_whole_reads
 from .runtime.attention import ReadKernels, ReadStage
 from .runtime.chunk import Blocks, BlockStage, place
 from .runtime.forms import stage_kernels
+from .runtime.kernel import Kernel
 from .runtime.load import loaded
 from .runtime.rule import Looped
 from .stage import Outgrown, print_blocks, solves
@@ -67,11 +72,13 @@ def opened(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
 
 
 def bounded(program: Scheduled) -> Scheduled:
-    """The same with shorter blocks where they have triangular systems, unless another schedule was asked for."""
+    """The same with shorter blocks where they have triangular systems, unless another schedule was asked for, and
+    with readouts through matrices of parameters outside scans.
+    """
 
     @cache
     def plan(recurrence: Recurrence) -> Plan:
-        found = program.plan(recurrence)
+        found = with_whole_reads(program.plan(recurrence))
         longer = any(stage.block > SYSTEM and solves(stage) for stage in found.stages)
         if not longer or _shape(found) != _shape(schedule(recurrence)):
             return found
@@ -111,7 +118,10 @@ def sources_of(plan: Plan) -> list[Sources] | None:
     """What the kernels of each stage read; None where not all stages are loops over blocks of equal length."""
     if any(stage.phase is not None or stage.newton is not None for stage in plan.stages):
         return None
-    return [sources(stage) for stage in plan.stages]
+    try:
+        return [sources(paired(*own)[0]) for own in zip(plan.stages, plan.adjoints, strict=False)]
+    except Unsupported:
+        return None
 
 
 def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
@@ -153,7 +163,8 @@ def blocks(
 def _printed(plan: Plan, k: int, origin: str, read: Sequence[Sources] | None) -> tuple[str, Blocks]:
     stage, adjoint = plan.stages[k], plan.adjoints[k]
     if read is not None:
-        return print_blocks(stage, adjoint, origin, kept(around(plan, read)), read[k])
+        text, face = print_blocks(*paired(stage, adjoint), origin, kept(around(plan, read)), read[k])
+        return text, face._replace(pairs=[found.leaf.dtype is DType.COMPLEX for found in stage.reads])
     if stage.newton is not None:
         return print_newton(stage, adjoint, origin)
     if stage.phase is not None:
@@ -169,11 +180,20 @@ def looped(
     narrow: Sequence[int] = (),
     course: str = "",
 ) -> Looped:
-    made = emit(recurrence, origin)
+    """A rule with its kernels; without a loop where it would spill and there are stages.  Raises `Unsupported`."""
+    signature, name = signature_of(recurrence, given), identifier(recurrence.name)
+    exact = bool(stages) and all(stage.kernels.face.exact for stage in stages)
+    try:
+        made = emit(recurrence, origin)
+        if exact and made.resident > LIMIT:
+            raise Unsupported(f"a loop that keeps {made.resident:,} numbers, where blocks need no products")
+    except Unsupported:
+        if not stages:
+            raise
+        return Looped(name, None, signature, None, stages, narrow, course)
 
     def over(lengths: tuple[int, ...], has: Flags) -> Looped:
         return looped(mapped(recurrence, lengths, has), origin)
 
-    signature = signature_of(recurrence, given)
-    name = identifier(recurrence.name)
-    return Looped(name, made.text, made.interface, signature, over, stages, narrow, course)
+    kernel = Kernel(made.text, made.interface, name)
+    return Looped(name, kernel, signature, over, stages, narrow, course)

@@ -18,7 +18,7 @@ from ..torch.stages import input_hint
 from .accessors import function_text, hint, packed, unit_text
 from .blocks import BlockBody, for_blocks
 from .gates import Sources, as_they_are
-from .inputs import Given, InputAccessors
+from .inputs import Given, InputAccessors, called
 from .kept import as_given
 from .layout import LIMIT, NARROWEST, Layout, worth
 from .printing import GIVEN, SINGLE
@@ -69,16 +69,18 @@ class _StageWriter:
         self.stage = stage
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         first: dict[Expr, Expr] = dict(stage.pre)
-        forward = [*stage.updates, *(read.value for read in stage.reads)]
-        self.layout = _layout(stage, substitute(forward, first))
-
+        forward = substitute([*stage.updates, *(read.value for read in stage.reads)], first)
+        self.layout = _layout(stage, forward)
+        self.alone = _alone(stage, self.layout.rows, self.layout.vector) and _gated_apart(
+            forward, self.layout.vector
+        )
         held = sum(self.layout.volume(state.axes) for state in stage.carried)
         if held > LIMIT:
             raise Outgrown(f"states of {held:,} numbers, where a program holds at most {LIMIT:,}")
 
         def ready(roots: Iterable[Expr]) -> tuple[Expr, ...]:
             renamed = substitute(tuple(roots), dict[Expr, Expr](named))
-            return for_blocks(renamed, stage.sizes, self.layout.rows)
+            return for_blocks(renamed, stage.sizes, self.layout.rows, self.alone)
 
         self.made = [leaf for leaf, _ in stage.pre]
         self.before = ready(expr for _, expr in stage.pre)
@@ -96,7 +98,7 @@ class _StageWriter:
         scanned = [axes for axes in scans if any(own <= {*axes} for own in whole)]
         if max((self.layout.volume(axes) for axes in scanned), default=0) > LARGEST:
             raise Unsupported("a scan of states that do not fit into registers at all tokens of a block")
-        if any(node.dtype is DType.COMPLEX for node in walk((*self.before, *self.updates, *self.reads))):
+        if any(leaf.dtype is DType.COMPLEX for leaf in leaves((*self.before, *self.updates, *self.reads))):
             raise Unsupported("blocks of complex numbers")
         self.names, self.work, self.factors = Names(_taken()), dict[str, list[int]](), set[Leaf]()
         self.states = [state.leaf for state in stage.carried]
@@ -107,7 +109,8 @@ class _StageWriter:
         self.given = self._given(sources)
         self.kept = {j for j, item in enumerate(sources.items) if as_given(item.value) in kept}
         self.results = [_with_tokens(read.leaf) for read in stage.reads]
-        self.wanted = [k for k, g in enumerate(self.gradients) if g is not ZERO and self.given.gradients(k)]
+        self.groups = {group[0]: group for group in self._groups()}
+        self.written = {k: self.given.gradients(group) for k, group in self.groups.items()}
 
     def _given(self, sources: Sources) -> Given:
         """The inputs over what is read, under names that say what they are."""
@@ -126,13 +129,21 @@ class _StageWriter:
         return unit_text(origin, about, self.layout.words, parts), self._blocks()
 
     def _kernels(self) -> list[str]:
-        """The cotangents of each input have a kernel of their own: together they need more registers than there are."""
         known = dict(definitions("chunk"))
         text = known.pop("differentiate")
         each = [
-            re.sub(r"\b(differentiate|gradients|store_gradients)\b", rf"\g<1>{k}", text) for k in self.wanted
+            re.sub(r"\b(differentiate|gradients|store_gradients)\b", rf"\g<1>{k}", text) for k in self.groups
         ]
         return [*known.values(), *each]
+
+    def _groups(self) -> list[list[int]]:
+        """The inputs whose cotangents one kernel computes.
+
+        Those of diagonal states have their scans in common; others together need more registers than there are.
+        """
+        wanted = [k for k, g in enumerate(self.gradients) if g is not ZERO and self.given.gradients([k])]
+        shared = [k for k in wanted if self.alone and not self.stage.inputs[k].constant]
+        return [group for group in (shared, *([k] for k in wanted if k not in shared)) if group]
 
     def _accessors(self) -> list[list[str]]:
         prints = InputAccessors(self.layout, self.names, self.given)
@@ -151,7 +162,10 @@ class _StageWriter:
                 "store_later", self.later, "What does not depend on the cotangents of states.", once=True
             ),
             prints.store_blocks("store_outputs", self.results, "The results of a block."),
-            *(prints.store_gradients(f"store_gradients{k}", k) for k in self.wanted),
+            *(
+                prints.store_gradients(f"store_gradients{k}", group, self.written[k])
+                for k, group in self.groups.items()
+            ),
         ]
 
     # --- a block --------------------------------------------------------------------------------------------------
@@ -177,13 +191,13 @@ class _StageWriter:
             ),
             *(
                 self._function(
-                    f"gradients{k}",
+                    f"gradients{number}",
                     back,
-                    [self.gradients[k]],
-                    [self.inputs[k]],
-                    f"The cotangents of `{hint(self.inputs[k])}` in a block.",
+                    [self.gradients[k] for k in group],
+                    [self.inputs[k] for k in group],
+                    f"The cotangents of {called(self.inputs[k] for k in group)} in a block.",
                 )
-                for k in self.wanted
+                for number, group in self.groups.items()
             ),
         ]
 
@@ -197,6 +211,7 @@ class _StageWriter:
     ) -> list[str]:
         rounds = not solves(self.stage)
         body = BlockBody(self.layout, self.names.copy(), loaded_left=True, narrow=True, rounds=rounds)
+        body.joins = self.alone
         used, read = set(leaves(roots)), list[Leaf]()
         for argument, own in given.items():
             for k, leaf in enumerate(own):
@@ -218,8 +233,8 @@ class _StageWriter:
         """
         given, moved = self.given, list[tuple[bool, int]]()
         sources = {j for k, leaf in enumerate(self.inputs) if leaf in read for j in given.read(k)}
-        for k in (k for k, leaf in enumerate(self.inputs) if leaf in written):
-            found = given.gradients(k)
+        for k in (k for k, leaf in enumerate(self.inputs) if leaf in written and k in self.written):
+            found = self.written[k]
             sources |= {j for j, leaf in enumerate(given.sources) if leaf in leaves(found.values())}
             moved += [(j in self.kept and self._alone(j), self._shares(j) * self._size(j)) for j in found]
         moved += [(j in self.kept, self._size(j)) for j in sources]
@@ -232,7 +247,7 @@ class _StageWriter:
 
     def _alone(self, j: int) -> bool:
         """Whether one program writes an entry of a source's cotangents."""
-        writers = sum(j in self.given.gradients(k) for k in self.wanted)
+        writers = sum(j in found for found in self.written.values())
         return writers == 1 and self._shares(j) == 1
 
     def _shares(self, j: int) -> int:
@@ -267,7 +282,7 @@ class _StageWriter:
 
     def _blocks(self) -> Blocks:
         found, stage = self.layout, self.stage
-        writes = [(k, list(self.given.gradients(k))) for k in self.wanted]
+        writes = [(k, list(found)) for k, found in self.written.items()]
         reached = {j for _, own in writes for j in own}
         factors = {
             j for k, leaf in enumerate(self.inputs) if leaf in self.factors for j in self.given.read(k)
@@ -327,6 +342,17 @@ def _taken() -> frozenset[str]:
     return RESERVED | frozenset(WORD.findall(kernels + FIXED)) | {"pointers", "values", "first", "tokens"}
 
 
+def _alone(stage: Stage, rows: Sequence[str], vector: str) -> bool:
+    """Whether a program has one entry of the states along all axes but the one that is cut into tiles."""
+    return all(set(state.axes) <= {*rows, vector} for state in stage.carried)
+
+
+def _gated_apart(roots: Sequence[Expr], vector: str) -> bool:
+    """Whether all entries along an axis have gates of their own, so that no scan is a product of matrices."""
+    scans = [node for node in walk(roots) if isinstance(node, Scan)]
+    return all(not vector or vector in node.decay.axes for node in scans)
+
+
 def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
     """Axes that all states and results have and along which nothing meets are taken apart or cut into tiles."""
     every = [state.axes for state in stage.carried] + [read.leaf.axes for read in stage.reads]
@@ -341,9 +367,11 @@ def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
     def with_tile(tile: int) -> Layout:
         return Layout(stage.sizes, rows, vector, tile, order, SMALLEST)
 
-    alone = all(set(state.axes) <= {*rows, vector} for state in stage.carried)
-    widest = WIDEST_ALONE if alone else NARROWEST if solves(stage) else WIDEST
+    widest = WIDEST_ALONE if _alone(stage, rows, vector) else NARROWEST if solves(stage) else WIDEST
     tile = min(widest, max(SMALLEST, power_of_two(stage.sizes[vector]))) if vector else 1
     while tile > NARROWEST and max(with_tile(tile).volume(s.axes) for s in stage.carried) > RESIDENT:
+        tile //= 2
+    turns = any(isinstance(node, Scan) and node.dtype is DType.COMPLEX for node in walk(forward))
+    while turns and tile > NARROWEST and 2 * stage.block * tile > LARGEST // 2:
         tile //= 2
     return with_tile(tile)

@@ -16,7 +16,7 @@ from ..cpu.program import Program, Task, cotangent, differentiable, gradient, pr
 from ..torch.names import RESERVED, Names
 from ..torch.splice import imports, used
 from .accessors import Accessors, function_text, hint, packed, unit_text
-from .layout import Layout, layout, stages, warps
+from .layout import Layout, layout, resident, stages, warps
 from .moves import without_moves
 from .prepare import prepare_text
 from .printing import Body
@@ -29,10 +29,11 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Python text, and how to call what it makes."""
+    """Python text, how to call what it makes, and how many numbers a program keeps on the way back."""
 
     text: str
     interface: Interface
+    resident: int
 
 
 def emit(recurrence: Recurrence, origin: str = "") -> Unit:
@@ -88,7 +89,7 @@ class _Writer:
         prepare = "\n".join(lines)
         helpers = [piece.text for piece in used("\n".join(line for line in lines if '"""' not in line))]
         parts = [*helpers, prepare, *spliced("\n".join(rule)), *rule, *kernels]
-        return Unit(self._text(parts), self._interface())
+        return Unit(self._text(parts), self._interface(), resident(self.layout, self.program))
 
     def _text(self, parts: Sequence[str]) -> str:
         made = self.program

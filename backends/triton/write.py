@@ -48,11 +48,13 @@ def write(
     facts, names = dict[str, object](), Names()
     for name, looped in rules.items():
         stem = names.fresh(identifier(looped.name))
-        (kernels / f"{stem}.py").write_text(looped.text, encoding="utf-8")
+        loop = looped.kernel
+        if loop is not None:
+            (kernels / f"{stem}.py").write_text(loop.text, encoding="utf-8")
         facts[name] = {
             "name": looped.name,
-            "unit": f"{stem}.py",
-            "interface": looped.kernel.interface._asdict(),
+            "unit": f"{stem}.py" if loop is not None else "",
+            "interface": loop.interface._asdict() if loop is not None else {},
             "signature": looped.signature._asdict(),
             "kept": sorted(looped.kept),
             "stages": [_stage(stage, kernels, names, stem) for stage in looped.stages],

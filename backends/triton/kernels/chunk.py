@@ -3,7 +3,7 @@
 `sweep` and `sweep_back` are the sequential parts: a program has one sequence of the batch, one `row` and one `tile`,
 and goes through its blocks.  The other kernels have a program for every block: `prepare` makes what does not depend on
 the states, `answer` the results, `prepare_back` what does not depend on the cotangents of states, and a `differentiate`
-for each input its cotangents, and with them those of what it is computed from.  What is imported from `.stage` belongs
+for each input, or for several, the cotangents of what they are computed from.  What is imported from `.stage` belongs
 to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds its own stage's functions in their place.
 """
 
@@ -200,7 +200,7 @@ def differentiate(
     GIVEN: tl.constexpr,
     ROUNDED: tl.constexpr,
 ):
-    """The cotangents of what an input is computed from, at all tokens; programs that share one write their parts."""
+    """The cotangents of what inputs are computed from, at all tokens; programs that share one write their parts."""
     blocks = (time + BLOCK - 1) // BLOCK
     program = tl.program_id(0).to(tl.int64)
     block = program % blocks

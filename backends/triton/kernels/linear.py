@@ -1,5 +1,6 @@
-"""Within a block: triangular systems by substitution, which is exact for any matrix, where products of its powers are
-not; scans; and where sequences begin anew.
+"""Along the tokens of a block: scans, shifts, triangular systems, and where sequences begin anew.
+
+Systems are solved by substitution, which is exact for any matrix, where products of its powers are not.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -56,3 +57,37 @@ def flags(pointer, place, inside):
     else:
         found = tl.load(pointer + place, mask=inside, other=0).to(tl.float32)
     return found
+
+
+@triton.jit
+def following(decay, source, AXIS: tl.constexpr, REVERSE: tl.constexpr):
+    """The products of all `decay` up to each place, and what `running` is."""
+    return tl.associative_scan((decay, source), AXIS, follow, reverse=REVERSE)
+
+
+@triton.jit
+def turn(gate_re, gate_im, re, im, later_re, later_im, more_re, more_im):
+    """Two steps of `h' = gate · h + source` as one, over the complex numbers."""
+    return (
+        later_re * gate_re - later_im * gate_im,
+        later_re * gate_im + later_im * gate_re,
+        later_re * re - later_im * im + more_re,
+        later_re * im + later_im * re + more_im,
+    )
+
+
+@triton.jit
+def turning(gate_re, gate_im, re, im, AXIS: tl.constexpr, REVERSE: tl.constexpr):
+    """What `following` is over the complex numbers: two parts, and two."""
+    return tl.associative_scan((gate_re, gate_im, re, im), AXIS, turn, reverse=REVERSE)
+
+
+@triton.jit
+def moved(x, place, BY: tl.constexpr, LENGTH: tl.constexpr, AXIS: tl.constexpr):
+    """`x[i - BY]` along an axis of `LENGTH` entries, and 0 where there is no such entry.
+
+    `place` are the places along that axis, with the other axes of length 1.
+    """
+    there = place - BY
+    inside = (there >= 0) & (there < LENGTH)
+    return tl.where(inside, tl.gather(x, tl.broadcast_to(tl.where(inside, there, 0), x.shape), AXIS), 0.0)

@@ -18,7 +18,7 @@ from .attach import Signature, Value, attach
 from .attention import Reading, ReadKernels, ReadStage
 from .chunk import Blocks, BlockStage, place
 from .forms import stage_kernels
-from .kernel import Interface, Port
+from .kernel import Interface, Kernel, Port
 from .pack import boundaries, packed
 from .rule import Looped
 
@@ -43,11 +43,12 @@ def _read(fact: Any, folder: Path) -> Looped:
     sign = dict(fact["signature"])
     for key in ("inputs", "outputs", "states"):
         sign[key] = [Value(name, tuple(shape), is_complex) for name, shape, is_complex in sign[key]]
-    text = (folder / fact["unit"]).read_text(encoding="utf-8")
-    stages = [_stage(stage, folder) for stage in fact["stages"]]
-    interface = Interface(**_ported(fact["interface"]))
+    stages, kernel = [_stage(stage, folder) for stage in fact["stages"]], None
+    if fact["unit"]:
+        text = (folder / fact["unit"]).read_text(encoding="utf-8")
+        kernel = Kernel(text, Interface(**_ported(fact["interface"])), fact["name"])
     around = (folder / fact["around"]).read_text(encoding="utf-8") if fact["around"] else ""
-    return Looped(fact["name"], text, interface, Signature(**sign), None, stages, fact["kept"], around)
+    return Looped(fact["name"], kernel, Signature(**sign), None, stages, fact["kept"], around)
 
 
 def _stage(fact: Any, folder: Path) -> BlockStage:

@@ -25,7 +25,8 @@ class Blocks(NamedTuple):
     `windows` (blocks that begin where a counter says) or `newton` (solved, without products of matrices).
 
     `inputs` are what is read.  `writes` says of each `differentiate`, by its number, whose cotangents it writes, and
-    `factors` are those that are factors of matrix products as they are.
+    `factors` are those that are factors of matrix products as they are.  `pairs` says which results are complex: they
+    are two of the `outputs`.
     """
 
     rows: int
@@ -42,10 +43,16 @@ class Blocks(NamedTuple):
     form: str = "blocks"
     writes: Sequence[tuple[int, Sequence[int]]] = ()
     factors: Sequence[int] = ()
+    pairs: Sequence[bool] = ()
 
     @property
     def tiles(self) -> int:
         return -(-self.vector // self.tile) if self.vector else 1
+
+    @property
+    def exact(self) -> bool:
+        """Whether there are no products of matrices, whose factors may be rounded."""
+        return all(products == 0 for *_, products in self.work.values())
 
     def sharing(self, port: Port) -> int:
         """How many programs share a tensor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,30 @@ class Course:
 
 
 def operator(kernels: BlockKernels) -> Operator:
-    """The operator of a stage with its derivative, registered once under a name that says what is in it."""
+    """The operator of a stage: the results, and the final states.  Its kernels take two parts of a complex tensor."""
+    parted = _parted(kernels)
+
+    def run(inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+        found = parted(real(inputs), real(carried), time, keep)
+        return together(found, [*kernels.face.pairs, *(x.is_complex() for x in carried)])
+
+    return run
+
+
+def real(values: Iterable[Tensor]) -> list[Tensor]:
+    """Complex tensors as two."""
+    whole = (x.resolve_conj() for x in values)
+    return [part for x in whole for part in ((x.real, x.imag) if x.is_complex() else (x,))]
+
+
+def together(found: Iterable[Tensor], pairs: Iterable[bool]) -> list[Tensor]:
+    """The reverse: two parts as one tensor, where `pairs` says so."""
+    left = iter(found)
+    return [torch.complex(next(left), next(left)) if pair else next(left) for pair in pairs]
+
+
+def _parted(kernels: BlockKernels) -> Operator:
+    """The same over real numbers, with its derivative, registered once under a name that says what is in it."""
     digest = hashlib.sha256((kernels.text + repr(kernels.face)).encode()).hexdigest()[:12]
     name, known = f"triton_{kernels.name}_{digest}", torch.ops.seqc
     if not hasattr(known, name):

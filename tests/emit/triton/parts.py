@@ -105,6 +105,13 @@ rule computed(q[n], k[n], v[m], w, alpha) {
 }
 """
 GLA = RETENTION.replace("alpha)", "alpha[n])")
+TURNING = """
+rule turning(size[d], angle[d], re[d], im[d]) {
+    state  h[d] complex = complex(0.1, 0.2)
+    h'     = polar(size, angle) * h + (1 - size) * complex(re, im)
+    return real(h') + abs(h)
+}
+"""
 AVERAGE = """
 rule average(a[d], b[d]) {
     state  h[d] = 0
@@ -132,7 +139,8 @@ MAKERS: dict[str, Callable[[], Recurrence]] = {
     "linear attention": lambda: rules.linear_attention(heads=2),
     "gated delta": rules.gated_delta,
     "delta with a gate a key": lambda: rules.gated_delta(vector_gate=True),
-    "nearly one": of_spec("complex/s5", "s5", d=6),
+    "turning": written(TURNING, d=70),
+    "input held for a while": of_spec("complex/s5", "s5", d=6, dt_min=0.1, dt_max=1),
     "dense": rules.tanh_cell,
     "dense, two states": written(MIXED, d=11),
     "slots": written(SLOTS, n=5, m=7, s=3),
@@ -168,6 +176,10 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
 }
 MAKERS.update({**CLASSES, **LONGER})
 EVERY = tuple(MAKERS)  # other files have rules of their own
+MAKERS |= {
+    "nearly one": of_spec("complex/s5", "s5", d=6),
+    "no loop": of_spec("gated/lru", "lru", d=190),
+}
 
 
 def functions(text: str) -> dict[str, str]:
@@ -296,6 +308,19 @@ def with_rounded_products(
         torch.set_float32_matmul_precision("highest")
 
 
+def beside_torch(name: str, time: int) -> list[tuple[float, float]]:
+    """The errors of the kernels of a rule against tokens in double precision, and those of PyTorch's schedule."""
+    rec = MAKERS[name]()
+    ours: Any = BACKEND.module(scheduled(rec))
+    theirs, tokens = in_torch(rec), in_torch(rec, mode="reference").double()
+    for module in (theirs, tokens):
+        module.load_state_dict(ours.state_dict())
+    given = {key: x.detach().float() for key, x in inputs_of(rec, 2, time).items()}
+    found, known = (everything(module, _asking(given, torch.float32)) for module in (ours, theirs))
+    wanted = everything(tokens, _asking(given, torch.float64))
+    return [(error(x, z), error(y, z)) for x, y, z in zip(found, known, wanted, strict=True)]
+
+
 def in_one_graph(name: str) -> tuple[list[float], int]:
     """The differences between a rule that `torch.compile` takes as one graph and the same as it is; launches of it.
 
@@ -315,7 +340,7 @@ def in_one_graph(name: str) -> tuple[list[float], int]:
     replaced: list[tuple[Any, str, Any]] = [
         (chunk, "launch", counted),
         (kernel, "launch", counted),
-        (rule.Looped, "ready", _always),
+        (rule.Looped, "runs", _always),
         (chunk, "exact", _never),
     ]
     before = [getattr(place, key) for place, key, _ in replaced]

@@ -18,6 +18,7 @@ pytest.importorskip("triton")
 KEYS = {"n": 64, "m": 64}
 WIDE: dict[str, Callable[[], Recurrence]] = {
     "diagonal": of_spec("gated/hgrn", "hgrn", d=256),
+    "diagonal, complex": of_spec("gated/lru", "lru", d=256),
     "gate an element": of_spec("gated/mamba", "selective_scan", d=256, n=16),
     "gate a head": of_spec("linear/mamba2", "mamba2", p=64, n=64),
     "gate a key": of_spec("linear/gla", "gla", **KEYS),

@@ -15,7 +15,7 @@ from tests.emit.triton.parts import CLASSES, EVERY, LONGER, MAKERS, NOT_WRITTEN,
 pytest.importorskip("triton")
 
 # Of what others show.
-MORE = {"long average", "key decay", "delta with a gate a key", "dense, two states", "turned"}
+MORE = {"complex", "long average", "key decay", "delta with a gate a key", "dense, two states", "turned"}
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,27 @@ def test_a_token_alone(name: str, interpreted: Interpreted) -> None:
     assert max(interpreted(parts.compared, name, 1, False, begun=True)) < 2e-6
 
 
-@pytest.mark.parametrize("name", ["key decay", "gated delta"])
+@pytest.mark.parametrize("name", ["key decay", "gated delta", "nearly one"])
 def test_a_rule_in_blocks_has_a_loop_as_well(name: str, interpreted: Interpreted) -> None:
     """35 tokens are a segment of the loop and three more."""
     assert kernels_of(MAKERS[name]()).stages
     assert max(interpreted(parts.compared, name, 35, True, None, "loop")) < 2e-6
+
+
+def test_a_rule_too_wide_for_a_loop_has_blocks(interpreted: Interpreted) -> None:
+    """Its maps are PyTorch's, and its blocks have no products of matrices. 35 tokens, then one alone."""
+    made = kernels_of(MAKERS["no loop"]())
+    assert made.kernel is None
+    assert all(stage.kernels.face.exact for stage in made.stages)
+    assert made.staged(on_nvidia(torch.float32), 1)
+    assert max(interpreted(parts.compared, "no loop", 35, True, begun=True)) < 2e-6
+    assert max(interpreted(parts.compared, "no loop", 1, False, begun=True)) < 2e-6
+
+
+def test_blocks_are_as_exact_as_what_pytorch_makes_of_parameters(interpreted: Interpreted) -> None:
+    """Of gates that are almost 1 it loses digits, which a loop does not."""
+    for ours, theirs in interpreted(parts.beside_torch, "nearly one", 35):
+        assert ours < max(2 * theirs, 2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -18,7 +18,7 @@ pytest.importorskip("triton")
 
 def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
     """A unit holds the functions that `kernels/loop.py` imports, as `kernels/rule.py` has them for one rule."""
-    text = parts.kernels_of(parts.written(parts.AVERAGE, d=100)()).text
+    text = parts.kernels_of(parts.written(parts.AVERAGE, d=100)()).kernel.text
     for file in ("rule", "loop"):
         assert functions("\n".join(definitions(file).values())).items() <= functions(text).items()
 
