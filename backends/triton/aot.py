@@ -322,9 +322,9 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     the numbers.
     """
     facts: list[dict[str, Any]] = []
-    for kernel in LOOP if rule.kernel is not None else ():
+    if rule.kernel is not None:
         grid = f"batch * {rule.kernel.interface.rows * rule.kernel.interface.tiles}"
-        facts.append(write_source(source(rule, kernel), target, folder, stem, grid))
+        facts += [write_source(source(rule, kernel), target, folder, stem, grid) for kernel in LOOP]
     for stage in rule.stages:
         blocks = stage.kernels.face
         name = f"{stem}_{stage.kernels.name}"

@@ -116,10 +116,12 @@ def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
 
 def sources_of(plan: Plan) -> list[Sources] | None:
     """What the kernels of each stage read; None where not all stages are loops over blocks of equal length."""
+    if len(plan.stages) != len(plan.adjoints):
+        return None
     if any(stage.phase is not None or stage.newton is not None for stage in plan.stages):
         return None
     try:
-        return [sources(paired(*own)[0]) for own in zip(plan.stages, plan.adjoints, strict=False)]
+        return [sources(paired(*own)[0]) for own in zip(plan.stages, plan.adjoints, strict=True)]
     except Unsupported:
         return None
 

@@ -36,10 +36,28 @@ rule squashed(q[n], k[n], v[m], a, b) {
     return    S'(q)
 }
 """
+LEAKY = """
+rule leaky(a[d], x[d]) {
+    state  h[d] = 0
+    let    f = tanh(a)
+    h'     = f * h + (1 - f) * x
+    return h'
+}
+"""
+TURNED = """
+rule turned_gate(a[d], angle[d], re[d]) {
+    state  h[d] complex = complex(0.1, 0.2)
+    let    f = sigmoid(a)
+    h'     = f * h + (1 - f) * polar(re, angle)
+    return f * real(h') + abs(h)
+}
+"""
+MAKERS["leaky"] = written(LEAKY, d=40)
+MAKERS["leaky, complex"] = written(TURNED, d=40)
 MAKERS["decayed"] = written(DECAYED, h=2, p=18, n=3)
 MAKERS["key-wise"] = written(parts.GLA.replace("alpha * S", "exp(log_sigmoid(alpha) / 16) * S"), n=5, m=3)
 MAKERS["squashed"] = written(SQUASHED, n=5, m=3)
-GATED = ("decayed", "key-wise", "squashed")
+GATED = ("decayed", "key-wise", "squashed", "leaky")
 AROUND = {"_to_copy", "clone", "detach", "expand", "view", "alias", "slice", "new_empty", "empty"}
 
 
@@ -54,7 +72,7 @@ def read(name: str) -> set[str]:
     return {port.name.rpartition(".")[2].lstrip("%") for port in stage.kernels.face.inputs}
 
 
-@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize("name", [*GATED, "leaky, complex"])
 def test_gates_are_computed_where_they_are_read(name: str, interpreted: Interpreted) -> None:
     """Parameters are shared by tokens, rows and tiles; sequences begin anew."""
     assert max(interpreted(compared, name, True, torch.float32, True)) < 2e-6
@@ -70,6 +88,25 @@ def test_kernels_read_what_gates_are_computed_from() -> None:
     assert read("decayed") == {"reset", "dt", "bias", "A_log_in", "x", "B", "C"}
     assert read("key-wise") == {"reset", "alpha", "q", "k", "v"}
     assert read("squashed") == {"reset", "slope", "a", "b", "q", "k", "v"}
+    assert read("leaky") == {"reset", "a", "x"}
+
+
+def test_complex_inputs_are_read_beside_gates() -> None:
+    """As two parts, by PyTorch made of `a`, `re` and `angle`."""
+    (stage,) = kernels_of(MAKERS["leaky, complex"]()).stages
+    face = stage.kernels.face
+    assert {"reset", "a"} < read("leaky, complex")
+    assert len(face.inputs) == 4
+    assert face.pairs == [True, True]
+    assert len(face.outputs) == 4
+
+
+def test_a_kernel_for_several_inputs_sums_what_flows_to_one_source() -> None:
+    """Both inputs of the state are computed from `a`."""
+    (stage,) = kernels_of(MAKERS["leaky"]()).stages
+    ((_, written),) = stage.kernels.face.writes
+    names = [stage.kernels.face.inputs[place].name.rpartition(".")[2] for place in written]
+    assert sorted(names) == ["a", "x"]
 
 
 @pytest.mark.parametrize(
