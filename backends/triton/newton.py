@@ -321,6 +321,7 @@ class _NewtonWriter:
             later=[],
             work=self._work(),
             form="newton",
+            writes=[(0, self.wanted)],
         )
 
     def _work(self) -> dict[str, list[int]]:

@@ -24,9 +24,9 @@ class Blocks(NamedTuple):
     type of the inputs and those in single precision, and operations of matrix products.  The `form` is `blocks`,
     `windows` (blocks that begin where a counter says) or `newton` (solved, without products of matrices).
 
-    `inputs` are what is read.  `writes` says of each `differentiate`, by its number, whose cotangents it writes, and
-    `factors` are those that are factors of matrix products as they are.  `pairs` says which results are complex: they
-    are two of the `outputs`.
+    `inputs` are what is read.  `writes` says of each kernel that writes cotangents of theirs (`differentiate` and its
+    number, `solve_back`) of which it does, and `factors` are those that are factors of matrix products as they are.
+    `pairs` says which results are complex: they are two of the `outputs`.
     """
 
     rows: int

@@ -53,11 +53,11 @@ class NewtonKernels(BlockKernels):
         after = plain(cotangents[len(face.outputs) :])
         before = [torch.empty_like(x) for x in after]
         parts: list[Tensor] = []
-        for x, port in zip(inputs, face.inputs, strict=True):
+        for place, (x, port) in enumerate(zip(inputs, face.inputs, strict=True)):
             if port.differentiable:
                 shares = face.sharing(port)
                 lead = (batch * blocks, shares) if port.constant else (shares, batch, time)
-                kind = x.dtype if face.alone(port) else like.dtype
+                kind = x.dtype if face.alone(place) else like.dtype
                 parts.append(like.new_empty((*lead, *port.shape), dtype=kind))
         ends = (known, after, tuple(parts or before), tuple(before))
         sizes = (batch * time, time)
