@@ -42,7 +42,11 @@ def sources(stage: Stage) -> Sources:
 
     For that, what nothing else reads may be twice as many numbers as the input itself, or as many as the largest input.
     """
-    parts = {item.leaf: _parts(item.value) for item in stage.inputs if _elementwise(item)}
+    parts = {
+        item.leaf: _parts(item.value)
+        for item in stage.inputs
+        if not item.constant and elementwise(item.value)
+    }
     sizes = {item.leaf: _numbers(item.leaf.axes, stage) for item in stage.inputs}
     read = {item.value for item in stage.inputs if item.leaf not in parts or isinstance(item.value, Leaf)}
     for item in stage.inputs:
@@ -77,12 +81,10 @@ class _Found:
         return self.items[value, axes].leaf
 
 
-def _elementwise(item: StageInput) -> bool:
-    """Whether an input varies, and few elementwise operations give it from what varies and from parameters."""
-    if item.constant:
-        return False
-    parts = {x: Leaf(LeafKind.READ, f"%{k}", x.axes, x.dtype) for k, x in enumerate(_parts(item.value))}
-    nodes = list(walk(substitute([item.value], parts)))
+def elementwise(value: Expr) -> bool:
+    """Whether few elementwise operations give a value from what varies and from parameters."""
+    parts = {x: Leaf(LeafKind.READ, f"%{k}", x.axes, x.dtype) for k, x in enumerate(_parts(value))}
+    nodes = list(walk(substitute([value], parts)))
     if any(node.dtype not in (DType.REAL, DType.BOOL) for node in nodes):
         return False
     operations = [node.op for node in nodes if isinstance(node, Apply)]

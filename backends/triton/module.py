@@ -32,6 +32,7 @@ from .gates import Sources, sources
 from .kept import kept
 from .layout import LIMIT
 from .newton import print_newton
+from .outputs import with_outputs
 from .pairs import paired
 from .readouts import with_whole_reads
 from .runtime.attention import ReadKernels, ReadStage
@@ -101,9 +102,8 @@ def units(program: Scheduled, origin: str) -> dict[str, Looped]:
 
 
 def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
-    recurrence, plan = rule.recurrence, program.plan(rule.recurrence)
-    read = sources_of(plan)
-    stages = blocks(plan, rule.stages, origin, read)
+    recurrence = rule.recurrence
+    plan, read, stages = _in_blocks(program.plan(recurrence), rule.stages, origin)
     if plan.mode not in (LOOP, schedule(recurrence).mode) and not (plan.mode == NEWTON and stages):
         raise Unsupported(f"the schedule `{plan.mode}` was asked for")
     if isinstance(program.whole, Model) and find_cell(recurrence, plan) is not None:
@@ -112,6 +112,21 @@ def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
     text = course_text(handed, rule.given, origin) if stages and read is not None else ""
     narrow = [k for k, leaf in enumerate(recurrence.inputs) if leaf in kept(handed)]
     return looped(recurrence, origin, rule.given, stages, narrow, text)
+
+
+def _in_blocks(
+    plan: Plan, operators: Sequence[Operator], origin: str
+) -> tuple[Plan, list[Sources] | None, list[BlockStage]]:
+    """A plan with its outputs inside stages, if these have kernels then, else as it is; what they read; the kernels."""
+    own = {stage.name: operator for stage, operator in zip(plan.stages, operators, strict=False)}
+    inside = with_outputs(plan)
+    if inside is not plan:
+        read = sources_of(inside)
+        found = blocks(inside, [own[stage.name] for stage in inside.stages], origin, read)
+        if found:
+            return inside, read, found
+    read = sources_of(plan)
+    return plan, read, blocks(plan, operators, origin, read)
 
 
 def sources_of(plan: Plan) -> list[Sources] | None:
