@@ -241,8 +241,11 @@ def everything(
     return _all_of(out, state, [*inputs.values(), *(before or {}).values(), *module.parameters()])
 
 
-def _all_of(out: Tensor, state: Mapping[str, Tensor], given: Sequence[Tensor]) -> list[Tensor]:
-    results = [x for x in (out, *state.values()) if _differentiable(x)]
+def _all_of(
+    out: Tensor | tuple[Tensor, ...], state: Mapping[str, Tensor], given: Sequence[Tensor]
+) -> list[Tensor]:
+    outs = out if isinstance(out, tuple) else (out,)
+    results = [x for x in (*outs, *state.values()) if _differentiable(x)]
     draw = torch.Generator().manual_seed(1)
     loss = torch.zeros(())
     for x in results:
