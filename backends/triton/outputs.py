@@ -26,9 +26,8 @@ from ..cpu.rewrite import factors_of
 from .gates import elementwise
 
 LINEAR = frozenset({"add", "sub", "neg", "real", "imag"})
-FINITE = frozenset(
-    {"mul", "tanh", "sigmoid", "silu", "relu", "gelu", "gelu_tanh", "abs"}
-)  # as are their slopes
+# At any number, as are their slopes.
+FINITE = frozenset({"mul", "tanh", "sigmoid", "silu", "relu", "gelu", "gelu_tanh", "abs"})
 SUMMED = frozenset({"add", "sub", "mul", "neg"})
 
 
