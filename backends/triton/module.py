@@ -120,8 +120,8 @@ def _in_blocks(
     """A plan with its outputs inside stages, if these have kernels then, else as it is; what they read; the kernels."""
     own = {stage.name: operator for stage, operator in zip(plan.stages, operators, strict=False)}
     inside = with_outputs(plan)
-    if inside is not plan:
-        read = sources_of(inside)
+    read = sources_of(inside)
+    if inside is not plan and read is not None:
         found = blocks(inside, [own[stage.name] for stage in inside.stages], origin, read)
         if found:
             return inside, read, found
