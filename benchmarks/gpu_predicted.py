@@ -26,7 +26,7 @@ from benchmarks.gpu import CASES, SHAPES, Case, recurrence
 from benchmarks.report import RESULTS
 from seqc.backend import Scheduled
 from seqc.passes.schedule import schedule
-from tools.kernels.record import Taken
+from tools.kernels.record import VERSION, Taken
 from tools.kernels.units import Work
 
 if TYPE_CHECKING:
@@ -119,30 +119,39 @@ class Run:
 
 def of_loop(run: Run) -> Iterator[Prediction]:
     batch, time = run.shape[:2]
-    face = run.rule.kernel.interface
+    face, (code,) = run.rule.kernel.interface, run.made
     inputs, outputs = (WIDTH * sum(prod(p.shape) for p in ports) for ports in (face.inputs, face.outputs))
     states = 4 * sum(prod(p.shape) for p in face.states) / face.segment
-    written = sum(prod(p.shape) * (4 * s if (s := face.sharing(p)) > 1 else WIDTH) for p in face.inputs)
-    moved = {"forward": inputs + outputs + states, "backward": 2 * inputs + outputs + 3 * states + written}
-    for kernel, each in moved.items():
-        step, programs = time * TOKEN * (1 if kernel == "forward" else 2), batch * face.rows * face.tiles
-        yield run.predicted(kernel, run.made[0], batch * time * each, 0.0, programs, step)
+    for kernel in aot.LOOP:
+        cut, back = launched(face, code.get(kernel)), kernel == "backward"
+        written = sum(prod(p.shape) * (4 * s if (s := cut.sharing(p)) > 1 else WIDTH) for p in face.inputs)
+        each = 2 * inputs + outputs + 3 * states + written if back else inputs + outputs + states
+        step, programs = time * TOKEN * (2 if back else 1), batch * face.rows * cut.tiles
+        yield run.predicted(kernel, code, batch * time * each, 0.0, programs, step)
 
 
 def of_blocks(run: Run) -> Iterator[Prediction]:
     batch, time = run.shape[:2]
     for stage, code in zip(run.rule.stages, run.made, strict=True):
         face = stage.kernels.face
-        blocks, each = ceil(time / face.block), face.rows * face.tiles
+        blocks = ceil(time / face.block)
         for kernel in aot.block_kernels(face):
             narrow, wide, products = face.work[
                 FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
             ]
-            swept = kernel.startswith(("sweep", "solve"))
-            programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
+            swept, each = kernel.startswith(("sweep", "solve")), launched(face, code.get(kernel)).tiles
+            programs, step = (
+                batch * face.rows * each * (1 if swept else blocks),
+                (blocks if swept else 1) * BLOCK,
+            )
             moved = batch * blocks * (WIDTH * narrow + 4 * wide)
             yield run.predicted(kernel, code, moved, batch * blocks * products, programs, step)
     yield from casts(run)
+
+
+def launched(face: Any, made: Taken | None) -> Any:
+    """How a unit is called, with the tile of a kernel of it that was compiled."""
+    return face.cut(made.tile) if made else face
 
 
 def casts(run: Run) -> Iterator[Prediction]:
@@ -166,7 +175,8 @@ class Compiler:
     def __init__(self, seconds: float) -> None:
         self.end = monotonic() + seconds
         data = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
-        self.known = {digest: Taken(*facts) for digest, facts in data.items()}
+        kept = data["kernels"] if data.get("version") == VERSION else {}
+        self.known = {digest: Taken(*facts) for digest, facts in kept.items()}
         self.used = dict[str, Taken]()
         self.asked = 0
 
@@ -185,7 +195,8 @@ class Compiler:
 
 def keep(taken: Mapping[str, Taken]) -> None:
     lines = [f"{json.dumps(digest)}: {json.dumps(facts)}" for digest, facts in sorted(taken.items())]
-    KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    text = ",\n".join(lines)
+    KEPT.write_text(f'{{"version": {VERSION}, "kernels": {{\n{text}\n}}}}\n', encoding="utf-8")
 
 
 def compiled(rule: Any, compiler: Compiler) -> Kernels:
@@ -273,6 +284,8 @@ def table(taken: list[tuple[str, str, Taken]]) -> list[str]:
         "case",
         "kernel",
         "warps",
+        "stages",
+        "tile",
         "registers",
         "spills",
         "shared",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
+from math import inf
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
@@ -18,8 +18,9 @@ import torch
 from seqc.diagnostics.words import by_nearness
 from seqc.errors import UserError
 
-from .runtime.chunk import BlockKernels, Blocks, factors, typed
+from .runtime.chunk import STAGES, BlockKernels, Blocks, factors, typed
 from .runtime.kernel import Interface, Port
+from .runtime.launch import Choice, quickest
 from .runtime.load import loaded
 from .runtime.rule import Looped
 
@@ -55,7 +56,7 @@ class Compiled:
     kernel: str
     target: str
     dtype: str
-    warps: int
+    choice: Choice
     registers: int
     spills: int
     shared: int
@@ -77,8 +78,10 @@ def targets(text: str) -> list[Target]:
 
 
 class Source(NamedTuple):
-    """A kernel of a unit, `name`, whose inputs are of a type: the types of all its arguments, and the values of those
-    that are known when it is compiled.
+    """A kernel of a unit, `name`, whose inputs are of a type, and how it is launched.
+
+    There are the types of all its arguments, and the values of those that are known when it is compiled.  `grid` says
+    how many programs there are; `widest` is the length of the vector axis.  `again` is the same, launched otherwise.
     """
 
     text: str
@@ -86,26 +89,55 @@ class Source(NamedTuple):
     kernel: str
     types: dict[str, Any]
     fixed: dict[str, Any]
-    warps: int
+    choice: Choice
     dtype: str
+    grid: str
+    widest: int
+    again: Callable[[Choice], Source]
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What Triton is told besides; a loop has its stages among what is `fixed`."""
+        ahead = {} if "STAGES" in self.fixed else {"num_stages": self.choice.stages}
+        return {"num_warps": self.choice.warps, **ahead}
 
 
 def source(
-    rule: Looped, kernel: str, dtype: str = "float32", resets: bool = False, keeps: bool = True
+    rule: Looped,
+    kernel: str,
+    dtype: str = "float32",
+    resets: bool = False,
+    keeps: bool = True,
+    choice: Choice | None = None,
 ) -> Source:
     """The kernel `forward` or `backward` of a rule that has a loop."""
     assert rule.kernel is not None
     face = rule.kernel.interface
+    choice = choice or Choice(face.warps, face.stages, face.tile)
+    face = face.cut(choice.tile)._replace(stages=choice.stages)
     types, fixed = signature(face, kernel, NAMES[dtype], resets, keeps)
-    return Source(rule.kernel.text, rule.name, kernel, types, fixed, face.warps, dtype)
+    grid = f"batch * {face.rows * face.tiles}"
+    again = partial(source, rule, kernel, dtype, resets, keeps)
+    return Source(rule.kernel.text, rule.name, kernel, types, fixed, choice, dtype, grid, face.vector, again)
 
 
 def block_source(
-    made: BlockKernels, kernel: str, target: Target, dtype: str = "float32", resets: bool = False
+    made: BlockKernels,
+    kernel: str,
+    target: Target,
+    dtype: str = "float32",
+    resets: bool = False,
+    choice: Choice | None = None,
 ) -> Source:
     """A kernel of a stage, by its name in `kernels/chunk.py` or `newton.py`."""
-    types, fixed = block_signature(made.face, kernel, target, NAMES[dtype], resets)
-    return Source(made.text, made.name, kernel, types, fixed, made.face.warps, dtype)
+    choice = choice or Choice(made.face.warps, 1 if made.face.form == "newton" else STAGES, made.face.tile)
+    face = made.face.cut(choice.tile)
+    types, fixed = block_signature(face, kernel, target, NAMES[dtype], resets)
+    each, _ = BLOCK_KERNELS[kernel.rstrip("0123456789")]
+    grid = f"{each.format(block=face.block)} * {face.rows * face.tiles}"
+    again = partial(block_source, made, kernel, target, dtype, resets)
+    widest = 0 if face.form == "newton" else face.vector
+    return Source(made.text, made.name, kernel, types, fixed, choice, dtype, grid, widest, again)
 
 
 def sources(rule: Looped, target: Target, dtype: str, resets: bool = False) -> Iterator[Source]:
@@ -125,13 +157,28 @@ def compiled(
     resets: bool = False,
     keeps: bool = True,
 ) -> Compiled:
-    """`source`, compiled."""
-    return compile_source(source(rule, kernel, dtype, resets, keeps), target)
+    """`source`, compiled as it is launched."""
+    return fitted(source(rule, kernel, dtype, resets, keeps), target)[1]
 
 
 def compiled_blocks(made: BlockKernels, kernel: str, target: Target, dtype: str = "float32") -> Compiled:
-    """`block_source`, compiled."""
-    return compile_source(block_source(made, kernel, target, dtype), target)
+    """`block_source`, compiled as it is launched."""
+    return fitted(block_source(made, kernel, target, dtype), target)[1]
+
+
+def fitted(given: Source, target: Target) -> tuple[Source, Compiled]:
+    """A kernel and its machine code, launched by default, or if it spills then, or needs more shared memory than there
+    is, in the way that spills least among those that are measured on a GPU.
+    """
+    tried = dict[Choice, tuple[Source, Compiled]]()
+
+    def spilled(choice: Choice) -> float:
+        own = given if choice == given.choice else given.again(choice)
+        made = compile_source(own, target)
+        tried[choice] = own, made
+        return made.spills if made.shared <= target.shared else inf
+
+    return tried[quickest(given.choice, given.widest, spilled)]
 
 
 def compile_source(given: Source, target: Target) -> Compiled:
@@ -139,6 +186,7 @@ def compile_source(given: Source, target: Target) -> Compiled:
     if find_spec("triton") is None:
         raise UserError("compiling for a GPU needs Triton", "install it: `pip install triton`")
     import triton
+    from triton import knobs
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -149,11 +197,10 @@ def compile_source(given: Source, target: Target) -> Compiled:
     unit = loaded(given.text, given.name)
     gpu = GPUTarget(target.backend, target.arch, target.warp)
     fixed: dict[Any, Any] = {**typed(given.fixed, unit.tl), **_missing(given.types)}
-    made: Any = triton.compile(
-        ASTSource(getattr(unit, given.kernel), given.types, fixed, _aligned(given.types)),
-        target=gpu,
-        options={"num_warps": given.warps},
-    )
+    kernel = ASTSource(getattr(unit, given.kernel), given.types, fixed, _aligned(given.types))
+    with knobs.compilation.scope():
+        knobs.compilation.disable_line_info = True  # lines of a text that is nowhere to be found
+        made: Any = triton.compile(kernel, target=gpu, options=given.options)
     assembly, code = _code(made)
     registers, spills = _taken(made, target, assembly)
     dots = len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|v_mfma_)", assembly))
@@ -162,7 +209,7 @@ def compile_source(given: Source, target: Target) -> Compiled:
         kernel=given.kernel,
         target=target.name,
         dtype=given.dtype,
-        warps=given.warps,
+        choice=given.choice,
         registers=registers,
         spills=spills,
         shared=shared,
@@ -207,7 +254,8 @@ def block_signature(
     }  # fmt: skip
     fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile}
     if face.form != "newton":
-        fixed |= factors(KINDS[dtype], target.backend != "cuda")
+        kind = KINDS[dtype] if face.factors else torch.float32
+        fixed |= factors(kind, target.backend != "cuda")
     return {
         **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
         **dict.fromkeys(fixed, "constexpr"),
@@ -251,10 +299,8 @@ def signature(
     face: Interface, kernel: str, dtype: str, resets: bool, keeps: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The types of a kernel's arguments, and the values of those that are known when it is compiled."""
-    inputs = _pointers(face.inputs, dtype)
-    constants, states, outputs = (
-        _pointers(ports, "fp32") for ports in (face.constants, face.states, face.outputs)
-    )
+    inputs, outputs = _pointers(face.inputs, dtype), _pointers(face.outputs, dtype if face.inputs else "fp32")
+    constants, states = _pointers(face.constants, "fp32"), _pointers(face.states, "fp32")
     types: dict[str, Any] = {"inputs": inputs, "constants": constants, "initial": states}
     fixed: dict[str, Any] = {
         "RESETS": resets,
@@ -267,7 +313,9 @@ def signature(
         fixed["KEEPS"] = keeps
     else:
         types |= {"kept": states, "reset": "*u8", "d_outputs": outputs, "d_after": states, "scratch": states}
-        types["d_inputs"] = _pointers([port for port in face.inputs if port.differentiable], "fp32")
+        types["d_inputs"] = tuple(
+            f"*{dtype}" if face.sharing(port) == 1 else "*fp32" for port in face.inputs if port.differentiable
+        )
         types["d_constants"] = _pointers([port for port in face.constants if port.differentiable], "fp32")
         types |= {"d_initial": states, "d_before": states, "tokens": "i32"}
     types["time"] = "i32"
@@ -313,48 +361,3 @@ def _cubin_use(cubin: bytes) -> tuple[int, int]:
 def _number(text: str, pattern: str) -> int:
     found = re.search(pattern, text)
     return int(found[1]) if found else 0
-
-
-def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
-    """Write a rule's kernels for a target: machine code, assembly, and `….json`, which says how to launch them.
-
-    A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
-    the numbers.
-    """
-    facts: list[dict[str, Any]] = []
-    if rule.kernel is not None:
-        grid = f"batch * {rule.kernel.interface.rows * rule.kernel.interface.tiles}"
-        facts += [write_source(source(rule, kernel), target, folder, stem, grid) for kernel in LOOP]
-    for stage in rule.stages:
-        blocks = stage.kernels.face
-        name = f"{stem}_{stage.kernels.name}"
-        for kernel in block_kernels(blocks):
-            grid, _ = BLOCK_KERNELS[kernel.rstrip("0123456789")]
-            grid = f"{grid} * {blocks.rows * blocks.tiles}".format(block=blocks.block)
-            made = block_source(stage.kernels, kernel, target)
-            facts.append(write_source(made, target, folder, name, grid))
-    write_facts(facts, target, folder, stem)
-
-
-def write_facts(facts: list[dict[str, Any]], target: Target, folder: Path, stem: str) -> None:
-    (folder / f"{stem}_{target.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-
-def write_source(given: Source, target: Target, folder: Path, stem: str, grid: str) -> dict[str, Any]:
-    """Write a kernel's machine code and assembly; how to launch it."""
-    made = compile_source(given, target)
-    name = f"{stem}_{made.kernel}_{target.name}"
-    binary, text = (".cubin", ".ptx") if target.backend == "cuda" else (".hsaco", ".s")
-    (folder / f"{name}{binary}").write_bytes(made.code)
-    (folder / f"{name}{text}").write_text(made.assembly, encoding="utf-8")
-    return {
-        "function": made.kernel,
-        "file": f"{name}{binary}",
-        "grid": grid,
-        "threads": made.warps * target.warp,
-        "shared": made.shared,
-        "registers": made.registers,
-        "spills": made.spills,
-        "arguments": {key: value for key, value in given.types.items() if key not in given.fixed},
-        "constants": {key: value for key, value in given.fixed.items() if value is not None},
-    }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .aot import Source, Target, write_facts, write_source
-from .runtime.attention import Reading, ReadKernels
+from .aot import Source, Target
+from .aot_write import write_facts, write_source
+from .runtime.attention import STAGES, Reading, ReadKernels
 from .runtime.kernel import Port
+from .runtime.launch import Choice
 
 BLOCKS = {"read": "time / {queries}", "back_queries": "time / {queries}", "back_entries": "total / {entries}"}
 ARGUMENTS = {
@@ -65,10 +68,22 @@ def signature(face: Reading, kernel: str, precision: str) -> tuple[dict[str, Any
     return {**{key: known[key] for key in ARGUMENTS[name]}, **dict.fromkeys(fixed, "constexpr")}, fixed
 
 
-def source(made: ReadKernels, kernel: str, target: Target, precision: str | None = None) -> Source:
+def source(
+    made: ReadKernels,
+    kernel: str,
+    target: Target,
+    precision: str | None = None,
+    choice: Choice | None = None,
+) -> Source:
     """A kernel of a unit; products are exact unless `precision` is `tf32`."""
-    types, fixed = signature(made.face, kernel, precision or _exact(target))
-    return Source(made.text, made.name, kernel, types, fixed, made.face.warps, "float32")
+    face = made.face
+    types, fixed = signature(face, kernel, precision or _exact(target))
+    per = BLOCKS[kernel.rstrip("0123456789")].format(
+        queries=face.queries_at_once, entries=face.entries_at_once
+    )
+    grid, choice = f"batch * {face.rows} * ceil({per})", choice or Choice(face.warps, STAGES)
+    again = partial(source, made, kernel, target, precision)
+    return Source(made.text, made.name, kernel, types, fixed, choice, "float32", grid, 0, again)
 
 
 def sources(made: ReadKernels, target: Target) -> Iterator[Source]:
@@ -83,10 +98,5 @@ def _exact(target: Target) -> str:
 
 def compile_reads(made: ReadKernels, target: Target, folder: Path, stem: str) -> None:
     """Write the kernels of a unit for a target, as `compile_all` writes those of a rule."""
-    face, facts = made.face, list[dict[str, Any]]()
-    for given in sources(made, target):
-        per = BLOCKS[given.kernel.rstrip("0123456789")].format(
-            queries=face.queries_at_once, entries=face.entries_at_once
-        )
-        facts.append(write_source(given, target, folder, stem, f"batch * {face.rows} * ceil({per})"))
+    facts = [write_source(given, target, folder, stem) for given in sources(made, target)]
     write_facts(facts, target, folder, stem)

@@ -11,7 +11,7 @@ from math import prod
 
 from seqc.ir.expr import Apply, Axes, Const, DType, Expr, Index, Leaf, LeafKind, Size
 from seqc.ir.plan import TOKEN, Stage, StageInput
-from seqc.ir.traverse import children, leaves, substitute, walk
+from seqc.ir.traverse import children, depends_on, leaves, substitute, walk
 
 from .primitives import SPELLINGS
 
@@ -95,13 +95,17 @@ def elementwise(value: Expr) -> bool:
 
 def _parts(value: Expr) -> tuple[Expr, ...]:
     """The leaves that vary, and the largest parts that parameters alone give."""
-    found, stack = dict[Expr, None](), [value]
+    known = leaves([value])
+    given, varying = depends_on([value], known), depends_on([value], filter(_varies, known))
+    found, seen, stack = dict[Expr, None](), set[Expr](), [value]
     while stack:
         node = stack.pop()
-        below = leaves([node])
-        if isinstance(node, Leaf) or (below and not _varies(node)):
+        if node in seen or node not in given:
+            continue
+        seen.add(node)
+        if isinstance(node, Leaf) or node not in varying:
             found[node] = None
-        elif below:
+        else:
             stack.extend(reversed(children(node)))
     return tuple(found)
 

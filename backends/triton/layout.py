@@ -21,8 +21,10 @@ from .runtime.launch import power_of_two
 
 RESIDENT = 4096  # numbers of a value that a program should hold at most
 LIMIT = 32768  # and may
+LOOPED = 16384  # numbers of the states of a loop at most: at half of that its way back takes all registers
 WIDEST, NARROWEST = 128, 16  # entries of a tile
-WARP_SHARE = 512  # numbers of a value to a warp
+WARP_SHARE = 512  # numbers of the states to a warp
+VALUE_SHARE = 2048  # numbers of the largest value to a warp: 64 registers of a thread
 MOST_WARPS = 8
 AHEAD, NUMBER = 32 * 1024, 4  # bytes of what is read ahead, and of a number
 MOST_STAGES = 6
@@ -100,7 +102,7 @@ def layout(program: Program, tasks: Iterable[Task]) -> Layout:
     known = [leaf.axes for leaf in leaves]
     vector = max(independent, key=lambda axis: worth(axis, program.sizes[axis], known), default="")
     rows = tuple(axis for axis in independent if axis != vector)
-    values = {axes for task in tasks for axes in _axes(task)}
+    values = _values(tasks)
 
     def with_tile(tile: int) -> Layout:
         return Layout(program.sizes, rows, vector, tile, order)
@@ -113,6 +115,9 @@ def layout(program: Program, tasks: Iterable[Task]) -> Layout:
         raise Unsupported(
             f"a value of {_largest(found, values):,} numbers, where a program holds at most {LIMIT:,}"
         )
+    held = sum(found.volume(state.axes) for state in program.states)
+    if held > LOOPED:
+        raise Unsupported(f"states of {held:,} numbers, where a loop holds at most {LOOPED:,}")
     return found
 
 
@@ -128,10 +133,11 @@ def resident(found: Layout, program: Program) -> int:
     return 2 * sum(map(found.volume, held))
 
 
-def warps(found: Layout, program: Program) -> int:
-    """How many warps share a program."""
+def warps(found: Layout, program: Program, tasks: Iterable[Task]) -> int:
+    """How many warps share a program that does `tasks`."""
     held = [state.axes for state in program.states] + [leaf.axes for leaf in program.constants]
-    return min(MOST_WARPS, max(1, power_of_two(sum(map(found.volume, held))) // WARP_SHARE))
+    many = min(MOST_WARPS, power_of_two(sum(map(found.volume, held))) // WARP_SHARE)
+    return max(1, many, _largest(found, _values(tasks)) // VALUE_SHARE)
 
 
 def stages(found: Layout, program: Program) -> int:
@@ -139,6 +145,11 @@ def stages(found: Layout, program: Program) -> int:
     leaves = [*program.inputs, *program.outputs, *(state.leaf for state in program.states)]
     token = NUMBER * sum(found.volume(leaf.axes) for leaf in leaves)
     return min(MOST_STAGES, max(1, AHEAD // token))
+
+
+def _values(tasks: Iterable[Task]) -> set[Axes]:
+    """The axes of all that is computed."""
+    return {axes for task in tasks for axes in _axes(task)}
 
 
 def _axes(task: Task) -> Iterable[Axes]:

@@ -89,16 +89,16 @@ class _Writer:
         prepare = "\n".join(lines)
         helpers = [piece.text for piece in used("\n".join(line for line in lines if '"""' not in line))]
         parts = [*helpers, prepare, *spliced("\n".join(rule)), *rule, *kernels]
-        return Unit(self._text(parts), self._interface(), resident(self.layout, self.program))
+        text = self._text(parts, imports("\n".join([*helpers, prepare])))
+        return Unit(text, self._interface(), resident(self.layout, self.program))
 
-    def _text(self, parts: Sequence[str]) -> str:
+    def _text(self, parts: Sequence[str], needed: Sequence[str]) -> str:
         made = self.program
         own = {axis for leaf in (*made.inputs, *made.outputs, *self.states) for axis in leaf.axes}
         sizes = [f"{axis.lstrip('%')}: {made.sizes[axis]}" for axis in made.sizes if axis in own]
         about = f"The rule `{made.recurrence.name}` as kernels over time, forwards and backwards."
         facts = f"Dimensions: {'; '.join(['batch', 'time', *sizes])}.  {self.layout.words}"
-        used_here = [line for line in imports("\n".join(parts)) if "torch" in line or "math" in line]
-        return unit_text(self.origin, about, facts, parts, used_here)
+        return unit_text(self.origin, about, facts, parts, [line for line in needed if line])
 
     # --- between memory and registers -----------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class _Writer:
             rows=found.count,
             vector=found.size(found.vector) if found.vector else 0,
             tile=found.tile,
-            warps=warps(found, made),
+            warps=warps(found, made, self.tasks.values()),
             segment=SEGMENT,
             stages=stages(found, made),
             inputs=[self._port(leaf) for leaf in made.inputs],

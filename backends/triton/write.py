@@ -13,8 +13,9 @@ from ..cpu.write import RUNTIME as SHARED
 from ..torch import BACKEND as TORCH
 from ..torch.names import Names, identifier
 from ..torch.write import origin_of
-from .aot import compile_all, targets
+from .aot import targets
 from .aot_reads import compile_reads
+from .aot_write import compile_all
 from .module import bounded, reads, units
 from .runtime.chunk import BlockStage
 from .runtime.rule import Looped

@@ -20,7 +20,7 @@ from tools.kernels.page import page
 from tools.kernels.record import Record, Row
 
 PAGE = record.FILE.with_suffix(".md")
-TARGETS, DTYPES = "sm_90,sm_80,gfx942", "bfloat16,float32"
+TARGETS, DTYPES = "sm_90,sm_80,gfx942", "bfloat16,float16,float32"
 PROCESSES = get_context("forkserver")  # what a process needs is imported once
 Measure = Callable[[str], tuple[Row, list[str]]]
 

@@ -15,7 +15,8 @@ the sizes that `seqc explain` uses, keys, values and widths of 64, compiled ahea
 runs in PyTorch, or has not been compiled yet.
 
 A cell has the registers of a thread, the bytes that it spills if there are any, the bytes of shared memory of a program
-and, behind a dot, how many instructions of the code multiply matrices.
+and, behind dots, how many instructions of the code multiply matrices, and how the kernel is launched: `8w` are 8 warps,
+`32t` is a tile of 32 entries of the axis that is cut.
 """
 Cell = tuple[str, str, str, str, Taken]  # spec, rule, kernel, target and type, what it takes
 
@@ -81,7 +82,8 @@ def _table(record: Record, spec: str, columns: Iterable[str]) -> Iterator[str]:
 def _shown(taken: Taken) -> str:
     spills = f" ({taken.spills} spilled)" if taken.spills else ""
     dots = f" · {taken.dots}" if taken.dots else ""
-    return f"{taken.registers}{spills}, {taken.shared:,}{dots}"
+    tile = f" {taken.tile}t" if taken.tile > 1 else ""
+    return f"{taken.registers}{spills}, {taken.shared:,}{dots} · {taken.warps}w{tile}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 FILE = RESULTS / "kernels.json"
-VERSION = 1
+VERSION = 2
 
 
 class Taken(NamedTuple):
     """What a kernel takes: registers of a thread and the bytes that it spills, bytes of shared memory of a program, and
-    how many instructions of the code multiply matrices. `digest` says what was compiled.
+    how many instructions of the code multiply matrices. `digest` says what was compiled, `warps`, `stages` and `tile`
+    how it is launched.
     """
 
     digest: str
     warps: int
+    stages: int
+    tile: int
     registers: int
     spills: int
     shared: int

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +24,7 @@ else:
     from seqc.backends.triton import aot, aot_reads
     from seqc.backends.triton.module import reads, units
 
-_COMMENT = re.compile(r"#.*$", re.MULTILINE)
+_WORD = re.compile(r"[A-Za-z_]\w*")
 TARGETS = {target.name: target for target in aot.TARGETS}
 
 
@@ -37,16 +39,38 @@ class Work(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of everything that the machine code follows from. Comments do not count."""
+        """Of everything that the machine code follows from. Comments and functions that are not called do not count."""
         made = self.source
         facts = (
-            _COMMENT.sub("", made.text), made.kernel, made.types, made.fixed, made.warps, self.target, version("triton")
+            called(made.text, made.kernel), made.kernel, made.types, made.fixed, made.options, made.widest, self.target,
+            version("triton"),
         )  # fmt: skip
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def compiled(self) -> Taken:
-        made = aot.compile_source(self.source, TARGETS[self.target])
-        return Taken(self.digest, made.warps, made.registers, made.spills, made.shared, made.dots)
+        _, made = aot.fitted(self.source, TARGETS[self.target])
+        return Taken(self.digest, *made.choice, made.registers, made.spills, made.shared, made.dots)
+
+
+def called(text: str, kernel: str) -> str:
+    """A kernel of a unit and the functions that it calls, without comments and docstrings."""
+    known, wanted, pending = _functions(text), set[str](), [kernel]
+    while pending:
+        name = pending.pop()
+        if name not in wanted:
+            wanted.add(name)
+            pending += [word for word in _WORD.findall(known[name]) if word in known]
+    return "\n".join(function for name, function in known.items() if name in wanted)
+
+
+@cache
+def _functions(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef):
+            node.body = node.body[ast.get_docstring(node) is not None :]
+            found[node.name] = ast.unparse(node)
+    return found
 
 
 def kernels_of(path: Path, targets: Sequence[str], dtypes: Sequence[str]) -> Iterator[Work]:

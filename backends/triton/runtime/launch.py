@@ -40,7 +40,7 @@ def tiles(choice: Choice, widest: int) -> list[Choice]:
 
 
 def warps(choice: Choice) -> list[Choice]:
-    found = (choice.warps // 2, 2 * choice.warps)
+    found = (2 * choice.warps, choice.warps // 2)
     return [choice._replace(warps=count) for count in found if 1 <= count <= MOST_WARPS]
 
 
@@ -51,12 +51,15 @@ def stages(choice: Choice) -> list[Choice]:
 def quickest(default: Choice, widest: int, measure: Callable[[Choice], float]) -> Choice:
     """The best tile, then the best number of warps with it, then of stages: a handful is measured, not all there are.
 
-    The default is measured first, and stays where nothing is quicker. `widest` is the length of the vector axis.
+    The default is measured first, and stays where nothing is quicker. `widest` is the length of the vector axis.  What
+    takes 0 is not improved upon.
     """
     best, least = default, measure(default)
     spaces: list[Callable[[Choice], list[Choice]]] = [partial(tiles, widest=widest), warps, stages]
     for others in spaces:
         for choice in others(best):
+            if not least:
+                return best
             if (time := measure(choice)) < least:
                 best, least = choice, time
     return best

@@ -101,6 +101,24 @@ def test_complex_inputs_are_read_beside_gates() -> None:
     assert len(face.outputs) == 4
 
 
+CHAOTIC = """
+rule chaotic(a[d], x[d]) {
+    state  h[d] = 0
+    let    y = a
+    repeat 60 {
+        y = y * (1 - y)
+    }
+    h'     = y * h + x
+    return h'
+}
+"""
+
+
+def test_a_gate_is_looked_at_once_however_many_ways_lead_through_it() -> None:
+    (stage,) = kernels_of(written(CHAOTIC, d=3)()).stages
+    assert len(stage.kernels.face.inputs) == 2
+
+
 def test_a_kernel_for_several_inputs_sums_what_flows_to_one_source() -> None:
     """Both inputs of the state are computed from `a`."""
     (stage,) = kernels_of(MAKERS["leaky"]()).stages

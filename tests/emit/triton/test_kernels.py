@@ -1,8 +1,7 @@
-"""The record of what kernels take: nothing spills more than it did, and the page shows the record."""
+"""What kernels take: nothing spills, everything fits into shared memory, and the page shows the record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tools.kernels import record
 from tools.kernels.__main__ import PAGE, examine
 from tools.kernels.page import fits, page
 from tools.kernels.record import Record, Row, Taken, of
-from tools.kernels.units import Work, kernels_of
+from tools.kernels.units import Work, called, kernels_of
 
 EACH = "sm_90", "bfloat16"
 CLASSES = (  # one spec each
@@ -27,60 +26,74 @@ CLASSES = (  # one spec each
     "nonlinear/gru",
     "xlstm/mlstm",
 )
-ONE, OTHER = Taken("1a", 4, 100, 0, 1024, 0), Taken("2b", 8, 255, 16, 999_999, 72)
+ONE, OTHER = Taken("1a", 4, 3, 64, 100, 0, 1024, 0), Taken("2b", 8, 1, 0, 255, 16, 999_999, 72)
 
 
-def changed(path: str) -> list[tuple[Taken | None, Work]]:
-    """The kernels of a spec that are not what was compiled, with what was; first those that took most registers."""
-    row = record.read().get(path, {})
-    found = list[tuple[Taken | None, Work]]()
-    for work in kernels_of(bundled.folder("specs") / path, *([each] for each in EACH)):
-        known = row.get(work.rule, {}).get(work.kernel, {}).get(of(*EACH))
-        if known is None or known.digest != work.digest:
-            found.append((known, work))
-    return sorted(found, key=lambda each: each[0].registers if each[0] else 0, reverse=True)
+def recorded(path: str) -> dict[str, Taken]:
+    """What the kernels of a spec took when they were compiled last."""
+    rules = record.read().get(path, {}).values()
+    return {name: found[of(*EACH)] for row in rules for name, found in row.items() if of(*EACH) in found}
 
 
-def worse(work: Sequence[tuple[Taken | None, Work]]) -> dict[str, Taken]:
-    """The kernels that spill and did not, or more, or need more shared memory than there is."""
-    made = {each.kernel: (known, each.compiled()) for known, each in work}
-    return {
-        kernel: taken
-        for kernel, (known, taken) in made.items()
-        if taken.spills > (known.spills if known else 0) or not fits(of(*EACH), taken)
-    }
+def taken(path: str, most: int) -> dict[str, Taken]:
+    """What the kernels of a spec take, as it was recorded; of those that have changed at most so many are compiled,
+    first those that took most registers, and of new ones those with most text.
+    """
+    before, known = recorded(path), record.known(record.read())
+    work = list(kernels_of(bundled.folder("specs") / path, *([each] for each in EACH)))
+
+    def size(each: Work) -> tuple[int, int]:
+        took = before[each.kernel].registers if each.kernel in before else 0
+        return took, len(called(each.source.text, each.source.kernel))
+
+    changed = sorted((each for each in work if each.digest not in known), key=size, reverse=True)
+    found = {each.kernel: each.compiled() for each in changed[:most]}
+    return found | {each.kernel: known[each.digest] for each in work if each.digest in known}
+
+
+def faults(found: dict[str, Taken]) -> dict[str, Taken]:
+    """What spills, or needs more shared memory than there is."""
+    return {name: each for name, each in found.items() if each.spills or not fits(of(*EACH), each)}
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_largest_kernel_that_has_changed_spills_no_more_than_it_did(name: str) -> None:
+def test_kernels_spill_nothing(name: str) -> None:
+    """One spec a class; of what has changed since `make kernels`, the largest kernel is compiled."""
     pytest.importorskip("triton")
-    assert worse(changed(f"{name}.seq")[:1]) == {}
+    assert faults(taken(f"{name}.seq", 1)) == {}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(record.read()))
-def test_nothing_that_has_changed_spills_more_than_it_did(path: str) -> None:
-    """`make kernels` compiles it too, and remembers."""
+@pytest.mark.parametrize("path", sorted(map(zoo.key, bundled.specs())))
+def test_only_ways_back_of_loops_spill_and_no_more_than_they_did(path: str) -> None:
+    """Many recurrent weights do not fit into registers beside their cotangents. `make kernels` remembers."""
     pytest.importorskip("triton")
-    assert worse(changed(path)) == {}
+    before, found = recorded(path), faults(taken(path, 1000))
+    loops = {name for name in found if name.endswith(".backward") and name in before}
+    assert {k: x for k, x in found.items() if k not in loops or x.spills > before[k].spills} == {}
 
 
-def test_comments_do_not_count() -> None:
+def test_only_what_a_kernel_calls_counts() -> None:
     pytest.importorskip("triton")
     work = next(iter(kernels_of(bundled.folder("specs") / "gated/hgrn.seq", *([each] for each in EACH))))
     source = work.source
+    assert work.kernel == "hgrn.forward"
 
-    def digest(text: str) -> str:
-        return work._replace(source=source._replace(text=text)).digest
+    def digest(old: str = "", new: str = "") -> str:
+        assert old in source.text
+        return work._replace(source=source._replace(text=source.text.replace(old, new))).digest
 
-    assert digest(f"# Written today.\n{source.text}") != digest(f"x = 1\n{source.text}")
-    assert digest(f"# Written today.\n{source.text}") == digest(f"# Or not.\n{source.text}")
+    assert digest() == digest("# Generated", "# Written")
+    assert digest() == digest("The inputs of a token.", "What a token reads.")
+    assert digest() == digest("def reverse(", "def reversed(")
+    assert digest() != digest("def token(", "def token(unused, ")
     assert work._replace(target="sm_80").digest != work.digest
 
 
 def test_the_page_shows_the_record() -> None:
     found = record.read()
-    assert found
+    if not found:
+        pytest.skip("the record has another form: `make kernels` writes it again")
     assert PAGE.read_text(encoding="utf-8") == page(found)
     assert found.keys() <= {zoo.key(path) for path in bundled.specs()}
 
@@ -102,7 +115,7 @@ def test_what_spills_or_does_not_fit_is_listed() -> None:
     assert "| sm_90 bfloat16 | 1 | 1 | 100 | 0 |" in text
     assert "| gfx942 float32 | 1 | 0 | 255 | 1 |" in text
     assert "| a.seq | `one.forward` | gfx942 float32 | 255 | 16 | 999999 |" in text
-    assert "| `one.forward` | 100, 1,024 | 255 (16 spilled), 999,999 · 72 |" in text
+    assert "| `one.forward` | 100, 1,024 · 4w 64t | 255 (16 spilled), 999,999 · 72 · 8w |" in text
 
 
 def test_other_targets_are_kept_and_what_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,13 @@ def test_only_functions_that_are_used_are_spliced() -> None:
     assert "def gelu(" not in text
 
 
+def test_what_makes_first_states_has_its_imports() -> None:
+    """Functions of the PyTorch runtime and what they mention, as named tuples."""
+    made = parts.kernels_of(parts.of_spec("deep/mesanet", "mesa_recursive", n=4, m=3)())
+    inverse = made.kernel.prepare(torch.zeros(1, 1))[-1]
+    assert torch.equal(inverse, torch.eye(4))
+
+
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
 @pytest.mark.parametrize("kernel", ["forward", "backward"])
 def test_kernels_compile_without_a_gpu_and_spill_nothing(target: str, kernel: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.emit.triton import parts
 from tests.emit.triton.conftest import Interpreted
@@ -66,6 +67,23 @@ def test_memories_that_do_not_fit_into_registers_run_in_pytorch() -> None:
         parts.scheduled(of_spec("deep/titans", "titans_linear", **sizes)()), "a test"
     ).values()
     assert len(linear.stages) == 1
+
+
+def test_states_that_a_loop_would_spill_run_in_blocks_alone() -> None:
+    """24,576 numbers: single tokens run in PyTorch."""
+    made = kernels_of(of_spec("deep/titans", "titans", n=32, m=32)())
+    assert made.kernel is None
+    assert [stage.kernels.face.block for stage in made.stages] == [16]
+    assert not made.ready(torch.zeros(1))
+    assert [x.kernel for x in aot.sources(made, aot.targets("sm_90")[0], "bfloat16")][:2] == [
+        "prepare",
+        "sweep",
+    ]
+
+
+def test_states_that_a_loop_would_spill_and_without_blocks_run_in_pytorch() -> None:
+    program = parts.scheduled(of_spec("deep/titans", "titans", n=64, m=64, c=1)())
+    assert parts.units(program, "a test") == {}
 
 
 @pytest.mark.parametrize(("window", "blocks"), [(7, []), (8, [16]), (24, [32]), (64, [64])])
