@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 from torch import nn
 
@@ -36,17 +36,18 @@ from .outputs import with_outputs
 from .pairs import paired
 from .readouts import with_whole_reads
 from .runtime.attention import ReadKernels, ReadStage
-from .runtime.chunk import Blocks, BlockStage, place
+from .runtime.chunk import BlockKernels, Blocks, BlockStage, place
 from .runtime.forms import stage_kernels
 from .runtime.kernel import Kernel
 from .runtime.load import loaded
-from .runtime.rule import Looped
-from .stage import Outgrown, print_blocks, solves
+from .runtime.rule import Looped, Others
+from .stage import SMALLEST, Outgrown, print_blocks, solves
 from .unit import emit
 from .windows import print_windows
 
 BLOCKS = ("chunk", "scan", NEWTON)  # the schedules whose stages take many tokens at once
 SYSTEM = 32  # tokens of a block with triangular systems: with more, the way back does not fit into registers
+LONGEST = 128  # tokens of any block
 
 
 def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
@@ -111,7 +112,34 @@ def _kernels(program: Scheduled, rule: PrintedRule, origin: str) -> Looped:
     handed = plan if read is None else around(plan, read)
     text = course_text(handed, rule.given, origin) if stages and read is not None else ""
     narrow = [k for k, leaf in enumerate(recurrence.inputs) if leaf in kept(handed)]
-    return looped(recurrence, origin, rule.given, stages, narrow, text)
+    others = other_lengths(rule, plan, stages, text, origin) if text else {}
+    return looped(recurrence, origin, rule.given, stages, narrow, text, others)
+
+
+def other_lengths(
+    rule: PrintedRule, plan: Plan, stages: Sequence[BlockStage], text: str, origin: str
+) -> dict[int, Others]:
+    """The kernels of `stages` with blocks half and twice as long, made when they are asked for; `text` is around them.
+
+    They are none where the stages would not be of the same kind: with other inputs, or with products of matrices.
+    """
+    recurrence, longest = rule.recurrence, max(stage.block for stage in plan.stages)
+
+    def made(block: int) -> list[BlockKernels] | None:
+        other = with_whole_reads(schedule(recurrence, block=block))
+        read = sources_of(other)
+        if [stage.block for stage in other.stages] != [block] * len(stages) or read is None:
+            return None
+        try:
+            found = [stage.kernels for stage in blocks(other, rule.stages, origin, read)]
+        except Outgrown:
+            return None
+        exact = [each.face.exact for each in found] == [stage.kernels.face.exact for stage in stages]
+        return found if exact and course_text(around(other, read), rule.given, origin) == text else None
+
+    most = SYSTEM if any(map(solves, plan.stages)) else LONGEST
+    wanted = [block for block in (longest // 2, 2 * longest) if SMALLEST <= block <= most]
+    return {block: partial(made, block) for block in wanted}
 
 
 def _in_blocks(
@@ -196,6 +224,7 @@ def looped(
     stages: Sequence[BlockStage] = (),
     narrow: Sequence[int] = (),
     course: str = "",
+    others: Mapping[int, Others] | None = None,
 ) -> Looped:
     """A rule with its kernels; without a loop where it would spill and there are stages.  Raises `Unsupported`."""
     signature, name = signature_of(recurrence, given), identifier(recurrence.name)
@@ -207,10 +236,10 @@ def looped(
     except Unsupported:
         if not stages:
             raise
-        return Looped(name, None, signature, None, stages, narrow, course)
+        return Looped(name, None, signature, None, stages, narrow, course, others)
 
     def over(lengths: tuple[int, ...], has: Flags) -> Looped:
         return looped(mapped(recurrence, lengths, has), origin)
 
     kernel = Kernel(made.text, made.interface, name)
-    return Looped(name, kernel, signature, over, stages, narrow, course)
+    return Looped(name, kernel, signature, over, stages, narrow, course, others)

@@ -17,7 +17,7 @@ from .aot import targets
 from .aot_reads import compile_reads
 from .aot_write import compile_all
 from .module import bounded, reads, units
-from .runtime.chunk import BlockStage
+from .runtime.chunk import BlockKernels, BlockStage
 from .runtime.rule import Looped
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def write(
             "kept": sorted(looped.kept),
             "stages": [_stage(stage, kernels, names, stem) for stage in looped.stages],
             "around": _around(looped, kernels, names, stem),
+            "others": _others(looped, kernels, names, stem),
         }
         for target in wanted:
             compile_all(looped, target, kernels, stem)
@@ -90,14 +91,25 @@ def _around(looped: Looped, folder: Path, names: Names, stem: str) -> str:
     return file
 
 
+def _others(looped: Looped, folder: Path, names: Names, stem: str) -> dict[int, object]:
+    """Write the units of the stages with blocks of other lengths; what the runtime has to know of them, by length."""
+    found = {block: made for block, others in looped.others.items() if (made := others()) is not None}
+    return {
+        block: [
+            _unit(each, folder, names, f"{stem}_{identifier(stage.owner).lower()}_{block}")
+            for stage, each in zip(looped.stages, made, strict=True)
+        ]
+        for block, made in found.items()
+    }
+
+
 def _stage(stage: BlockStage, folder: Path, names: Names, stem: str) -> dict[str, object]:
     """Write the unit of a stage; what the runtime has to know of it."""
-    file = f"{names.fresh(f'{stem}_{identifier(stage.owner).lower()}')}.py"
-    (folder / file).write_text(stage.kernels.text, encoding="utf-8")
-    return {
-        "operator": stage.operator,
-        "owner": stage.owner,
-        "name": stage.kernels.name,
-        "unit": file,
-        "face": stage.kernels.face._asdict(),
-    }
+    unit = _unit(stage.kernels, folder, names, f"{stem}_{identifier(stage.owner).lower()}")
+    return {"operator": stage.operator, "owner": stage.owner, **unit}
+
+
+def _unit(kernels: BlockKernels, folder: Path, names: Names, stem: str) -> dict[str, object]:
+    file = f"{names.fresh(stem)}.py"
+    (folder / file).write_text(kernels.text, encoding="utf-8")
+    return {"name": kernels.name, "unit": file, "face": kernels.face._asdict()}

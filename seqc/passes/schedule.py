@@ -57,7 +57,7 @@ def modes_of(whole: Recurrence | Model) -> tuple[str, ...]:
 def schedule(recurrence: Recurrence, mode: str | None = None, block: int | None = None) -> Plan:
     """The plan of a recurrence: the best one, or the one of a `mode` of `modes(recurrence)`.
 
-    `block` is the number of tokens that a form of matrix products takes at a time, by default what suits PyTorch.
+    `block` is the number of tokens that a form in blocks takes at a time, by default what suits PyTorch.
     Raises `Unschedulable`, a `SpecError`, when its class does not allow the mode, or allows none.
     """
     try:

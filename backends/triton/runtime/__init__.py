@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from .attach import Signature, Value, attach
 from .attention import Reading, ReadKernels, ReadStage
-from .chunk import Blocks, BlockStage, place
+from .chunk import BlockKernels, Blocks, BlockStage, place
 from .forms import stage_kernels
 from .kernel import Interface, Kernel, Port
 from .pack import boundaries, packed
@@ -43,18 +44,23 @@ def _read(fact: Any, folder: Path) -> Looped:
     sign = dict(fact["signature"])
     for key in ("inputs", "outputs", "states"):
         sign[key] = [Value(name, tuple(shape), is_complex) for name, shape, is_complex in sign[key]]
-    stages, kernel = [_stage(stage, folder) for stage in fact["stages"]], None
+    stages = [BlockStage(x["operator"], x["owner"], _kernels(x, folder)) for x in fact["stages"]]
+    kernel = None
     if fact["unit"]:
         text = (folder / fact["unit"]).read_text(encoding="utf-8")
         kernel = Kernel(text, Interface(**_ported(fact["interface"])), fact["name"])
     around = (folder / fact["around"]).read_text(encoding="utf-8") if fact["around"] else ""
-    return Looped(fact["name"], kernel, Signature(**sign), None, stages, fact["kept"], around)
+    others = {int(block): partial(_each, facts, folder) for block, facts in fact["others"].items()}
+    return Looped(fact["name"], kernel, Signature(**sign), None, stages, fact["kept"], around, others)
 
 
-def _stage(fact: Any, folder: Path) -> BlockStage:
+def _each(facts: Any, folder: Path) -> list[BlockKernels]:
+    return [_kernels(fact, folder) for fact in facts]
+
+
+def _kernels(fact: Any, folder: Path) -> BlockKernels:
     text = (folder / fact["unit"]).read_text(encoding="utf-8")
-    kernels = stage_kernels(text, Blocks(**_ported(fact["face"])), fact["name"])
-    return BlockStage(fact["operator"], fact["owner"], kernels)
+    return stage_kernels(text, Blocks(**_ported(fact["face"])), fact["name"])
 
 
 def _reads(fact: Any, folder: Path) -> ReadStage:

@@ -1,5 +1,5 @@
 """Rules that run as compiled kernels.  A written folder holds the text of this module of the target `cpu` here."""
 
-from ...cpu.runtime.attach import Attached, Flags, Results, Signature, Value, attach, forced
+from ...cpu.runtime.attach import Attached, Flags, Results, Signature, Value, attach, forced, fused_class
 
-__all__ = ["Attached", "Flags", "Results", "Signature", "Value", "attach", "forced"]
+__all__ = ["Attached", "Flags", "Results", "Signature", "Value", "attach", "forced", "fused_class"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,21 +13,29 @@ from .attach import Results
 from .chunk import BlockKernels
 from .load import loaded
 
+NARROW = (torch.bfloat16, torch.float16)
+
 Operator = Callable[..., list[Tensor]]
 
 
 class Course:
-    """The emitted text of a method that goes through a sequence, and the kernels of the stages that it calls."""
+    """The emitted text of a method that goes through a sequence, and the kernels of the stages that it calls.
 
-    def __init__(self, text: str, kernels: Sequence[BlockKernels], name: str) -> None:
-        self.text = text
+    `kept` are the inputs, by number, that it takes as they are: others of 16 bits are made single precision for it.
+    """
+
+    def __init__(
+        self, text: str, kernels: Sequence[BlockKernels], name: str, kept: Container[int] = ()
+    ) -> None:
+        self.text, self.kept = text, kept
         self.operators = [operator(each) for each in kernels]
         self.sequence: Callable[..., Results] = loaded(text, f"{name} around").Course.sequence
 
     def run(self, rule: Any, state: dict[str, Tensor], reset: Tensor | None, *args: Tensor) -> Results:
         """As the method `sequence` of a rule of an emitted module."""
         flags = args[0].new_empty(0, dtype=torch.bool) if reset is None else reset
-        return self.sequence(rule, state, reset, flags, self.operators, *args)
+        given = [x.float() if x.dtype in NARROW and k not in self.kept else x for k, x in enumerate(args)]
+        return self.sequence(rule, state, reset, flags, self.operators, *given)
 
 
 def operator(kernels: BlockKernels) -> Operator:

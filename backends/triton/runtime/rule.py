@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .attach import Attached, Flags, Results, Signature
-from .chunk import BlockStage, plain, suffices
+from .chunk import BlockKernels, BlockStage, plain, suffices
 from .course import Course, real, together
 from .kernel import Kernel, advanced
+from .length import LOOP, Lengths, Way, looped
 from .load import runs_on
 
 LONG = 32  # tokens from which on blocks are worth their while
+
+Others = Callable[[], Sequence[BlockKernels] | None]
 
 
 class Looped(Attached):
@@ -22,7 +27,8 @@ class Looped(Attached):
 
     Without a loop, single tokens run in PyTorch.
     `kept` are the inputs, by number, that the stages read as they are: the others are made single precision for them.
-    `around` is the text of what PyTorch does around the stages, where that is not what the emitted module does.
+    `around` is the text of what PyTorch does around the stages, where that is not what the emitted module does.  The
+    stages then have `others` as well, by how many tokens are a block of theirs; there may turn out to be none.
     """
 
     def __init__(
@@ -34,14 +40,36 @@ class Looped(Attached):
         stages: Sequence[BlockStage] = (),
         kept: Sequence[int] = (),
         around: str = "",
+        others: Mapping[int, Others] | None = None,
     ) -> None:
         super().__init__(name, signature, over)
         self.kernel, self.stages = kernel, list(stages)
         self.kept = frozenset(kept)
-        self.course = Course(around, [stage.kernels for stage in stages], name) if around else None
+        self.course = self.through_blocks(around, [stage.kernels for stage in stages]) if around else None
+        self.others = dict(others or {}) if around else {}
+        self.lengths = None if self.course is None else self._lengths(self.course)
         self.windows = any(stage.kernels.face.form == "windows" for stage in self.stages)
         faces = [stage.kernels.face for stage in self.stages]
         self.looser = not all(x.form == "newton" or (kernel is None and x.exact) for x in faces)
+
+    def through_blocks(self, around: str, kernels: Sequence[BlockKernels]) -> Course:
+        return Course(around, kernels, self.name, self.kept)
+
+    def _lengths(self, course: Course) -> Lengths:
+        def made(others: Others) -> Way | None:
+            kernels = others()
+            return None if kernels is None else self.through_blocks(course.text, kernels).run
+
+        ways: dict[int, Callable[[], Way | None]] = {self.block: lambda: course.run}
+        ways |= {block: partial(made, others) for block, others in self.others.items()}
+        if self.kernel is not None:
+            ways[LOOP] = lambda: looped
+        return Lengths("".join(self.texts), ways)
+
+    @property
+    def block(self) -> int:
+        """Tokens of the longest blocks, where nothing else was measured to be quicker."""
+        return max(stage.kernels.face.block for stage in self.stages)
 
     @property
     def texts(self) -> list[str]:
@@ -60,29 +88,32 @@ class Looped(Attached):
     def narrow(self, x: Tensor, time: int | None) -> bool:
         return self.runs(x) if self.kept and self.staged(x, time) else self.ready(x)
 
-    def taken(self, inputs: Sequence[Tensor], time: int | None) -> list[Tensor]:
-        if not self.staged(inputs[0], time):
-            return super().taken(inputs, time)
-        return [x if k in self.kept and x.is_floating_point() else x.float() for k, x in enumerate(inputs)]
+    def staged(self, x: Tensor, time: int | None, rows: int | None = None) -> bool:
+        """Sequences that run in blocks: long ones, if there is a loop, where blocks are as exact as is asked for.
 
-    def staged(self, x: Tensor, time: int | None) -> bool:
-        """Sequences that run in blocks: long ones, if there is a loop, where blocks are as exact as is asked for."""
+        But not where the loop was measured to be quicker, for so many `rows`, by default those of `x`.
+        """
         if not self.stages or time is None or time < (1 if self.kernel is None else LONG):
             return False
         if self.windows and recorded(x):  # where windows begin is asked of the GPU
             return False
-        return not self.looser or suffices(x)
+        if self.looser and not suffices(x):
+            return False
+        return self.lengths is None or self.lengths.block(x, time, rows) != LOOP
 
-    def through(self, plain: Any, x: Tensor, time: int | None) -> Callable[..., Results]:
-        course = self.course if self.staged(x, time) and self.runs(x) else None
-        return super().through(plain, x, time) if course is None else course.run
+    def through(self, plain: Any, x: Tensor, time: int | None) -> Way:
+        way = None
+        if self.lengths is not None and time is not None and self.staged(x, time) and self.runs(x):
+            way = self.lengths.through(x, time)
+        return super().through(plain, x, time) if way is None else way
 
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
     ) -> tuple[Attached, list[Tensor]] | None:
         """As for any rule; what runs stage by stage takes further axes as sequences of the batch."""
-        time = inputs[0].shape[1] if lead == 2 else None
-        return None if self.staged(inputs[0], time) else super().mapped(inputs, lengths, lead)
+        x = inputs[0]
+        time, rows = x.shape[1] if lead == 2 else None, x.shape[0] * prod(lengths)
+        return None if self.staged(x, time, rows) else super().mapped(inputs, lengths, lead)
 
     def sequence(
         self,

@@ -27,7 +27,7 @@ def find(problem: Problem) -> Build | None:
 def _stage(problem: Problem, shift: Expr, floor: Expr) -> tuple[Stage, Adjoint]:
     """`m[i] = max(Σ_{l≤i} f_l + m_c, max_{j≤i} (Σ_{j<l≤i} f_l + floor_j))`, the sums masked and never subtracted."""
     (state,) = problem.states
-    block = VECTOR_BLOCK if state.axes else SCALAR_BLOCK
+    block = problem.block or (VECTOR_BLOCK if state.axes else SCALAR_BLOCK)
     builder = problem.builder(block)
     shift = shift if shift is ZERO else builder.lift(shift, 0.0)
     floor = builder.lift(floor, LOWEST.value)

@@ -23,7 +23,7 @@ Build = Callable[[], tuple[Stage, Adjoint]]
 class Problem:
     """A group of states with their updates (over the values before the token) and the reads that the rest needs.
 
-    `block` is how many tokens a form of matrix products should take at a time; None: whatever it finds best.
+    `block` is how many tokens a form in blocks should take at a time; None: whatever it finds best.
     """
 
     name: str

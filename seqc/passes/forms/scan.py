@@ -20,8 +20,9 @@ def find(problem: Problem) -> Build | None:
     affine = problem.triangular
     if affine is None or affine.rank_ones:
         return None
-    builder = problem.builder(BLOCK)
-    return lambda: finish(problem, builder, Written(affine, builder.lift, BLOCK, dict(builder.sizes)))
+    block = problem.block or BLOCK
+    builder = problem.builder(block)
+    return lambda: finish(problem, builder, Written(affine, builder.lift, block, dict(builder.sizes)))
 
 
 class Written:

@@ -293,7 +293,7 @@ def _never(_: Tensor) -> bool:
     return False
 
 
-def _always(*_: Any) -> bool:
+def always(*_: Any) -> bool:
     return True
 
 
@@ -302,7 +302,7 @@ def with_rounded_products(
 ) -> list[float]:
     """As `compared`, with products of matrices as they are on NVIDIA; `asked` is the precision that PyTorch is told."""
     before = chunk.exact, chunk.narrow
-    chunk.exact, chunk.narrow = _never, _always
+    chunk.exact, chunk.narrow = _never, always
     torch.set_float32_matmul_precision(asked)
     try:
         return compared(name, time, False, gate, dtype=dtype)
@@ -343,7 +343,7 @@ def in_one_graph(name: str) -> tuple[list[float], int]:
     replaced: list[tuple[Any, str, Any]] = [
         (chunk, "launch", counted),
         (kernel, "launch", counted),
-        (rule.Looped, "runs", _always),
+        (rule.Looped, "runs", always),
         (chunk, "exact", _never),
     ]
     before = [getattr(place, key) for place, key, _ in replaced]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
+import torch
 
 from tests.emit.triton import parts
 from tests.emit.triton.conftest import Interpreted
 
 if TYPE_CHECKING:
-    from backends.triton.runtime import launch  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.triton.runtime import known, launch  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.triton.runtime.launch import Choice  # noqa: TID251
 else:
-    from seqc.backends.triton.runtime import launch
+    from seqc.backends.triton.runtime import known, launch
     from seqc.backends.triton.runtime.launch import Choice
 
 DEFAULT = Choice(4, 3, 32)
@@ -27,14 +29,14 @@ WIDEST = 100  # entries of the axis that is cut into tiles
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("SEQC_CACHE", str(tmp_path / "cache"))
-    launch._known.cache_clear()  # pyright: ignore[reportPrivateUsage]  # as a new process would begin
+    known._known.cache_clear()  # pyright: ignore[reportPrivateUsage]  # as a new process would begin
     yield tmp_path / "cache" / "launch.json"
-    launch._known.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    known._known.cache_clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def again() -> None:
     """A process that begins anew."""
-    launch._known.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    known._known.cache_clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def slow(_: Choice) -> float:
@@ -77,7 +79,7 @@ def test_tiles_are_wide_enough_for_products_and_no_wider_than_the_axis(
 
 def test_nothing_is_kept_of_what_was_not_measured() -> None:
     assert launch.choose("a kernel", DEFAULT, WIDEST, None) == DEFAULT
-    assert not launch.file().exists()
+    assert not known.file().exists()
 
 
 def test_what_others_have_written_stays(folder: Path) -> None:
@@ -101,6 +103,25 @@ def test_a_damaged_file_is_made_again(text: str, folder: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_no_error(folder: Path) -> None:
     folder.parent.write_text("a file")
     assert launch.choose("a kernel", DEFAULT, WIDEST, lambda _: 1.0) == DEFAULT
+
+
+@pytest.mark.parametrize("error", ["OutOfResources", "CompilationError", "OutOfMemoryError"])
+def test_what_does_not_run_takes_forever(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    testing = pytest.importorskip("triton.testing")
+    from triton.compiler.errors import CompilationError
+    from triton.runtime.errors import OutOfResources
+
+    raised = {
+        "OutOfResources": OutOfResources(2, 1, "shared memory"),
+        "CompilationError": CompilationError(None, ast.Pass()),
+        "OutOfMemoryError": torch.OutOfMemoryError(),
+    }
+
+    def bench(*_: Any, **__: Any) -> float:
+        raise raised[error]
+
+    monkeypatch.setattr(testing, "do_bench", bench)
+    assert known.milliseconds(lambda: None) == float("inf")
 
 
 @pytest.mark.parametrize(("number", "rounded"), [(0, 1), (1, 1), (3, 4), (4, 4), (1000, 1024)])
