@@ -37,6 +37,7 @@ from benchmarks.gpu_cases import SHAPES as SHAPES
 from benchmarks.gpu_cases import Case as Case
 from benchmarks.gpu_cases import recurrence as recurrence
 from benchmarks.gpu_machine import rates, versions
+from benchmarks.gpu_predicted import written
 from benchmarks.measure import Sample
 from benchmarks.report import Bar, Report, Row, row
 from seqc.backend import Scheduled
@@ -212,6 +213,7 @@ def measured(
         sides[rival.package] = (partial(rival.called, function, own), list(own.values()))
     times: dict[str, dict[str, Sample]] = {kind: {} for kind in KINDS}
     about = f"{case.name}, {'x'.join(map(str, shape))}"
+    foretold = dict(zip(KINDS, written().get((case.name, shape), ()), strict=False))
     for kind, found in times.items():
         for name, (run, leaves) in sides.items():
             job = partial(timed, session, run, leaves, kind)
@@ -221,12 +223,18 @@ def measured(
     moved = sum(x.nbytes for x in inputs.values()) + inputs["v"].nbytes
     quickest = 1e3 * moved / copy if case.copied else None
     return [
-        each for kind, found in times.items() for each in compared(f"{about}, {kind}", kind, found, quickest)
+        each
+        for kind, found in times.items()
+        for each in compared(f"{about}, {kind}", kind, found, quickest, foretold.get(kind))
     ]
 
 
-def compared(about: str, kind: str, found: Mapping[str, Sample], quickest: float | None) -> list[Row]:
-    """Rows of one comparison; `quickest` are the milliseconds of copies that do the same."""
+def compared(
+    about: str, kind: str, found: Mapping[str, Sample], quickest: float | None, foretold: float | None = None
+) -> list[Row]:
+    """Rows of one comparison; `quickest` are the milliseconds of copies that do the same, `foretold` those that were
+    predicted of ours.
+    """
     rows: list[Row] = []
     others = [x.median for name, x in found.items() if name != "ours"]
     for name, sample in found.items():
@@ -236,6 +244,8 @@ def compared(about: str, kind: str, found: Mapping[str, Sample], quickest: float
         elif name == "ours" and others:
             ratio, bar = min(others) / sample.median, Bar(1.0)
         rows.append(row(about, name, sample, "ms", ratio, bar))
+        if name == "ours" and foretold is not None:
+            rows.append(row(about, "ours, predicted", Sample(foretold, 0.0), "ms", foretold / sample.median))
     return rows
 
 
@@ -326,7 +336,8 @@ def report(session: Session, wanted: Sequence[Case], shapes: Sequence[Shape], pr
     """Everything, measured: all cases at the first shape, models, then all cases at the other shapes."""
     facts = rates(session.device, session.bench)
     compared = (
-        "the quickest other's time over ours; of scans the share of the rate of copies; of models PyTorch's"
+        "the quickest other's time over ours; of scans the share of the rate of copies; of models PyTorch's; of what"
+        " was predicted that over what was measured."
     )
     found = Report("gpu", "Rules on a GPU", "", compared)
     against = {case.name: rivals(session, case) for case in wanted}

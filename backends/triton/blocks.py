@@ -75,7 +75,8 @@ def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int], alone: bool)
 
 
 class BlockBody(Body):
-    """The lines of a function over blocks of tokens; `products` counts the operations of its matrix products.
+    """The lines of a function over blocks of tokens; `products` counts the operations of its matrix products, `rounded`
+    those whose factors are cast.
 
     What needs most registers comes first (Sethi and Ullman 1970), and values that meet are put together at once. With
     `loaded_left`, what is loaded stands on the left of products: in scans what is computed takes fewer registers on
@@ -87,7 +88,7 @@ class BlockBody(Body):
     those inputs. With `rounds`, others are cast to `ROUNDED`, but where a product with 0, 1 and -1 only moves numbers.
     """
 
-    products = 0
+    products = rounded = 0
     joins = False
 
     def __init__(
@@ -181,7 +182,9 @@ class BlockBody(Body):
         a = self._matrix(_as_type(left, kind), rows, inner, bound)
         b = self._matrix(_as_type(right, kind), inner, columns, bound)
         text = f"tl.dot({a}, {b}, input_precision=PRECISION)"
-        self.products += 2 * self.layout.volume((*rows, *columns)) * self.layout.volume(inner)
+        count = 2 * self.layout.volume((*rows, *columns)) * self.layout.volume(inner)
+        self.products += count
+        self.rounded += count if kind else 0
         if len(rows) > 1 or len(columns) > 1:
             text = f"tl.reshape({text}, {self._lengths((*rows, *columns))})"
         return self.arranged(Value(Code(text), (*rows, *columns)))

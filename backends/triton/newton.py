@@ -332,7 +332,7 @@ class _NewtonWriter:
             self._shares(self.inputs[k]) * self.layout.entries(self.inputs[k].axes) for k in self.wanted
         )
         forward = read + states + found
-        return {"solve": [0, forward, 0], "solve_back": [0, forward + written, 0]}
+        return {"solve": [0, forward, 0, 0], "solve_back": [0, forward + written, 0, 0]}
 
     def _shares(self, leaf: Leaf) -> int:
         """How many programs share a tensor."""

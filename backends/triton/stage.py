@@ -223,13 +223,14 @@ class _StageWriter:
         texts = [body.full(value, leaf.axes) for value, leaf in zip(found, targets, strict=True)]
         lines = [*body.lines, f"return {packed(texts)}"]
         self.factors |= body.factors
-        self.work[name] = [*self._moved(read, targets), body.products * self.programs]
+        products = (body.products, body.rounded)
+        self.work[name] = [*self._moved(read, targets), *(x * self.programs for x in products)]
         return function_text(name, f"{', '.join(given)}, tile", doc, lines, FIXED)
 
     def _moved(self, read: Sequence[Leaf], written: Sequence[Leaf]) -> tuple[int, int]:
         """How many entries are moved: as wide as the rule's inputs are, and in single precision.
 
-        In place of inputs they are those of what is read for them.
+        In place of inputs they are those of what is read for them; sequences that begin no others anew have no flags.
         """
         given, moved = self.given, list[tuple[bool, int]]()
         sources = {j for k, leaf in enumerate(self.inputs) if leaf in read for j in given.read(k)}
@@ -237,7 +238,8 @@ class _StageWriter:
             found = self.written[k]
             sources |= {j for j, leaf in enumerate(given.sources) if leaf in leaves(found.values())}
             moved += [(j in self.kept and self._alone(j), self._shares(j) * self._size(j)) for j in found]
-        moved += [(j in self.kept, self._size(j)) for j in sources]
+        numbers = (j for j in sources if given.sources[j].dtype is not DType.BOOL)
+        moved += [(j in self.kept, self._size(j)) for j in numbers]
         moved += [(False, self.layout.entries(x.axes)) for x in (*read, *written) if x not in self.inputs]
         narrow = sum(count for as_given, count in moved if as_given)
         return narrow, sum(count for _, count in moved) - narrow

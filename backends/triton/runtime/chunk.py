@@ -21,7 +21,8 @@ class Blocks(NamedTuple):
 
     `made` and `later` are the shapes of what is made for each block before the states and before their cotangents;
     `work` says of each function what it takes for a block of a sequence: entries that are read or written, those of the
-    type of the inputs and those in single precision, and operations of matrix products.  The `form` is `blocks`,
+    type of the inputs and those in single precision, and operations of matrix products, all and those of them whose
+    factors are cast to 16 bits where the inputs have so many.  The `form` is `blocks`,
     `windows` (blocks that begin where a counter says) or `newton` (solved, without products of matrices).
 
     `inputs` are what is read.  `writes` says of each kernel that writes cotangents of theirs (`differentiate` and its
@@ -52,7 +53,7 @@ class Blocks(NamedTuple):
     @property
     def exact(self) -> bool:
         """Whether there are no products of matrices, whose factors may be rounded."""
-        return all(products == 0 for *_, products in self.work.values())
+        return all(products == 0 for *_, products, _ in self.work.values())
 
     def sharing(self, port: Port) -> int:
         """How many programs share a tensor."""

@@ -1,0 +1,152 @@
+"""How long kernels should run on an H200, from what they move, compute and wait for, and what they take of it.
+
+A kernel takes the longest of three times.  Memory: what is read and written once, at the rate that copies reach.
+Products: operations of matrix products at half of the tensor cores' rate, on as many multiprocessors as have a program.
+Chain: what has to follow one another, where a program goes through time; programs that find no place wait their turn.
+Gradients that several programs share are counted as often as they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import TYPE_CHECKING, Any
+
+from tools.kernels.record import Taken
+
+if TYPE_CHECKING:
+    from backends.triton import aot  # noqa: TID251  # what `seqc.backends` is in a checkout
+else:
+    from seqc.backends.triton import aot
+
+SMS = 132
+THREADS, REGISTERS, SHARED, PLACES = (
+    2048,
+    65536,
+    227 * 1024,
+    32,
+)  # of a multiprocessor; programs that it holds at most
+COPY = 0.9 * 4.8e12  # bytes a second
+PRODUCTS, ROUNDED = 0.5 * 494e12, 0.5 * 989e12  # operations a second, with factors of TF32 and of 16 bits
+LAUNCH = 3e-6  # seconds that a kernel costs besides
+TOKEN, BLOCK = 0.15e-6, 1.5e-6  # seconds of a token of a loop whose inputs are at hand, and of a block
+ASSUMED = 2  # programs that a multiprocessor holds, of a kernel that was not compiled
+WIDTH = 2  # bytes of an input and of an output of a loop: bf16
+KEPT_STATES = 4  # bytes of a number of a state
+FUNCTIONS = {
+    "prepare": "before", "sweep": "update", "answer": "reads", "prepare_back": "before_back", "sweep_back": "back",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A kernel at a shape: seconds of each kind, and the longest with what a launch costs."""
+
+    case: str
+    shape: tuple[int, ...]
+    kernel: str
+    backward: bool
+    memory: float
+    products: float
+    chain: float
+    resident: int  # programs that a multiprocessor holds
+
+    @property
+    def seconds(self) -> float:
+        return LAUNCH + max(self.memory, self.products, self.chain)
+
+    @property
+    def bound(self) -> str:
+        return max(("memory", "products", "chain"), key=lambda kind: getattr(self, kind))
+
+
+def resident(made: Taken) -> int:
+    """How many programs of a kernel a multiprocessor holds."""
+    threads = made.warps * 32
+    registers = -(-max(made.registers, 16) // 8) * 8 * threads
+    return max(1, min(REGISTERS // registers, SHARED // max(made.shared, 1024), THREADS // threads, PLACES))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A case at a shape [batch, time, heads, …], the rule with one head, and its kernels by name, of its loop or of
+    each of its stages.  Those that were not compiled are not there.
+    """
+
+    case: str
+    shape: tuple[int, ...]
+    rule: Any
+    made: Sequence[Mapping[str, Taken]]
+
+    def predicted(
+        self,
+        kernel: str,
+        code: Mapping[str, Taken],
+        moved: float,
+        products: tuple[float, float],
+        programs: int,
+        step: float,
+    ) -> Prediction:
+        """Of a kernel that moves so many bytes a head, with operations of products in TF32 and in 16 bits; `step` are
+        seconds of what a program does one after another.
+        """
+        heads = self.shape[2]
+        moved, programs = moved * heads, programs * heads
+        exact, rounded = (heads * count for count in products)
+        room = resident(code[kernel]) if kernel in code else ASSUMED
+        share = min(1.0, programs / SMS)
+        turns = ceil(programs / (SMS * room))
+        memory, computing = moved / (COPY * share), (exact / PRODUCTS + rounded / ROUNDED) / share
+        backward = "back" in kernel or "differentiate" in kernel
+        return Prediction(self.case, self.shape, kernel, backward, memory, computing, turns * step, room)
+
+
+def predictions(run: Run) -> Iterator[Prediction]:
+    """Of every kernel of a rule, those of its stages where it runs in blocks."""
+    if not run.rule.stages:
+        yield from _of_loop(run)
+        return
+    for stage, code in zip(run.rule.stages, run.made, strict=True):
+        yield from _of_blocks(run, stage.kernels.face, code)
+    yield from _casts(run)
+
+
+def _of_loop(run: Run) -> Iterator[Prediction]:
+    batch, time = run.shape[:2]
+    face, (code,) = run.rule.kernel.interface, run.made
+    inputs, outputs = (WIDTH * sum(prod(p.shape) for p in ports) for ports in (face.inputs, face.outputs))
+    states = KEPT_STATES * sum(prod(p.shape) for p in face.states) / face.segment
+    for kernel in aot.LOOP:
+        cut, back = _launched(face, code.get(kernel)), kernel == "backward"
+        written = sum(prod(p.shape) * (4 * s if (s := cut.sharing(p)) > 1 else WIDTH) for p in face.inputs)
+        each = 2 * inputs + outputs + 3 * states + written if back else inputs + outputs + states
+        step, programs = time * TOKEN * (2 if back else 1), batch * face.rows * cut.tiles
+        yield run.predicted(kernel, code, batch * time * each, (0.0, 0.0), programs, step)
+
+
+def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Prediction]:
+    batch, time = run.shape[:2]
+    blocks = ceil(time / face.block)
+    for kernel in aot.block_kernels(face):
+        name = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
+        narrow, single, products, rounded = (batch * blocks * count for count in face.work[name])
+        swept, each = kernel.startswith(("sweep", "solve")), face.rows * _launched(face, code.get(kernel)).tiles
+        programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
+        moved = WIDTH * narrow + 4 * single
+        yield run.predicted(kernel, code, moved, (products - rounded, rounded), programs, step)
+
+
+def _launched(face: Any, made: Taken | None) -> Any:
+    """How a unit is called, with the tile of a kernel of it that was compiled."""
+    return face.cut(made.tile) if made else face
+
+
+def _casts(run: Run) -> Iterator[Prediction]:
+    """What PyTorch does around blocks: between 16 bits and single precision."""
+    sign = run.rule.signature
+    outputs = sum(prod(x.shape) for x in sign.outputs)
+    inputs = sum(prod(x.shape) for k, x in enumerate(sign.inputs) if k not in run.rule.kept)
+    moved = prod(run.shape[:3]) * (WIDTH + 4) * (inputs + outputs) / COPY
+    for kernel, backward in (("casts", False), ("casts_back", True)):
+        yield Prediction(run.case, run.shape, kernel, backward, moved, 0.0, 0.0, 0)
