@@ -90,7 +90,7 @@ def test_what_was_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ("scan", shape) in gpu_predicted.written()
 
 
-@pytest.mark.parametrize("case", (*CASES, *MORE), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *MORE], ids=lambda case: case.name)
 def test_every_case_was_predicted(case: Case) -> None:
     """At the shapes where it has kernels."""
     assert any(name == case.name for name, _ in gpu_predicted.written())
