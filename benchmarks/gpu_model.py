@@ -143,10 +143,10 @@ def _launched(face: Any, made: Taken | None) -> Any:
 
 
 def _casts(run: Run) -> Iterator[Prediction]:
-    """What PyTorch does around blocks: between 16 bits and single precision."""
-    sign = run.rule.signature
-    outputs = sum(prod(x.shape) for x in sign.outputs)
-    inputs = sum(prod(x.shape) for k, x in enumerate(sign.inputs) if k not in run.rule.kept)
+    """What PyTorch does around blocks: between 16 bits and single precision, where kernels do not."""
+    ports = [port for stage in run.rule.stages for port in stage.kernels.face.outputs]
+    outputs = sum(prod(port.shape) for port in ports if not port.given)
+    inputs = sum(prod(x.shape) for k, x in enumerate(run.rule.signature.inputs) if k not in run.rule.kept)
     moved = prod(run.shape[:3]) * (WIDTH + 4) * (inputs + outputs) / COPY
     for kernel, backward in (("casts", False), ("casts_back", True)):
         yield Prediction(run.case, run.shape, kernel, backward, moved, 0.0, 0.0, 0)

@@ -240,7 +240,8 @@ def block_signature(
     face: Blocks, kernel: str, target: Target, dtype: str, resets: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `signature`, of a kernel of a stage; what is not the rule's input as it is, is single precision."""
-    states, outputs = (_pointers(x, "fp32") for x in (face.states, face.outputs))
+    states = _pointers(face.states, "fp32")
+    outputs = tuple(f"*{dtype if port.given else 'fp32'}" for port in face.outputs)
     flags = "*u8" if resets else "constexpr"
     inputs = tuple(flags if port.flags else f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
     number = kernel.removeprefix("differentiate")

@@ -1,6 +1,7 @@
-"""Which inputs of a rule reach the stages of its plan as they are, so that they may stay of 16 bits.
+"""Which inputs of a rule reach the stages of its plan as they are, so that they may stay of 16 bits, and which results
+of stages are what the rule gives, so that they may have so many.
 
-What PyTorch computes before the stages it computes in single precision: of the inputs that it needs for that, as many
+What PyTorch computes around the stages it computes in single precision: of the inputs that it needs for that, as many
 are made single precision as it takes.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from math import inf
 
-from seqc.ir.expr import Apply, Const, Expr, Leaf, LeafKind
+from seqc.ir.expr import Apply, Const, DType, Expr, Leaf, LeafKind
 from seqc.ir.plan import RESET, Plan
 from seqc.ir.traverse import leaves, walk
 
@@ -33,6 +34,14 @@ def kept(plan: Plan) -> frozenset[Leaf]:
         if all(_widened(value, leaf, found) for value in computed):
             found.add(leaf)
     return frozenset(found)
+
+
+def returned(plan: Plan) -> frozenset[Leaf]:
+    """The results of stages that are outputs of the rule, and nothing else is computed from."""
+    values = [item.value for stage in plan.stages for item in stage.inputs]
+    used = leaves([*values, *(x for x in plan.outputs if not isinstance(x, Leaf))])
+    reads = {read.leaf for stage in plan.stages for read in stage.reads}
+    return frozenset(x for x in reads if x in plan.outputs and x not in used and x.dtype is DType.REAL)
 
 
 def _widened(value: Expr, leaf: Leaf, kept: set[Leaf]) -> bool:

@@ -29,7 +29,7 @@ from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
 from .course import around, course_text
 from .gates import Sources, sources
-from .kept import kept
+from .kept import kept, returned
 from .layout import LIMIT
 from .newton import print_newton
 from .outputs import with_outputs
@@ -208,7 +208,9 @@ def blocks(
 def _printed(plan: Plan, k: int, origin: str, read: Sequence[Sources] | None) -> tuple[str, Blocks]:
     stage, adjoint = plan.stages[k], plan.adjoints[k]
     if read is not None:
-        text, face = print_blocks(*paired(stage, adjoint), origin, kept(around(plan, read)), read[k])
+        text, face = print_blocks(
+            *paired(stage, adjoint), origin, kept(around(plan, read)), read[k], returned(plan)
+        )
         return text, face._replace(pairs=[found.leaf.dtype is DType.COMPLEX for found in stage.reads])
     if stage.newton is not None:
         return print_newton(stage, adjoint, origin)

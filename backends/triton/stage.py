@@ -47,16 +47,18 @@ def print_blocks(
     origin: str,
     kept: frozenset[Leaf] = frozenset(),
     sources: Sources | None = None,
+    returned: frozenset[Leaf] = frozenset(),
 ) -> tuple[str, Blocks]:
-    """The unit of a stage, and how to call it; `kept` are the rule's inputs that may be of 16 bits.
+    """The unit of a stage, and how to call it.
 
-    It reads `sources`, by default the inputs as they are.
+    `kept` are the rule's inputs and `returned` the stage's results that may be of 16 bits.  It reads `sources`, by
+    default the inputs as they are.
 
     Raises `Unsupported`, or `Outgrown`.
     """
     if stage.block < SMALLEST or stage.phase is not None or stage.newton is not None:
         raise Unsupported("a stage that is no loop over blocks of equal length")
-    return _StageWriter(stage, adjoint, kept, sources or as_they_are(stage)).unit(origin)
+    return _StageWriter(stage, adjoint, kept, sources or as_they_are(stage), returned).unit(origin)
 
 
 def solves(stage: Stage) -> bool:
@@ -65,7 +67,14 @@ def solves(stage: Stage) -> bool:
 
 
 class _StageWriter:
-    def __init__(self, stage: Stage, adjoint: Adjoint, kept: frozenset[Leaf], sources: Sources) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        adjoint: Adjoint,
+        kept: frozenset[Leaf],
+        sources: Sources,
+        returned: frozenset[Leaf],
+    ) -> None:
         self.stage = stage
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         first: dict[Expr, Expr] = dict(stage.pre)
@@ -109,6 +118,8 @@ class _StageWriter:
         self.given = self._given(sources)
         self.kept = {j for j, item in enumerate(sources.items) if as_given(item.value) in kept}
         self.results = [_with_tokens(read.leaf) for read in stage.reads]
+        ends = [x for x, read in zip(self.results, stage.reads, strict=True) if read.leaf in returned]
+        self.returned = {*ends, *(Leaf(LeafKind.COTANGENT, x.name, x.axes) for x in ends)}
         self.groups = {group[0]: group for group in self._groups()}
         self.written = {k: self.given.gradients(group) for k, group in self.groups.items()}
 
@@ -240,7 +251,8 @@ class _StageWriter:
             moved += [(j in self.kept and self._alone(j), self._shares(j) * self._size(j)) for j in found]
         numbers = (j for j in sources if given.sources[j].dtype is not DType.BOOL)
         moved += [(j in self.kept, self._size(j)) for j in numbers]
-        moved += [(False, self.layout.entries(x.axes)) for x in (*read, *written) if x not in self.inputs]
+        others = [x for x in (*read, *written) if x not in self.inputs]
+        moved += [(x in self.returned, self.layout.entries(x.axes)) for x in others]
         narrow = sum(count for as_given, count in moved if as_given)
         return narrow, sum(count for _, count in moved) - narrow
 
@@ -299,7 +311,7 @@ class _StageWriter:
                 self._port(leaf, j in reached, item.constant, j in self.kept)
                 for j, (leaf, item) in enumerate(zip(self.given.sources, self.given.items, strict=True))
             ],
-            outputs=[self._port(leaf) for leaf in self.results],
+            outputs=[self._port(leaf, given=leaf in self.returned) for leaf in self.results],
             states=[self._port(leaf) for leaf in self.states],
             made=[self._between(leaf) for leaf in self.made],
             later=[self._between(leaf) for leaf in self.later],

@@ -59,6 +59,14 @@ class Blocks(NamedTuple):
         """How many programs share a tensor."""
         return port.shares * (self.tiles if port.tiled else 1)
 
+    def results(self, like: Tensor, time: int, kind: torch.dtype) -> list[Tensor]:
+        """Empty tensors for the results; what the rule gives has the type `kind`."""
+        types = [kind if port.given else like.dtype for port in self.outputs]
+        return [
+            like.new_empty((like.shape[0], time, *port.shape), dtype=each)
+            for port, each in zip(self.outputs, types, strict=True)
+        ]
+
     def cut(self, tile: int) -> Blocks:
         """The same with another tile."""
         return self._replace(tile=tile)
@@ -100,15 +108,19 @@ class BlockKernels:
         return launch(kernel, grid, like, (inputs, *args), fixed, default, lengths, "num_stages", face.vector)
 
     def forward(
-        self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int
+        self,
+        inputs: Sequence[Tensor],
+        carried: Sequence[Tensor],
+        time: int,
+        kind: torch.dtype = torch.float32,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The results, the final states and those before each block."""
+        """The results, those that the rule gives in the type `kind`, the final states and those before each block."""
         face, like = self.face, carried[0]
         batch, blocks = like.shape[0], -(-time // face.block)
         given, before = read(inputs), plain(carried)
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
-        outputs = [like.new_empty((batch, time, *port.shape)) for port in face.outputs]
+        outputs = face.results(like, time, kind)
         made = self.prepared(given, like, batch, blocks, time)
         states = (before, tuple(starts), tuple(finals))
         self.launch(self.module.sweep, batch, like, given, made or before, *states, time)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Container, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from .chunk import BlockKernels
 from .load import loaded
 
 NARROW = (torch.bfloat16, torch.float16)
-
 Operator = Callable[..., list[Tensor]]
 
 
@@ -35,15 +35,22 @@ class Course:
         """As the method `sequence` of a rule of an emitted module."""
         flags = args[0].new_empty(0, dtype=torch.bool) if reset is None else reset
         given = [x.float() if x.dtype in NARROW and k not in self.kept else x for k, x in enumerate(args)]
-        return self.sequence(rule, state, reset, flags, self.operators, *given)
+        kind = args[0].dtype if args[0].dtype in NARROW else torch.float32
+        stages = [partial(each, kind=kind) for each in self.operators]
+        return self.sequence(rule, state, reset, flags, stages, *given)
 
 
 def operator(kernels: BlockKernels) -> Operator:
-    """The operator of a stage: the results, and the final states.  Its kernels take two parts of a complex tensor."""
+    """The operator of a stage: the results, those that the rule gives in the type `kind`, and the final states.
+
+    Its kernels take two parts of a complex tensor.
+    """
     parted = _parted(kernels)
 
-    def run(inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
-        found = parted(real(inputs), real(carried), time, keep)
+    def run(
+        inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool, kind: torch.dtype
+    ) -> list[Tensor]:
+        found = parted(real(inputs), real(carried), time, keep, kind)
         return together(found, [*kernels.face.pairs, *(x.is_complex() for x in carried)])
 
     return run
@@ -74,13 +81,17 @@ def _parted(kernels: BlockKernels) -> Operator:
 def _register(kernels: BlockKernels, name: str) -> None:
     face = kernels.face
 
-    def run(inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
-        outputs, finals, starts = kernels.forward(inputs, carried, time)
+    def run(
+        inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool, kind: torch.dtype
+    ) -> list[Tensor]:
+        outputs, finals, starts = kernels.forward(inputs, carried, time, kind)
         return [*outputs, *finals, *(starts if keep else [])]
 
-    def fake(inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool) -> list[Tensor]:
+    def fake(
+        inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool, kind: torch.dtype
+    ) -> list[Tensor]:
         batch, blocks = carried[0].shape[0], (time + face.block - 1) // face.block
-        outputs = [carried[0].new_empty((batch, time, *port.shape)) for port in face.outputs]
+        outputs = face.results(carried[0], time, kind)
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in carried if keep]
         return [
             *outputs,
@@ -88,7 +99,7 @@ def _register(kernels: BlockKernels, name: str) -> None:
             *starts,
         ]
 
-    schema = "(Tensor[] inputs, Tensor[] carried, SymInt time, bool keep) -> Tensor[]"
+    schema = "(Tensor[] inputs, Tensor[] carried, SymInt time, bool keep, ScalarType kind) -> Tensor[]"
     forward = torch.library.custom_op(name, run, mutates_args=(), schema=schema)
     forward.register_fake(fake)
     schema = "(Tensor[] inputs, Tensor[] starts, Tensor[] cotangents, SymInt time) -> Tensor[]"
@@ -108,6 +119,6 @@ def _register(kernels: BlockKernels, name: str) -> None:
         inputs, starts = saved[: ctx.count], saved[ctx.count :]
         known = [g.contiguous() for g in grads[: len(face.outputs) + len(face.states)]]
         found = backward(list(inputs), list(starts), known, ctx.time)
-        return found[: ctx.count], found[ctx.count :], None, None
+        return found[: ctx.count], found[ctx.count :], None, None, None
 
     forward.register_autograd(differentiate, setup_context=save)

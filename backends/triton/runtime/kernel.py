@@ -18,8 +18,8 @@ class Port(NamedTuple):
     """A tensor of a unit: the lengths `shape` of its own axes, and how many programs share it.
 
     There are `shares` rows to it, and with `tiled` every tile of the vector axis as well.  A `constant` of a stage has
-    no batch and no time, and what is `given` is an input of the rule as it is.  `flags` say which tokens begin
-    sequences anew; they may be missing.
+    no batch and no time, and what is `given` is an input of the rule as it is, or what it gives.  `flags` say which
+    tokens begin sequences anew; they may be missing.
     """
 
     name: str

@@ -31,14 +31,18 @@ class NewtonKernels(BlockKernels):
         )
 
     def forward(
-        self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int
+        self,
+        inputs: Sequence[Tensor],
+        carried: Sequence[Tensor],
+        time: int,
+        kind: torch.dtype = torch.float32,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The results, the final states and those before each token."""
         like, before = carried[0], plain(carried)
         batch = like.shape[0]
         starts = [x.new_empty((batch, time, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
-        outputs = [like.new_empty((batch, time, *port.shape)) for port in self.face.outputs]
+        outputs = self.face.results(like, time, kind)
         made = (tuple(starts), tuple(finals), tuple(outputs))
         self.solve(self.module.solve, like, _numbers(inputs, like), before, *made, time)
         return outputs, finals, starts

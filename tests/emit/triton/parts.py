@@ -297,6 +297,27 @@ def always(*_: Any) -> bool:
     return True
 
 
+def types_of_results(name: str, dtype: torch.dtype) -> set[torch.dtype]:
+    """Of what the kernels of a rule's stages give, for inputs of a type."""
+    rec, found = MAKERS[name](), set[torch.dtype]()
+    forward = chunk.BlockKernels.forward
+
+    def seen(*given: Any) -> Any:
+        made = forward(*given)
+        found.update(x.dtype for x in made[0])
+        return made
+
+    chunk.BlockKernels.forward = seen  # type: ignore[method-assign]
+    try:
+        out, _ = BACKEND.module(scheduled(rec))(
+            **{key: x.to(dtype) for key, x in inputs_of(rec, 1, 35).items()}
+        )
+    finally:
+        chunk.BlockKernels.forward = forward  # type: ignore[method-assign]
+    assert out.dtype == dtype
+    return found
+
+
 def with_rounded_products(
     name: str, time: int, dtype: torch.dtype, asked: str = "highest", gate: float | None = None
 ) -> list[float]:

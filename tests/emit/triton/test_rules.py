@@ -61,6 +61,14 @@ def test_inputs_of_16_bits(name: str, time: int, dtype: torch.dtype, interpreted
     assert max(interpreted(parts.compared, name, time, True, dtype=dtype)) < torch.finfo(dtype).eps
 
 
+def test_blocks_write_what_a_rule_gives_in_its_type(interpreted: Interpreted) -> None:
+    """What PyTorch computes something else from stays single precision: here the states that a matrix reads."""
+    for dtype in (torch.bfloat16, torch.float16):
+        assert interpreted(parts.types_of_results, "key decay", dtype) == {dtype}
+    assert interpreted(parts.types_of_results, "key decay", torch.float32) == {torch.float32}
+    assert interpreted(parts.types_of_results, "no loop", torch.bfloat16) == {torch.float32}
+
+
 def test_products_of_11_bits_do_for_inputs_of_16(interpreted: Interpreted) -> None:
     """And not for single precision, which has to be told so: else it is a loop."""
 
