@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
 
-from seqc.ir.expr import Apply, Axes, DType, Expr, LeafKind
+from seqc.ir.expr import Apply, Axes, DType, Expr, Leaf, LeafKind
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Recurrence, State
-from seqc.ir.traverse import leaves
+from seqc.ir.traverse import children, leaves, substitute, walk
 from seqc.passes.cells import WIDEST
 from seqc.passes.influence import Trace
 
@@ -19,13 +19,16 @@ from .cells import Cell, find_cell, print_recurrent
 from .expressions import Scope
 from .layout import split_statement
 from .names import RESERVED, Names, identifier
-from .primitives import Code
+from .primitives import ATOM, Code
 from .reading import all_axes, merged_order
 from .splice import pieces
 from .stages import WIDTH, print_stage, stage_class
 from .values import Value
 
 BASE = frozenset({*RESERVED, *pieces()})
+MOVES = frozenset(
+    {"complex", "real", "imag", "neg", "abs", "relu", "max", "min", "where"}
+)  # operations that do not round
 LOOPS = ("reference", "step")
 
 
@@ -116,14 +119,41 @@ def print_course(rec: Recurrence, plan: Plan, given: Sequence[str], name: str, d
     """A class with the method that goes through a sequence by operators that it is handed, one a stage.
 
     It is called with another class's instance, whose parameters it takes, with states in the precision that results
-    have, and with `flags` for `RESET`.
+    have, and with `flags` for `RESET`.  What parameters alone give it computes in double precision, and rounds then:
+    differences of nearby numbers, as of a gate that is almost 1, lose digits.
     """
+    values = [item.value for stage in plan.stages for item in stage.inputs]
+    exact = {
+        x: Leaf(LeafKind.READ, f"%exact{k}", x.axes, x.dtype)
+        for k, x in enumerate(_rounded([*values, *plan.outputs]))
+    }
+
+    def over(stage: Stage) -> Stage:
+        found = substitute([item.value for item in stage.inputs], exact)
+        inputs = zip(stage.inputs, found, strict=True)
+        return replace(stage, inputs=tuple(replace(item, value=value) for item, value in inputs))
+
+    outputs = substitute(plan.outputs, exact)
+    plan = replace(plan, stages=tuple(map(over, plan.stages)), outputs=outputs)
     first = plan.stages[0].carried[0]
     like = f'state["{first.name}"]' + (".real" if first.dtype is DType.COMPLEX else "")
     printer = _RulePrinter(rec, plan, name, tuple(given), like=like, resets="flags")
+    printer.exact = {leaf: value for value, leaf in exact.items()}
     operators = [f"stages[{k}]" for k in range(len(plan.stages))]
     arguments = ", flags: Tensor, stages: Sequence[Callable[..., list[Tensor]]]"
     return [f"class {name}(Weights):", f'    """{doc}"""', *printer.sequence(plan, operators, arguments)]
+
+
+def _rounded(roots: Sequence[Expr]) -> list[Expr]:
+    """The largest parts that operations which round give of parameters alone."""
+    found, stack = dict[Expr, None](), [*roots]
+    while stack:
+        node = stack.pop()
+        if any(leaf.kind is not LeafKind.PARAM for leaf in leaves([node])):
+            stack.extend(children(node))
+        elif leaves([node]) and any(isinstance(x, Apply) and x.op not in MOVES for x in walk([node])):
+            found[node] = None
+    return list(found)
 
 
 def argument_names(inputs: Iterable[str]) -> list[str]:
@@ -175,6 +205,9 @@ class _RulePrinter:
     traces: Sequence[Trace] | None = None
     like: str = ""  # what says on which device and how exact numbers are, where that is not the first input
     resets: str = ""  # the flags of `RESET`, where they are not `reset` itself
+    exact: Mapping[Expr, Expr] = field(
+        default_factory=dict[Expr, Expr]
+    )  # leaves for what is double precision
 
     def header(self) -> list[str]:
         rec = self.rec
@@ -245,14 +278,32 @@ class _RulePrinter:
             scope.bind(leaf, name)
         self.bind_parameters(scope, roots)
 
-    def bind_parameters(self, scope: Scope, roots: Sequence[Expr], like: str | None = None) -> None:
+    def bind_exact(self, scope: Scope) -> None:
+        """What `exact` stands for, computed in double precision."""
+        if not self.exact:
+            return
+        roots = list(self.exact.values())
+        inner = self.scope(roots, [], scope.names)
+        inner.like = scope.names.fresh("wide")
+        inner.lines.append(f"{inner.like} = {scope.like}[:0].double()")
+        self.bind_parameters(inner, roots, cast=".double()")
+        for leaf, value in zip(self.exact, inner.emit(roots), strict=True):
+            kind = f"{scope.like}.dtype{'.to_complex()' if leaf.dtype is DType.COMPLEX else ''}"
+            name = scope.names.fresh("rounded")
+            inner.lines.append(f"{name} = {value.code.at(ATOM)}.to({kind})")
+            scope.known[leaf] = replace(value, code=Code(name))
+        scope.lines += inner.lines
+
+    def bind_parameters(
+        self, scope: Scope, roots: Sequence[Expr], like: str | None = None, cast: str = ""
+    ) -> None:
         used = leaves(roots)
         given = dict(zip(self.given, self.given_locals, strict=True))
         for parameter in self.rec.parameters:
             if parameter.leaf not in used:
                 continue
             if parameter.name in given:
-                scope.bind(parameter.leaf, given[parameter.name], lead=False)
+                scope.bind(parameter.leaf, f"{given[parameter.name]}{cast}", lead=False)
                 continue
             name = scope.names.fresh(
                 parameter.name.split(".")[-1] if len(self.rec.parameters) < 9 else parameter.name
@@ -369,6 +420,7 @@ class _RulePrinter:
         if any(leaf is RESET for leaf in leaves(roots)):
             flags = self.resets or f"resets(reset, {scope.like})"
             scope.known[RESET] = Value(Code(flags), (), True, DType.BOOL)
+        self.bind_exact(scope)
         first = self.locals[0]
         scope.lines.insert(0, f"lead = {first}.shape[:2]")
         finals: dict[str, str] = {}
