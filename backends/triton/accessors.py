@@ -22,10 +22,13 @@ WIDTH = 110
 
 
 class Accessors:
-    """Prints loads and stores for one layout; `names` gives out what is new in each function."""
+    """Prints loads and stores for one layout; `names` gives out what is new in each function.
 
-    def __init__(self, layout: Layout, names: Names) -> None:
-        self.layout, self.names = layout, names
+    `fixed` are arguments of all functions that are known when they are compiled, besides the tile.
+    """
+
+    def __init__(self, layout: Layout, names: Names, fixed: str = "") -> None:
+        self.layout, self.names, self.fixed = layout, names, fixed
 
     def locate(self) -> list[str]:
         """The function that says what a program works on."""
@@ -46,7 +49,8 @@ class Accessors:
             body.lines.append(f"{name} = tl.load({address}{mask})")
             found.append(f"{name}.to(tl.float32)")
         arguments = "pointers, place, row, tile" if place else "pointers, row, tile"
-        return function_text(function, arguments, doc, [*body.lines, f"return {packed(found)}"])
+        lines = [*body.lines, f"return {packed(found)}"]
+        return function_text(function, arguments, doc, lines, self.fixed)
 
     def store(
         self,
@@ -69,7 +73,7 @@ class Accessors:
                 mask = self._first(body, leaf, share, mask)
             body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
         arguments = f"pointers, values, place, {more}row, tile"
-        return function_text(function, arguments, doc, body.lines)
+        return function_text(function, arguments, doc, body.lines, self.fixed)
 
     def _first(self, body: Body, leaf: Leaf, share: str, mask: str) -> str:
         """Which entries of a block the first of the programs that share it writes: all; the others write none.
@@ -102,7 +106,8 @@ class Accessors:
                 value = f"tl.where({inside} < time, {value}, {number(filling).text})"
             found.append(value)
         arguments = "pointers, batch, first, time, row, tile"
-        return function_text(function, arguments, doc, [*body.lines, f"return {packed(found)}"])
+        lines = [*body.lines, f"return {packed(found)}"]
+        return function_text(function, arguments, doc, lines, self.fixed)
 
     def store_blocks(
         self, function: str, leaves: Sequence[Leaf], doc: str, shared: bool = False
@@ -114,7 +119,7 @@ class Accessors:
         for k, leaf in enumerate(leaves):
             self.store_block(body, f"pointers[{k}]", leaf, f"values[{k}]", shared)
         arguments = f"pointers, values, batch, first, {'tokens, ' if shared else ''}time, row, tile"
-        return function_text(function, arguments, doc, body.lines)
+        return function_text(function, arguments, doc, body.lines, self.fixed)
 
     def store_block(self, body: Body, pointer: str, leaf: Leaf, value: str, shared: bool) -> None:
         """The line that writes one of them."""
@@ -216,7 +221,7 @@ def function_text(name: str, arguments: str, doc: str, lines: Sequence[str], mor
     """A function of a kernel; `more` are arguments that are known when it is compiled, besides the tile."""
     return [
         "@triton.jit",
-        f"def {name}({arguments and f'{arguments}, '}TILE: tl.constexpr{more}):",
+        *split_statement(f"def {name}({arguments and f'{arguments}, '}TILE: tl.constexpr{more}):", WIDTH),
         f'    """{doc}"""',
         *(piece for line in lines for piece in split_statement(line, WIDTH, 4)),
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .aot import Source, Target
+from .aot import KINDS, NAMES, Source, Target
 from .aot_write import write_facts, write_source
-from .runtime.attention import STAGES, Reading, ReadKernels
+from .runtime.attention import STAGES, Reading, ReadKernels, products
 from .runtime.kernel import Port
 from .runtime.launch import Choice
 
@@ -27,29 +27,32 @@ ARGUMENTS = {
 }
 
 
-def kernels(face: Reading) -> list[str]:
-    """The names of the kernels of a unit."""
-    return ["read", "back_queries", *(f"back_entries{k}" for k in range(len(face.groups)))]
+def signature(
+    face: Reading, kernel: str, dtype: str, products: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The types of a kernel's arguments, and the values of those that are known when it is compiled.
 
+    What is the rule's input as it is, or a result, is of the type `dtype`; all else is single precision.
+    """
 
-def signature(face: Reading, kernel: str, precision: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The types of a kernel's arguments, and the values of those that are known when it is compiled."""
+    def pointers(ports: Sequence[Port], shared: bool = False) -> tuple[str, ...]:
+        return tuple(
+            f"*{dtype if port.given and (port.shares == 1 or not shared) else 'fp32'}" for port in ports
+        )
 
-    def pointers(ports: Sequence[Port]) -> tuple[str, ...]:
-        return ("*fp32",) * len(ports)
-
-    name = kernel.rstrip("0123456789")
-    group = face.groups[int(kernel[len(name) :] or 0)]
+    size = face.size(kernel, products)
+    narrow = any(port.given for port in (*face.queries, *face.entries))
+    results = (f"*{dtype if narrow else 'fp32'}",) * len(face.outputs)
     known: dict[str, Any] = {
         "queries": pointers(face.queries),
         "entries": pointers(face.entries),
         "starts": "*i64",
         "found": pointers(face.found),
-        "outputs": pointers(face.outputs),
-        "d_outputs": pointers(face.outputs),
+        "outputs": results,
+        "d_outputs": results,
         "flow": pointers(face.found[-face.sums :]),
-        "d_queries": pointers([port for port in face.queries if port.differentiable]),
-        "d_entries": pointers([face.entries[k] for k in group]),
+        "d_queries": pointers([port for port in face.queries if port.differentiable], True),
+        "d_entries": pointers(face.entries, True),
         "tokens": "i32",
         "total": "i32",
         "time": "i32",
@@ -58,42 +61,39 @@ def signature(face: Reading, kernel: str, precision: str) -> tuple[dict[str, Any
         "KEEPS": True,
         "WINDOW": face.window,
         "SINKS": face.sinks,
-        "QUERIES": face.queries_at_once,
-        "ENTRIES": face.entries_at_once,
+        "QUERIES": size.queries,
+        "ENTRIES": size.entries,
         "TILE": 1,
-        "PRECISION": precision,
+        **products,
     }
-    if name != "read":
+    if kernel != "read":
         del fixed["KEEPS"]
-    return {**{key: known[key] for key in ARGUMENTS[name]}, **dict.fromkeys(fixed, "constexpr")}, fixed
+    return {**{key: known[key] for key in ARGUMENTS[kernel]}, **dict.fromkeys(fixed, "constexpr")}, fixed
 
 
 def source(
     made: ReadKernels,
     kernel: str,
     target: Target,
-    precision: str | None = None,
+    dtype: str = "float32",
+    asked: str = "highest",
     choice: Choice | None = None,
 ) -> Source:
-    """A kernel of a unit; products are exact unless `precision` is `tf32`."""
+    """A kernel of a unit; `asked` is the precision that PyTorch is told for products of matrices."""
     face = made.face
-    types, fixed = signature(face, kernel, precision or _exact(target))
-    per = BLOCKS[kernel.rstrip("0123456789")].format(
-        queries=face.queries_at_once, entries=face.entries_at_once
-    )
-    grid, choice = f"batch * {face.rows} * ceil({per})", choice or Choice(face.warps, STAGES)
-    again = partial(source, made, kernel, target, precision)
-    return Source(made.text, made.name, kernel, types, fixed, choice, "float32", grid, 0, again)
+    kind = KINDS[NAMES[dtype]] if face.factors else KINDS["fp32"]
+    rounded = products(kind, target.backend != "cuda", asked)
+    types, fixed = signature(face, kernel, NAMES[dtype], rounded)
+    per = BLOCKS[kernel].format(queries=fixed["QUERIES"], entries=fixed["ENTRIES"])
+    grid, choice = f"batch * {face.rows} * ceil({per})", choice or Choice(face.size(kernel, rounded).warps, STAGES)
+    again = partial(source, made, kernel, target, dtype, asked)
+    return Source(made.text, made.name, kernel, types, fixed, choice, dtype, grid, 0, again)
 
 
-def sources(made: ReadKernels, target: Target) -> Iterator[Source]:
-    """All kernels of a unit."""
-    for kernel in kernels(made.face):
-        yield source(made, kernel, target)
-
-
-def _exact(target: Target) -> str:
-    return "tf32x3" if target.backend == "cuda" else "ieee"
+def sources(made: ReadKernels, target: Target, dtype: str = "float32") -> Iterator[Source]:
+    """All kernels of a unit whose inputs are of a type."""
+    for kernel in ARGUMENTS:
+        yield source(made, kernel, target, dtype)
 
 
 def compile_reads(made: ReadKernels, target: Target, folder: Path, stem: str) -> None:

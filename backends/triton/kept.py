@@ -26,7 +26,7 @@ def as_given(value: Expr) -> Leaf | None:
 def kept(plan: Plan) -> frozenset[Leaf]:
     """The inputs that stages are handed in the type that they have."""
     values = [item.value for stage in plan.stages for item in stage.inputs]
-    if not all(_exact(value) for value in values):
+    if not all(exact(value) for value in values):
         return frozenset()
     computed = [*plan.outputs, *(value for value in values if as_given(value) is None)]
     found = set[Leaf]()
@@ -54,7 +54,7 @@ def _widened(value: Expr, leaf: Leaf, kept: set[Leaf]) -> bool:
     return bool(inside) and all(own and not own & {leaf, *kept} for own in inside)
 
 
-def _exact(value: Expr) -> bool:
+def exact(value: Expr) -> bool:
     """Whether numbers that stand for themselves at a token are the same in every type."""
     choices = [node.args[1:] for node in walk([value]) if isinstance(node, Apply) and node.op == "where"]
     alone = [own for own in [(value,), *choices] if all(isinstance(x, Const) for x in own)]

@@ -59,9 +59,13 @@ def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
     for looped in rules.values():
         for stage in looped.stages if looped.course is None else ():
             place(namespace, stage)
-    for read in reads(program, origin).values():
+    found = reads(program, origin)
+    for read in found.values():
         read.place(namespace)
     made: nn.Module = namespace[name](seed)
+    for part in made.modules():
+        if (own := found.get(type(part).__name__)) is not None:
+            own.attach(part)
     return attach(made, rules)
 
 
@@ -175,9 +179,9 @@ def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
     for rule in rules_of(program.whole, program.plan):
         with suppress(Unsupported):
             if rule.attention is not None:
-                unit, face = print_reads(program.plan(rule.recurrence), origin)
+                unit, face, given = print_reads(program.plan(rule.recurrence), origin)
                 kernels = ReadKernels(unit, face, identifier(rule.recurrence.name))
-                found[rule.name] = ReadStage(rule.attention.name, rule.attention.owner, kernels)
+                found[rule.name] = ReadStage(rule.attention.name, rule.attention.owner, kernels, given)
     return found
 
 

@@ -8,6 +8,7 @@ has no derivative; and those of the sums follow from their expressions (FlashAtt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,12 +46,22 @@ class Reads:
     outputs: tuple[Expr, ...]
     rows: Axes
 
-    def gathered(self) -> tuple[Expr, ...]:
-        """The tops and sums once more entries have been seen."""
-        after: dict[Expr, Expr] = {
+    def after(self) -> dict[Expr, Expr]:
+        """The tops once more entries have been seen."""
+        return {
             top: apply("max", top, Reduce("max", (self.axis,), score))
             for top, score in zip(self.tops, self.scores, strict=True)
         }
+
+    def weights(self) -> tuple[Expr, ...]:
+        """Exponentials of scores less the largest of them: they are at most 1, and one of them is 1."""
+        scores = dict(zip(self.tops, self.scores, strict=True))
+        found = [node for node in walk(self.parts) if isinstance(node, Apply) and node.op == "exp"]
+        return tuple(node for node in found if any(_weighs(node, *pair) for pair in scores.items()))
+
+    def gathered(self) -> tuple[Expr, ...]:
+        """The tops and sums once more entries have been seen."""
+        after = self.after()
         parts = substitute(self.parts, after)
         found: list[Expr] = []
         for leaf, part, top in zip(self.sums, parts, self.scales, strict=True):
@@ -79,6 +90,17 @@ def _pulled(flowing: Mapping[Expr, Expr], targets: Sequence[Expr]) -> tuple[Expr
         return pullback(flowing, targets)
     except NotDifferentiable as error:
         raise Unsupported(str(error)) from error
+
+
+def _weighs(node: Apply, top: Leaf, score: Expr) -> bool:
+    """Whether a node is the exponential of what is visible of a score, less its top."""
+    match node.args[0], score:
+        case Apply(op="where", args=(_, arg, lowest)), Apply(op="where", args=(_, whole, _)):
+            return lowest is LOWEST and Counter(terms(arg)) == Counter(
+                [*terms(whole), build.neg(stable(top))]
+            )
+        case _:
+            return False
 
 
 def stable(top: Expr) -> Expr:
@@ -129,12 +151,13 @@ def find_reads(
 
 
 def _rows(exprs: Sequence[Expr], returns: Sequence[Axes], axis: str, entries: Sequence[Leaf]) -> Axes:
-    """Axes that all results and all that is read have, and along which nothing meets.
+    """Axes that all results, all that is read and all scores have, and along which nothing meets.
 
     Where that would be all axes that entries have, the last one of them is none.
     """
     mixed = mixed_axes(exprs)
-    every = [*returns, *(n.axes for n in walk(exprs) if isinstance(n, Reduce) and axis in n.over)]
+    sums = [n for n in walk(exprs) if isinstance(n, Reduce)]
+    every = [*returns, *(n.axes for n in sums if axis in n.over or {TOKEN, axis} <= {*n.axes})]
     rows = tuple(a for a in returns[0] if a not in mixed and all(a in axes for axes in every))
     return rows[:-1] if all({*leaf.axes} <= {*rows, axis} for leaf in entries) else rows
 

@@ -53,7 +53,7 @@ def test_products_of_16_bits_are_twice_as_fast() -> None:
 
 def test_programs_that_find_no_place_wait() -> None:
     """A program that takes a whole multiprocessor, and one more program than there are."""
-    whole = Taken("", 8, 255, 0, 200 * 1024, 0)
+    whole = Taken("", 8, 2, 128, 255, 0, 200 * 1024, 0)
     shape = (1, 64, gpu_model.SMS + 1, 128)
     few, many = (predicted("scan", shape, code)["sweep"].chain for code in ({}, {"sweep": whole}))
     assert many == pytest.approx(2 * few)

@@ -83,7 +83,7 @@ def kernels_of(path: Path, targets: Sequence[str], dtypes: Sequence[str]) -> Ite
             for dtype in dtypes:
                 made = [each for unit in loops.values() for each in aot.sources(unit, TARGETS[target], dtype)]
                 for read in stores.values():
-                    made += aot_reads.sources(read.kernels, TARGETS[target])
+                    made += aot_reads.sources(read.kernels, TARGETS[target], dtype)
                 for each in made:
                     yield Work(rule, f"{each.name}.{each.kernel}", target, dtype, each)
 

@@ -69,10 +69,27 @@ def seen(
 
 
 @triton.jit
-def anything(sees, SINKS: tl.constexpr):
+def anything(
+    starts,
+    batch,
+    first,
+    low,
+    time,
+    total,
+    WINDOW: tl.constexpr,
+    SINKS: tl.constexpr,
+    QUERIES: tl.constexpr,
+    ENTRIES: tl.constexpr,
+):
     """Whether a block has to be looked at: with sinks there may be many between them and the last tokens."""
-    if SINKS:
-        return tl.max(tl.max(sees.to(tl.int32), 1), 0) > 0
+    if WINDOW and SINKS:
+        query = first + tl.arange(0, QUERIES)
+        begin = tl.load(starts + batch * time + query, mask=query < time, other=0).to(tl.int32)
+        place = low - SINKS
+        recent = place + ENTRIES + WINDOW > total - time - SINKS + first + 1
+        earliest = tl.min(tl.where(query < time, begin, total), 0)
+        sunk = (place + ENTRIES > earliest) & (place < tl.max(begin, 0) + SINKS)
+        return recent | sunk | (place < 0)
     else:
         return True
 
@@ -104,24 +121,39 @@ def read(
     ENTRIES: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """Outputs [batch, time, …] and, with `KEEPS`, the numbers of each query that they are made of."""
     blocks = (time + QUERIES - 1) // QUERIES
     program = tl.program_id(0).to(tl.int64)
     first = ((blocks - 1 - program % blocks) * QUERIES).to(tl.int32)  # the longest first
-    batch, row, tile = locate(program // blocks, TILE)
-    asked = load_queries(queries, batch, first, time, row, tile, TILE)
-    have = empty(TILE)
+    batch, row, tile = locate(program // blocks, TILE, QUERIES, ENTRIES)
+    asked = load_queries(queries, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+    have = empty(TILE, QUERIES, ENTRIES)
     low = seen_from(starts, batch, first, time, total, WINDOW, SINKS)
     high = tl.minimum(total, total - time + first + QUERIES)
     for at in range(low, high, ENTRIES):
-        sees, age = seen(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES)
-        if anything(sees, SINKS):
-            known = load_entries(entries, batch, at, total, row, tile, TILE)
-            have = gather(have, asked, known, sees, age, tile, TILE, PRECISION)
+        if anything(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES):
+            sees, age = seen(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES)
+            known = load_entries(entries, batch, at, total, row, tile, TILE, QUERIES, ENTRIES)
+            have = gather(
+                have, asked, known, sees, age, tile, TILE, QUERIES, ENTRIES, PRECISION, GIVEN, ROUNDED
+            )
     if KEEPS:
-        store_found(found, have, batch, first, time, row, tile, TILE)
-    store_outputs(outputs, answers(have, asked, tile, TILE, PRECISION), batch, first, time, row, tile, TILE)
+        store_found(found, have, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+    store_outputs(
+        outputs,
+        answers(have, asked, tile, TILE, QUERIES, ENTRIES, PRECISION, GIVEN, ROUNDED),
+        batch,
+        first,
+        time,
+        row,
+        tile,
+        TILE,
+        QUERIES,
+        ENTRIES,
+    )
 
 
 @triton.jit
@@ -142,26 +174,30 @@ def back_queries(
     ENTRIES: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """The cotangents of sums, `flow`, and of queries; where programs share a query, each of them writes its part."""
     blocks = (time + QUERIES - 1) // QUERIES
     program = tl.program_id(0).to(tl.int64)
     first = ((blocks - 1 - program % blocks) * QUERIES).to(tl.int32)
-    batch, row, tile = locate(program // blocks, TILE)
-    asked = load_queries(queries, batch, first, time, row, tile, TILE)
-    have = load_found(found, batch, first, time, row, tile, TILE)
-    given = load_cotangents(d_outputs, batch, first, time, row, tile, TILE)
-    d_sums, sums = slopes(have, asked, given, tile, TILE, PRECISION)
-    store_flow(flow, d_sums, batch, first, time, row, tile, TILE)
+    batch, row, tile = locate(program // blocks, TILE, QUERIES, ENTRIES)
+    asked = load_queries(queries, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+    have = load_found(found, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+    given = load_cotangents(d_outputs, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+    d_sums, sums = slopes(have, asked, given, tile, TILE, QUERIES, ENTRIES, PRECISION, GIVEN, ROUNDED)
+    store_flow(flow, d_sums, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
     low = seen_from(starts, batch, first, time, total, WINDOW, SINKS)
     high = tl.minimum(total, total - time + first + QUERIES)
     for at in range(low, high, ENTRIES):
-        sees, age = seen(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES)
-        if anything(sees, SINKS):
-            known = load_entries(entries, batch, at, total, row, tile, TILE)
-            more = flow_queries(have, d_sums, asked, known, sees, age, tile, TILE, PRECISION)
-            sums = add_queries(sums, more, TILE)
-    store_queries(d_queries, sums, batch, first, tokens, time, row, tile, TILE)
+        if anything(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES):
+            sees, age = seen(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES)
+            known = load_entries(entries, batch, at, total, row, tile, TILE, QUERIES, ENTRIES)
+            more = flow_queries(
+                have, d_sums, asked, known, sees, age, tile, TILE, QUERIES, ENTRIES, PRECISION, GIVEN, ROUNDED
+            )
+            sums = add_queries(sums, more, TILE, QUERIES, ENTRIES)
+    store_queries(d_queries, sums, batch, first, tokens, time, row, tile, TILE, QUERIES, ENTRIES)
 
 
 @triton.jit
@@ -181,14 +217,16 @@ def back_entries(
     ENTRIES: tl.constexpr,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ):
     """The cotangents of entries; where programs share an entry, each of them writes its part."""
     blocks = (total + ENTRIES - 1) // ENTRIES
     program = tl.program_id(0).to(tl.int64)
     at = (program % blocks * ENTRIES).to(tl.int32)
-    batch, row, tile = locate(program // blocks, TILE)
-    known = load_entries(entries, batch, at, total, row, tile, TILE)
-    sums = zero_entries(TILE)
+    batch, row, tile = locate(program // blocks, TILE, QUERIES, ENTRIES)
+    known = load_entries(entries, batch, at, total, row, tile, TILE, QUERIES, ENTRIES)
+    sums = zero_entries(TILE, QUERIES, ENTRIES)
     kept = total - time
     low = 0
     high = time
@@ -197,11 +235,25 @@ def back_entries(
     if WINDOW and not SINKS:
         high = tl.minimum(time, at + ENTRIES - 1 - kept + WINDOW)
     for first in range(low, high, QUERIES):
-        sees, age = seen(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES)
-        if anything(sees, SINKS):
-            asked = load_queries(queries, batch, first, time, row, tile, TILE)
-            have = load_found(found, batch, first, time, row, tile, TILE)
-            d_sums = load_flow(flow, batch, first, time, row, tile, TILE)
-            more = flow_entries(have, d_sums, asked, known, sees, age, tile, TILE, PRECISION)
-            sums = add_entries(sums, more, TILE)
-    store_entries(d_entries, sums, batch, at, tokens, total, row, tile, TILE)
+        if anything(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES):
+            sees, age = seen(starts, batch, first, at, time, total, WINDOW, SINKS, QUERIES, ENTRIES)
+            asked = load_queries(queries, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+            have = load_found(found, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+            d_sums = load_flow(flow, batch, first, time, row, tile, TILE, QUERIES, ENTRIES)
+            more = flow_entries(
+                have,
+                d_sums,
+                asked,
+                known,
+                tl.trans(sees),
+                tl.trans(age),
+                tile,
+                TILE,
+                QUERIES,
+                ENTRIES,
+                PRECISION,
+                GIVEN,
+                ROUNDED,
+            )
+            sums = add_entries(sums, more, TILE, QUERIES, ENTRIES)
+    store_entries(d_entries, sums, batch, at, tokens, total, row, tile, TILE, QUERIES, ENTRIES)

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from .attach import Signature, Value, attach
-from .attention import Reading, ReadKernels, ReadStage
+from .attention import Given, Reading, ReadKernels, ReadStage
 from .chunk import BlockKernels, Blocks, BlockStage, place
 from .forms import stage_kernels
 from .kernel import Interface, Kernel, Port
@@ -37,6 +37,7 @@ def attached(module: nn.Module, folder: Path | None = None) -> nn.Module:
             place(vars(sys.modules[kind.__module__]), stage)
         if kind.__name__ in reads:
             reads[kind.__name__].place(vars(sys.modules[kind.__module__]))
+            reads[kind.__name__].attach(part)
     return attach(module, rules)
 
 
@@ -66,7 +67,7 @@ def _kernels(fact: Any, folder: Path) -> BlockKernels:
 def _reads(fact: Any, folder: Path) -> ReadStage:
     text = (folder / fact["unit"]).read_text(encoding="utf-8")
     kernels = ReadKernels(text, Reading(**_ported(fact["reads"])), fact["name"])
-    return ReadStage(fact["operator"], fact["owner"], kernels)
+    return ReadStage(fact["operator"], fact["owner"], kernels, Given(**fact["given"]))
 
 
 def _ported(fact: Any) -> dict[str, Any]:

@@ -289,7 +289,7 @@ def compared(
     ]
 
 
-def _never(_: Tensor) -> bool:
+def never(_: Tensor) -> bool:
     return False
 
 
@@ -323,7 +323,7 @@ def with_rounded_products(
 ) -> list[float]:
     """As `compared`, with products of matrices as they are on NVIDIA; `asked` is the precision that PyTorch is told."""
     before = chunk.exact, chunk.narrow
-    chunk.exact, chunk.narrow = _never, always
+    chunk.exact, chunk.narrow = never, always
     torch.set_float32_matmul_precision(asked)
     try:
         return compared(name, time, False, gate, dtype=dtype)
@@ -365,7 +365,7 @@ def in_one_graph(name: str) -> tuple[list[float], int]:
         (chunk, "launch", counted),
         (kernel, "launch", counted),
         (rule.Looped, "runs", always),
-        (chunk, "exact", _never),
+        (chunk, "exact", never),
     ]
     before = [getattr(place, key) for place, key, _ in replaced]
     torch.set_float32_matmul_precision("high")

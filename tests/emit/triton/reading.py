@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 import seqc
 from seqc.ir.recurrence import Recurrence
 from tests.emit.torch.rules import error, inputs_of
-from tests.emit.triton.parts import BACKEND, of_spec, scheduled, written
+from tests.emit.triton.parts import BACKEND, always, chunk, never, of_spec, scheduled, written
 
 if TYPE_CHECKING:
     from backends.torch import BACKEND as TORCH  # noqa: TID251  # what `seqc.backends` is in a checkout
@@ -62,36 +62,51 @@ launched = list[str]()
 _launch = ReadKernels.launch
 
 
-def _counted(self: ReadKernels, kernel: Any, *args: Any, **fixed: Any) -> None:
-    launched.append(kernel.fn.__name__)
-    _launch(self, kernel, *args, **fixed)
+def _counted(self: ReadKernels, name: str, *args: Any, **fixed: Any) -> None:
+    launched.append(name)
+    _launch(self, name, *args, **fixed)
 
 
 ReadKernels.launch = _counted  # type: ignore[method-assign]
 
 
-def _results(outs: list[tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:
-    """The outputs of parts of a sequence, one after another, and the gradients of a fixed sum of them."""
+def _results(outs: list[tuple[Tensor, ...]], inputs: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """The outputs of parts of a sequence, one after another, and the gradients of a fixed sum of them.
+
+    The factors of the sum have numbers that the type `dtype` has.
+    """
     whole = [torch.cat(parts, 1) for parts in zip(*outs, strict=True)]
     draw = torch.Generator().manual_seed(1)
-    loss = torch.zeros(())
-    for x in whole:
-        loss = loss + (x * torch.randn(x.shape, generator=draw, dtype=torch.float64).to(x.dtype)).sum()
-    return [x.double() for x in (*whole, *torch.autograd.grad(loss, inputs))]
+    cotangents = [
+        torch.randn(x.shape, generator=draw, dtype=torch.float64).to(dtype).to(x.dtype) for x in whole
+    ]
+    return [x.double() for x in (*whole, *torch.autograd.grad(whole, inputs, cotangents))]
 
 
-def compared(name: str, time: int, resets: bool, ends: tuple[int, ...] = (), scale: float = 1.0) -> float:
-    """The largest error of the kernels, in parts that end where `ends` says, against tokens in double precision."""
+def compared(
+    name: str,
+    time: int,
+    resets: bool,
+    ends: tuple[int, ...] = (),
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    given: Mapping[str, float] | None = None,
+) -> list[float]:
+    """The errors of the kernels, in parts that end where `ends` says, against tokens in double precision.
+
+    Outputs first, then gradients.  Inputs are of a type; some are numbers that are `given`.
+    """
     rec = RULES[name]()
     module: Any = BACKEND.module(scheduled(rec))
     tokens: Any = in_torch(rec, mode="reference").double()
-    given = {key: scale * x.detach().float() for key, x in inputs_of(rec, 2, time).items()}
+    narrow = {key: (scale * x.detach().float()).to(dtype) for key, x in inputs_of(rec, 2, time).items()}
+    narrow |= {key: torch.full_like(narrow[key], x) for key, x in (given or {}).items()}
     draw = torch.Generator().manual_seed(5)
     reset = torch.rand(2, time, generator=draw) < 0.1 if resets else None
     found = list[list[Tensor]]()
-    for rule, dtype, stops in ((module, torch.float32, (*ends, time)), (tokens, torch.float64, (time,))):
+    for rule, kind, stops in ((module, dtype, (*ends, time)), (tokens, torch.float64, (time,))):
         launched.clear()
-        inputs = {key: x.to(dtype, copy=True).requires_grad_() for key, x in given.items()}
+        inputs = {key: x.to(kind, copy=True).requires_grad_() for key, x in narrow.items()}
         outs, state, start = list[tuple[Tensor, ...]](), None, 0
         for stop in stops:
             part = {key: x[:, start:stop] for key, x in inputs.items()}
@@ -99,13 +114,43 @@ def compared(name: str, time: int, resets: bool, ends: tuple[int, ...] = (), sca
             out, state = rule(**part, state=state, **fresh)
             outs.append(out if isinstance(out, tuple) else (out,))
             start = stop
-        found.append(_results(outs, list(inputs.values())))
+        found.append(_results(outs, list(inputs.values()), dtype))
         if rule is module:
-            assert {"read", "back_queries", "back_entries0"} <= {*launched}
+            assert {"read", "back_queries", "back_entries"} <= {*launched}
+            assert all(x.dtype == dtype for out in outs for x in out)
     assert all(x.isfinite().all() for x in found[0])
-    return max(
-        error(x, y) if y.norm() > 1e-6 else float(x.detach().norm()) for x, y in zip(*found, strict=True)
-    )
+    return [error(x, y) if y.norm() > 1e-6 else float(x.detach().norm()) for x, y in zip(*found, strict=True)]
+
+
+def with_rounded_products(
+    name: str,
+    time: int,
+    dtype: torch.dtype,
+    resets: bool,
+    ends: tuple[int, ...] = (),
+    given: Mapping[str, float] | None = None,
+) -> list[float]:
+    """As `compared`, with products of matrices as they are on NVIDIA."""
+    before = chunk.exact, chunk.narrow
+    chunk.exact, chunk.narrow = never, always
+    try:
+        return compared(name, time, resets, ends, 1.0, dtype, given)
+    finally:
+        chunk.exact, chunk.narrow = before
+
+
+def kinds(name: str) -> list[torch.dtype]:
+    """The types of the first store after a sequence of bfloat16, after one more token, and after another sequence."""
+    rec = RULES[name]()
+    module: Any = BACKEND.module(scheduled(rec))
+    inputs = {key: x.detach().to(torch.bfloat16) for key, x in inputs_of(rec, 2, 6).items()}
+    store, found = rec.stores[0].name, list[torch.dtype]()
+    state = module(**inputs)[-1]
+    found.append(state[store].dtype)
+    state = module.step(**{key: x[:, 0] for key, x in inputs.items()}, state=state)[-1]
+    found.append(state[store].dtype)
+    state = module(**inputs, state=state)[-1]
+    return [*found, state[store].dtype]
 
 
 def grouped() -> float:
@@ -116,6 +161,9 @@ def grouped() -> float:
     wanted.load_state_dict(made.state_dict())
     tokens = torch.randint(11, (2, 70), generator=torch.Generator().manual_seed(0))
     launched.clear()
-    found = [_results([(module(tokens)[0],)], list(module.parameters())) for module in (made, wanted)]
-    assert {"read", "back_queries", "back_entries0"} <= {*launched}
+    found = [
+        _results([(module(tokens)[0],)], list(module.parameters()), torch.float32)
+        for module in (made, wanted)
+    ]
+    assert {"read", "back_queries", "back_entries"} <= {*launched}
     return max(error(x, y) for x, y in zip(*found, strict=True))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 import seqc
 from seqc.passes.schedule import schedule
@@ -25,6 +27,7 @@ else:
 pytest.importorskip("triton")
 
 QUICK = ("forget gates", "a window, sinks", "two results")
+MOST = {torch.bfloat16: (5e-3, 2e-2), torch.float16: (1e-3, 5e-3)}  # errors of outputs and of gradients
 
 
 @pytest.mark.parametrize(
@@ -32,17 +35,17 @@ QUICK = ("forget gates", "a window, sinks", "two results")
 )
 def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
     """70 tokens are no whole number of blocks; sequences begin anew within them."""
-    assert interpreted(reading.compared, name, 70, True) < 2e-6
+    assert max(interpreted(reading.compared, name, 70, True)) < 2e-6
 
 
 @pytest.mark.parametrize("name", ["forget gates", pytest.param("a window, sinks", marks=pytest.mark.slow)])
 def test_entries_of_before_are_read_and_have_gradients(name: str, interpreted: Interpreted) -> None:
-    assert interpreted(reading.compared, name, 45, False, (1, 20)) < 2e-6
+    assert max(interpreted(reading.compared, name, 45, False, (1, 20))) < 2e-6
 
 
 def test_large_scores_do_not_overflow(interpreted: Interpreted) -> None:
     """Scores of hundreds, and gates that hide what was before them."""
-    assert interpreted(reading.compared, "forget gates", 40, False, (), 30.0) < 2e-5
+    assert max(interpreted(reading.compared, "forget gates", 40, False, (), 30.0)) < 2e-5
 
 
 @pytest.mark.slow
@@ -50,20 +53,80 @@ def test_heads_may_share_keys(interpreted: Interpreted) -> None:
     assert interpreted(reading.grouped) < 5e-6
 
 
+def split(name: str, found: list[float]) -> tuple[float, float]:
+    """The largest error of an output, and of a gradient."""
+    inputs = len(reading.RULES[name]().inputs)
+    return max(found[:-inputs]), max(found[-inputs:])
+
+
+@pytest.mark.parametrize("dtype", MOST)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "forget gates")) for name in reading.RULES],
+)
+def test_products_of_16_bits_do_for_inputs_of_16(
+    name: str, dtype: torch.dtype, interpreted: Interpreted
+) -> None:
+    outputs, gradients = split(name, interpreted(reading.with_rounded_products, name, 70, dtype, True))
+    assert outputs < MOST[dtype][0]
+    assert gradients < MOST[dtype][1]
+
+
+def test_what_is_computed_is_rounded_to_the_inputs_type(interpreted: Interpreted) -> None:
+    """Weights, and on the way back what flows to scores: a gate's gradient, which is not rounded itself, shows it."""
+    name, given = "forget gates", {"dtype": torch.bfloat16}
+    rounded = split(name, interpreted(reading.with_rounded_products, name, 45, torch.bfloat16, False))
+    single = split(name, interpreted(reading.compared, name, 45, False, **given))
+    assert single[0] < rounded[0]
+    assert 1.3 * single[1] < rounded[1]
+
+
+@pytest.mark.parametrize("gate", [0.0, -30.0, -1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_extreme_gates_keep_and_hide_all(gate: float, dtype: torch.dtype, interpreted: Interpreted) -> None:
+    """A gate that is closed leaves a token its own entry."""
+    given = {"log_f": gate}
+    found = interpreted(reading.with_rounded_products, "forget gates", 45, dtype, True, given=given)
+    outputs, gradients = split("forget gates", found)
+    most = MOST.get(dtype, (1e-4, 1e-4))
+    assert outputs < most[0]
+    assert gradients < most[1]
+
+
+@pytest.mark.parametrize("name", ["forget gates", pytest.param("a window, sinks", marks=pytest.mark.slow)])
+def test_entries_of_16_bits_are_kept_as_they_are(name: str, interpreted: Interpreted) -> None:
+    """From call to call; what was kept by single tokens is single precision, and goes on so."""
+    found = interpreted(reading.with_rounded_products, name, 45, torch.bfloat16, False, (1, 20))
+    outputs, gradients = split(name, found)
+    assert outputs < 5e-3
+    assert gradients < 2e-2
+    assert interpreted(reading.kinds, name) == [torch.bfloat16, torch.float32, torch.float32]
+
+
 def kernels_of(name: str, rule: str, **sizes: float) -> ReadKernels:
-    return ReadKernels(*print_reads(schedule(of_spec(name, rule, **sizes)()), name), rule)
+    text, face, _ = print_reads(schedule(of_spec(name, rule, **sizes)()), name)
+    return ReadKernels(text, face, rule)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [64, 128])
-@pytest.mark.parametrize("kernel", ["read", "back_queries", "back_entries0", "back_entries1"])
-def test_kernels_compile_without_a_gpu_and_spill_nothing(size: int, kernel: str) -> None:
-    """With products in TF32."""
+@pytest.mark.parametrize("kernel", [*aot_reads.ARGUMENTS])
+@pytest.mark.parametrize(
+    ("size", "dtype", "instruction"),
+    [
+        (64, "bfloat16", r"wgmma\.mma_async\.\S*\.bf16\.bf16 "),
+        (128, "bfloat16", r"wgmma\.mma_async\.\S*\.bf16\.bf16 "),
+        (64, "float16", r"mma\S*\.f16\.f16"),
+        (64, "float32", r"mma\S*\.tf32\.tf32"),
+    ],
+)
+def test_kernels_compile_without_a_gpu_and_spill_nothing(
+    size: int, dtype: str, instruction: str, kernel: str
+) -> None:
+    """In single precision with products in three steps."""
     (gpu,) = aot.targets("sm_90")
     made = kernels_of("attention/fox", "forgetting_attention", n=size, m=size)
-    assert kernel in aot_reads.kernels(made.face)
-    found = aot.compile_source(aot_reads.source(made, kernel, gpu, "tf32"), gpu)
-    assert found.dots > 0
+    found = aot.compile_source(aot_reads.source(made, kernel, gpu, dtype), gpu)
+    assert re.search(instruction, found.assembly)
     assert found.spills == 0
     assert found.shared <= gpu.shared
 
@@ -85,8 +148,6 @@ def test_other_reads_run_in_torch(text: str) -> None:
 
 def test_the_reads_beside_the_kernels_are_what_is_written() -> None:
     text = kernels_of("attention/fox", "forgetting_attention", n=40, m=100).text
-    for name in ("flow", "add", "zero", "store", "back"):
-        text = text.replace(f"{name}_entries0", f"{name}_entries")
     for file in ("read", "attention"):
         assert functions("\n".join(definitions(file).values())).items() <= functions(text).items()
 
