@@ -131,7 +131,10 @@ def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Predi
     for kernel in aot.block_kernels(face):
         name = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
         narrow, single, products, rounded = (batch * blocks * count for count in face.work[name])
-        swept, each = kernel.startswith(("sweep", "solve")), face.rows * _launched(face, code.get(kernel)).tiles
+        swept, each = (
+            kernel.startswith(("sweep", "solve")),
+            face.rows * _launched(face, code.get(kernel)).tiles,
+        )
         programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
         moved = WIDTH * narrow + 4 * single
         yield run.predicted(kernel, code, moved, (products - rounded, rounded), programs, step)

@@ -223,5 +223,11 @@ def function_text(name: str, arguments: str, doc: str, lines: Sequence[str], mor
         "@triton.jit",
         *split_statement(f"def {name}({arguments and f'{arguments}, '}TILE: tl.constexpr{more}):", WIDTH),
         f'    """{doc}"""',
-        *(piece for line in lines for piece in split_statement(line, WIDTH, 4)),
+        *(piece for line in lines for piece in _statement(line)),
     ]
+
+
+def _statement(line: str) -> list[str]:
+    """A statement of a function, which may stand in a loop, over several lines if it is too long for one."""
+    text = line.lstrip(" ")
+    return split_statement(text, WIDTH, 4 + len(line) - len(text))

@@ -129,12 +129,12 @@ def block_source(
     resets: bool = False,
     choice: Choice | None = None,
 ) -> Source:
-    """A kernel of a stage, by its name in `kernels/chunk.py` or `newton.py`."""
+    """A kernel of a stage, by its name in `kernels/chunk.py`, `stream.py` or `newton.py`."""
     choice = choice or Choice(made.face.warps, 1 if made.face.form == "newton" else STAGES, made.face.tile)
     face = made.face.cut(choice.tile)
     types, fixed = block_signature(face, kernel, target, NAMES[dtype], resets)
-    each, _ = BLOCK_KERNELS[kernel.rstrip("0123456789")]
-    grid = f"{each.format(block=face.block)} * {face.rows * face.tiles}"
+    each, _ = called(face, kernel)
+    grid = f"{each} * {face.rows * face.tiles}".format(block=face.block)
     again = partial(block_source, made, kernel, target, dtype, resets)
     widest = 0 if face.form == "newton" else face.vector
     return Source(made.text, made.name, kernel, types, fixed, choice, dtype, grid, widest, again)
@@ -253,12 +253,15 @@ def block_signature(
         "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
         "d_inputs": ("*fp32",) * sum(port.differentiable for port in face.inputs),
     }  # fmt: skip
+    if face.form == "streamed":
+        known |= {"scratch": "*fp32", "zero": "*i32", "start": "i32"}
     fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile}
     if face.form != "newton":
-        kind = KINDS[dtype] if face.factors else torch.float32
+        kind = KINDS[dtype] if face.factors else torch.float32  # as kernels are launched
         fixed |= factors(kind, target.backend != "cuda")
+    _, arguments = called(face, kernel)
     return {
-        **{name: known[name] for name in BLOCK_KERNELS[kernel.rstrip("0123456789")][1]},
+        **{name: known[name] for name in arguments},
         **dict.fromkeys(fixed, "constexpr"),
     }, fixed
 
@@ -269,6 +272,15 @@ def block_kernels(face: Blocks) -> list[str]:
         return [*SOLVED]
     each = [f"differentiate{k}" for k, _ in face.writes]
     return [*(name for name in BLOCK_KERNELS if name not in ("differentiate", *SOLVED)), *each]
+
+
+def called(face: Blocks, kernel: str) -> tuple[str, tuple[str, ...]]:
+    """How many programs a kernel has for each row and tile, and its arguments."""
+    name = kernel.rstrip("0123456789")
+    grid, arguments = BLOCK_KERNELS[name]
+    if face.form == "streamed":
+        return grid, (*STREAMED[name], "scratch", "zero", "start", "tokens", "time")
+    return grid, arguments
 
 
 LOOP = ("forward", "backward")  # the kernels of a loop
@@ -293,6 +305,15 @@ BLOCK_KERNELS = {
         "batch",
         ("inputs", "starts", "d_outputs", "d_finals", "d_inputs", "d_carried", "tokens", "time"),
     ),
+}
+# The tensors of kernels of the same names in `kernels/stream.py`.
+STREAMED = {
+    "prepare": ("inputs", "made"),
+    "sweep": ("inputs", "made", "starts"),
+    "answer": ("inputs", "made", "starts", "outputs"),
+    "prepare_back": ("inputs", "made", "starts", "d_outputs", "later"),
+    "sweep_back": ("inputs", "made", "later", "flows"),
+    "differentiate": ("inputs", "made", "starts", "d_outputs", "flows", "d_sources"),
 }
 
 

@@ -85,7 +85,10 @@ def source(
     rounded = products(kind, target.backend != "cuda", asked)
     types, fixed = signature(face, kernel, NAMES[dtype], rounded)
     per = BLOCKS[kernel].format(queries=fixed["QUERIES"], entries=fixed["ENTRIES"])
-    grid, choice = f"batch * {face.rows} * ceil({per})", choice or Choice(face.size(kernel, rounded).warps, STAGES)
+    grid, choice = (
+        f"batch * {face.rows} * ceil({per})",
+        choice or Choice(face.size(kernel, rounded).warps, STAGES),
+    )
     again = partial(source, made, kernel, target, dtype, asked)
     return Source(made.text, made.name, kernel, types, fixed, choice, dtype, grid, 0, again)
 

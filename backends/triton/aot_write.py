@@ -14,12 +14,16 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     """Write a rule's kernels for a target: machine code, assembly, and `….json`, which says how to launch them.
 
     A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
-    the numbers.
+    the numbers.  Of kernels that have `scratch`, so many numbers for each program, it may have some of these programs,
+    from `start` on.
     """
     facts = list[dict[str, Any]]()
+    rooms = {stage.kernels.name: dict(stage.kernels.face.room) for stage in rule.stages}
     for given in sources(rule, target, "float32"):
         of_loop = given.kernel in LOOP
-        facts.append(write_source(given, target, folder, stem if of_loop else f"{stem}_{given.name}"))
+        found = write_source(given, target, folder, stem if of_loop else f"{stem}_{given.name}")
+        room = None if of_loop else rooms[given.name].get(given.kernel.rstrip("0123456789"))
+        facts.append(found if room is None else {**found, "scratch": room})
     write_facts(facts, target, folder, stem)
 
 

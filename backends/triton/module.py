@@ -235,10 +235,13 @@ def looped(
     """A rule with its kernels; without a loop where it would spill and there are stages.  Raises `Unsupported`."""
     signature, name = signature_of(recurrence, given), identifier(recurrence.name)
     exact = bool(stages) and all(stage.kernels.face.exact for stage in stages)
+    streamed = any(stage.kernels.face.form == "streamed" for stage in stages)
     try:
         made = emit(recurrence, origin)
-        if exact and made.resident > LIMIT:
-            raise Unsupported(f"a loop that keeps {made.resident:,} numbers, where blocks need no products")
+        if (exact or streamed) and made.resident > LIMIT:
+            raise Unsupported(
+                f"a loop that keeps {made.resident:,} numbers, where blocks need no registers for them"
+            )
     except Unsupported:
         if not stages:
             raise

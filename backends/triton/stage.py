@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind, Scan, Solve
+from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Scan, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
 from seqc.ir.traverse import leaves, substitute, walk
 
@@ -58,7 +58,7 @@ def print_blocks(
     """
     if stage.block < SMALLEST or stage.phase is not None or stage.newton is not None:
         raise Unsupported("a stage that is no loop over blocks of equal length")
-    return _StageWriter(stage, adjoint, kept, sources or as_they_are(stage), returned).unit(origin)
+    return StageWriter(stage, adjoint, kept, sources or as_they_are(stage), returned).unit(origin)
 
 
 def solves(stage: Stage) -> bool:
@@ -66,26 +66,27 @@ def solves(stage: Stage) -> bool:
     return any(isinstance(node, Solve) for node in walk([*(expr for _, expr in stage.pre), *stage.updates]))
 
 
-class _StageWriter:
+class StageWriter:
+    """Prints the unit of a stage, whose kernels are those of a file of `kernels/`."""
+
+    kernels = "chunk"
+
     def __init__(
         self,
         stage: Stage,
         adjoint: Adjoint,
         kept: frozenset[Leaf],
         sources: Sources,
-        returned: frozenset[Leaf],
+        returned: frozenset[Leaf] = frozenset(),
     ) -> None:
         self.stage = stage
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         first: dict[Expr, Expr] = dict(stage.pre)
         forward = substitute([*stage.updates, *(read.value for read in stage.reads)], first)
-        self.layout = _layout(stage, forward)
+        self.layout = self._laid_out(forward)
         self.alone = _alone(stage, self.layout.rows, self.layout.vector) and _gated_apart(
             forward, self.layout.vector
         )
-        held = sum(self.layout.volume(state.axes) for state in stage.carried)
-        if held > LIMIT:
-            raise Outgrown(f"states of {held:,} numbers, where a program holds at most {LIMIT:,}")
 
         def ready(roots: Iterable[Expr]) -> tuple[Expr, ...]:
             renamed = substitute(tuple(roots), dict[Expr, Expr](named))
@@ -109,7 +110,7 @@ class _StageWriter:
             raise Unsupported("a scan of states that do not fit into registers at all tokens of a block")
         if any(leaf.dtype is DType.COMPLEX for leaf in leaves((*self.before, *self.updates, *self.reads))):
             raise Unsupported("blocks of complex numbers")
-        self.names, self.work, self.factors = Names(_taken()), dict[str, list[int]](), set[Leaf]()
+        self.names, self.work, self.factors = Names(_taken(self.kernels)), dict[str, list[int]](), set[Leaf]()
         self.states = [state.leaf for state in stage.carried]
         self.inputs = list(named.values())
         items = list(zip(self.inputs, stage.inputs, strict=True))
@@ -122,6 +123,14 @@ class _StageWriter:
         self.returned = {*ends, *(Leaf(LeafKind.COTANGENT, x.name, x.axes) for x in ends)}
         self.groups = {group[0]: group for group in self._groups()}
         self.written = {k: self.given.gradients(group) for k, group in self.groups.items()}
+
+    def _laid_out(self, forward: Sequence[Expr]) -> Layout:
+        """What programs hold, given what the forward pass computes."""
+        found = _layout(self.stage, forward)
+        held = sum(found.volume(state.axes) for state in self.stage.carried)
+        if held > LIMIT:
+            raise Outgrown(f"states of {held:,} numbers, where a program holds at most {LIMIT:,}")
+        return found
 
     def _given(self, sources: Sources) -> Given:
         """The inputs over what is read, under names that say what they are."""
@@ -140,7 +149,7 @@ class _StageWriter:
         return unit_text(origin, about, self.layout.words, parts), self._blocks()
 
     def _kernels(self) -> list[str]:
-        known = dict(definitions("chunk"))
+        known = dict(definitions(self.kernels))
         text = known.pop("differentiate")
         each = [
             re.sub(r"\b(differentiate|gradients|store_gradients)\b", rf"\g<1>{k}", text) for k in self.groups
@@ -271,7 +280,7 @@ class _StageWriter:
 
     def _bind(self, body: BlockBody, leaf: Leaf, text: str, used: set[Leaf], resident: bool) -> bool:
         """Whether a leaf is used.  A cotangent of a result that is the same at all tokens is the sum of theirs."""
-        once = Leaf(leaf.kind, leaf.name, tuple(axis for axis in leaf.axes if axis != TOKEN), leaf.number)
+        once = summed_over_tokens(leaf)
         prefix = "d_" if leaf.kind is LeafKind.COTANGENT else ""
         if leaf in used:
             name = body.names.fresh(f"{prefix}{hint(leaf)}")
@@ -345,13 +354,17 @@ def _named(item: StageInput) -> Leaf:
     return Leaf(leaf.kind, f"{leaf.name}.{input_hint(item.value)}", leaf.axes, leaf.number)
 
 
+def summed_over_tokens(leaf: Leaf) -> Leaf:
+    return Leaf(leaf.kind, leaf.name, tuple(axis for axis in leaf.axes if axis != TOKEN), leaf.number)
+
+
 def _with_tokens(leaf: Leaf) -> Leaf:
     return Leaf(leaf.kind, leaf.name, (TOKEN, *(axis for axis in leaf.axes if axis != TOKEN)), leaf.number)
 
 
-def _taken() -> frozenset[str]:
-    """Names that mean something in a unit already."""
-    files = ("chunk", "linear", "math")
+def _taken(file: str) -> frozenset[str]:
+    """Names that mean something in a unit already whose kernels are those of a file."""
+    files = (file, "linear", "math")
     kernels = "\n".join(text for file in files for text in definitions(file).values())
     return RESERVED | frozenset(WORD.findall(kernels + FIXED)) | {"pointers", "values", "first", "tokens"}
 
@@ -367,16 +380,31 @@ def _gated_apart(roots: Sequence[Expr], vector: str) -> bool:
     return all(not vector or vector in node.decay.axes for node in scans)
 
 
-def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
-    """Axes that all states and results have and along which nothing meets are taken apart or cut into tiles."""
+def independent_axes(stage: Stage, forward: Sequence[Expr]) -> list[str]:
+    """The axes that all states and results have and along which nothing meets."""
     every = [state.axes for state in stage.carried] + [read.leaf.axes for read in stage.reads]
     mixed = mixed_axes(forward)
-    independent = [a for a in every[0] if a not in mixed and all(a in axes for axes in every)]
-    known = [item.leaf.axes for item in stage.inputs] + every
+    return [a for a in every[0] if a not in mixed and all(a in axes for axes in every)]
+
+
+def order_of(stage: Stage) -> dict[str, int]:
+    """The order of the axes of blocks: those of tokens first."""
+    axes = [TOKEN, OTHER, BETWEEN, *(axis for own in _known_axes(stage) for axis in own)]
+    return {axis: k for k, axis in enumerate(dict.fromkeys(axes))}
+
+
+def _known_axes(stage: Stage) -> list[Axes]:
+    """The axes of the inputs, states and results of a stage."""
+    carried = [state.axes for state in stage.carried]
+    return [item.leaf.axes for item in stage.inputs] + carried + [read.leaf.axes for read in stage.reads]
+
+
+def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
+    """Independent axes are taken apart or cut into tiles."""
+    independent, known = independent_axes(stage, forward), _known_axes(stage)
     vector = max(independent, key=lambda axis: worth(axis, stage.sizes[axis], known), default="")
     rows = tuple(axis for axis in independent if axis != vector)
-    axes = [TOKEN, OTHER, BETWEEN, *(axis for own in known for axis in own)]
-    order = {axis: k for k, axis in enumerate(dict.fromkeys(axes))}
+    order = order_of(stage)
 
     def with_tile(tile: int) -> Layout:
         return Layout(stage.sizes, rows, vector, tile, order, SMALLEST)

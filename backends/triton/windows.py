@@ -20,7 +20,8 @@ from seqc.passes.forms.held import find_held, held_stage
 from ..cpu.diagnose import Unsupported
 from .runtime.chunk import Blocks
 from .runtime.launch import power_of_two
-from .stage import SMALLEST, print_blocks
+from .stage import SMALLEST, Outgrown, print_blocks
+from .stream import print_streamed
 
 FILLED = Leaf(LeafKind.READ, VALID, (TOKEN,))  # 1 for a slot with a token, 0 for one without
 BEGINS = Leaf(LeafKind.READ, f"{RESTART}.at", (TOKEN,))  # 1 for a token that begins a new sequence
@@ -38,8 +39,19 @@ def print_windows(recurrence: Recurrence, stage: Stage, adjoint: Adjoint, origin
     held = find_held(recurrence)
     if slots != stage.block and held is not None:
         stage, adjoint, _ = held_stage(recurrence, held, slots)
-    text, face = print_blocks(*windowed(stage, adjoint), origin)
+    stage, adjoint = windowed(stage, adjoint)
+    try:
+        text, face = print_blocks(stage, adjoint, origin)
+    except Outgrown:
+        return _streamed(stage, adjoint, origin)
     return text, face._replace(form="windows")
+
+
+def _streamed(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
+    try:
+        return print_streamed(stage, adjoint, origin)
+    except Unsupported as error:
+        raise Outgrown(str(error)) from error
 
 
 def windowed(stage: Stage, adjoint: Adjoint) -> tuple[Stage, Adjoint]:

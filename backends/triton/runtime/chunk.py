@@ -22,12 +22,14 @@ class Blocks(NamedTuple):
     `made` and `later` are the shapes of what is made for each block before the states and before their cotangents;
     `work` says of each function what it takes for a block of a sequence: entries that are read or written, those of the
     type of the inputs and those in single precision, and operations of matrix products, all and those of them whose
-    factors are cast to 16 bits where the inputs have so many.  The `form` is `blocks`,
-    `windows` (blocks that begin where a counter says) or `newton` (solved, without products of matrices).
+    factors are cast to 16 bits where the inputs have so many.  The `form` is `blocks`, `windows` (blocks that begin
+    where a counter says), `streamed` (the same, states lie in memory) or `newton` (solved, without products of
+    matrices).
 
     `inputs` are what is read.  `writes` says of each kernel that writes cotangents of theirs (`differentiate` and its
     number, `solve_back`) of which it does, and `factors` are those that are factors of matrix products as they are.
-    `pairs` says which results are complex: they are two of the `outputs`.
+    `pairs` says which results are complex: they are two of the `outputs`. `room` says how many numbers a program of
+    each streamed kernel has in memory beside what it reads and writes.
     """
 
     rows: int
@@ -45,6 +47,7 @@ class Blocks(NamedTuple):
     writes: Sequence[tuple[int, Sequence[int]]] = ()
     factors: Sequence[int] = ()
     pairs: Sequence[bool] = ()
+    room: Sequence[tuple[str, int]] = ()
 
     @property
     def tiles(self) -> int:
@@ -136,6 +139,16 @@ class BlockKernels:
         if made:
             self.launch(self.module.prepare, batch * blocks, like, given, made, time)
         return made
+
+    def begins(self, inputs: Sequence[Tensor], carried: Sequence[Tensor], slots: int) -> list[Tensor]:
+        """The states before each block."""
+        like, given, before = carried[0], plain(inputs), plain(carried)
+        batch, blocks = like.shape[0], -(-slots // self.face.block)
+        starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
+        finals = tuple(torch.empty_like(x) for x in before)
+        made = self.prepared(given, like, batch, blocks, slots) or before
+        self.launch(self.module.sweep, batch, like, given, made, before, tuple(starts), finals, slots)
+        return starts
 
     def backward(
         self, inputs: Sequence[Tensor], starts: Sequence[Tensor], cotangents: Sequence[Tensor], time: int

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from .chunk import BlockKernels, Blocks
 from .newton import NewtonKernels
+from .stream import StreamKernels
 from .windows import WindowKernels
 
-FORMS = {"blocks": BlockKernels, "windows": WindowKernels, "newton": NewtonKernels}
+FORMS = {
+    "blocks": BlockKernels,
+    "windows": WindowKernels,
+    "streamed": StreamKernels,
+    "newton": NewtonKernels,
+}
 
 
 def stage_kernels(text: str, face: Blocks, name: str) -> BlockKernels:

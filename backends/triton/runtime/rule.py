@@ -48,7 +48,7 @@ class Looped(Attached):
         self.course = self.through_blocks(around, [stage.kernels for stage in stages]) if around else None
         self.others = dict(others or {}) if around else {}
         self.lengths = None if self.course is None else self._lengths(self.course)
-        self.windows = any(stage.kernels.face.form == "windows" for stage in self.stages)
+        self.windows = any(stage.kernels.face.form in ("windows", "streamed") for stage in self.stages)
         faces = [stage.kernels.face for stage in self.stages]
         self.looser = not all(x.form == "newton" or (kernel is None and x.exact) for x in faces)
 

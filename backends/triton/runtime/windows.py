@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from .chunk import BlockKernels, Chunked, plain
+from .chunk import BlockKernels, Chunked
 
 
 class Windows(NamedTuple):
@@ -115,23 +115,10 @@ class Windowed(Chunked):
         results = len(cls.kernels.face.outputs)
         known, after = [windows.laid(g) for g in cotangents[:results]], [*cotangents[results:]]
         ended = after.pop(at)
-        begins = before_windows(cls.kernels, laid, own, windows.slots)
+        begins = cls.kernels.begins(laid, own, windows.slots)
         found = cls.kernels.backward(laid, begins, [*known, *after], windows.slots)
         slots = cls.inputs.values()
         grads = [g if s.constant else windows.taken(g) for g, s in zip(found, slots, strict=False)]
         before = found[len(laid) :]
         before.insert(at, torch.where(inputs[-1].any(1), 0.0, ended))
         return [*grads, torch.zeros_like(inputs[-1]), *before]
-
-
-def before_windows(
-    kernels: BlockKernels, inputs: Sequence[Tensor], carried: Sequence[Tensor], slots: int
-) -> list[Tensor]:
-    """The states before each window."""
-    like, given, before = carried[0], plain(inputs), plain(carried)
-    batch, blocks = like.shape[0], -(-slots // kernels.face.block)
-    starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
-    finals = tuple(torch.empty_like(x) for x in before)
-    made = kernels.prepared(given, like, batch, blocks, slots) or before
-    kernels.launch(kernels.module.sweep, batch, like, given, made, before, tuple(starts), finals, slots)
-    return starts

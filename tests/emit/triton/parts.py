@@ -26,17 +26,19 @@ from tests.emit.torch.rules import error, inputs_of
 
 if TYPE_CHECKING:
     from backends.torch import rule as in_torch  # noqa: TID251  # what `seqc.backends` is in a checkout
-    from backends.triton import BACKEND, aot  # noqa: TID251
+    from backends.triton import BACKEND, aot, stage  # noqa: TID251
     from backends.triton.module import looped, units  # noqa: TID251
+    from backends.triton.phases import phases  # noqa: TID251
     from backends.triton.primitives import NOT_WRITTEN, SPELLINGS  # noqa: TID251
-    from backends.triton.runtime import boundaries, chunk, kernel, packed, rule  # noqa: TID251
+    from backends.triton.runtime import boundaries, chunk, kernel, packed, rule, stream  # noqa: TID251
     from backends.triton.unit import definitions  # noqa: TID251
 else:
     from seqc.backends.torch import rule as in_torch
-    from seqc.backends.triton import BACKEND, aot
+    from seqc.backends.triton import BACKEND, aot, stage
     from seqc.backends.triton.module import looped, units
+    from seqc.backends.triton.phases import phases
     from seqc.backends.triton.primitives import NOT_WRITTEN, SPELLINGS
-    from seqc.backends.triton.runtime import boundaries, chunk, kernel, packed, rule
+    from seqc.backends.triton.runtime import boundaries, chunk, kernel, packed, rule, stream
     from seqc.backends.triton.unit import definitions
 
 SPECS = Path(__file__).parents[3] / "specs"
@@ -490,6 +492,9 @@ __all__ = [
     "chunk",
     "definitions",
     "looped",
+    "phases",
     "rule",
+    "stage",
+    "stream",
     "units",
 ]

@@ -58,17 +58,6 @@ def test_memories_with_momentum_and_of_two_layers(name: str, interpreted: Interp
     assert max(interpreted(compared, name, 19, True, True)) < 2e-6
 
 
-def test_memories_that_do_not_fit_into_registers_run_in_pytorch() -> None:
-    """Neither in blocks nor as a loop: PyTorch takes a window as products of matrices."""
-    sizes = {"n": 64, "m": 64}
-    whole = parts.units(parts.scheduled(of_spec("deep/titans", "titans", **sizes)()), "a test")
-    assert whole == {}
-    (linear,) = parts.units(
-        parts.scheduled(of_spec("deep/titans", "titans_linear", **sizes)()), "a test"
-    ).values()
-    assert len(linear.stages) == 1
-
-
 def test_states_that_a_loop_would_spill_run_in_blocks_alone() -> None:
     """24,576 numbers: single tokens run in PyTorch."""
     made = kernels_of(of_spec("deep/titans", "titans", n=32, m=32)())
