@@ -130,16 +130,18 @@ def other_lengths(
     recurrence, longest = rule.recurrence, max(stage.block for stage in plan.stages)
 
     def made(block: int) -> list[BlockKernels] | None:
-        other = with_whole_reads(schedule(recurrence, block=block))
-        read = sources_of(other)
-        if [stage.block for stage in other.stages] != [block] * len(stages) or read is None:
+        longer = with_whole_reads(schedule(recurrence, block=block))
+        if [stage.block for stage in longer.stages] != [block] * len(stages):
             return None
         try:
-            found = [stage.kernels for stage in blocks(other, rule.stages, origin, read)]
+            other, read, found = _in_blocks(longer, rule.stages, origin)
         except Outgrown:
             return None
-        exact = [each.face.exact for each in found] == [stage.kernels.face.exact for stage in stages]
-        return found if exact and course_text(around(other, read), rule.given, origin) == text else None
+        kernels = [stage.kernels for stage in found]
+        alike = [each.face.exact for each in kernels] == [stage.kernels.face.exact for stage in stages]
+        if read is None or not alike:
+            return None
+        return kernels if course_text(around(other, read), rule.given, origin) == text else None
 
     most = SYSTEM if any(map(solves, plan.stages)) else LONGEST
     wanted = [block for block in (longest // 2, 2 * longest) if SMALLEST <= block <= most]
