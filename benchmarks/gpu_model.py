@@ -17,8 +17,10 @@ from tools.kernels.record import Taken
 
 if TYPE_CHECKING:
     from backends.triton import aot  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.triton.runtime.attention import ReadKernels  # noqa: TID251
 else:
     from seqc.backends.triton import aot
+    from seqc.backends.triton.runtime.attention import ReadKernels
 
 SMS = 132
 THREADS, REGISTERS, SHARED, PLACES = (
@@ -34,9 +36,11 @@ TOKEN, BLOCK = 0.15e-6, 1.5e-6  # seconds of a token of a loop whose inputs are 
 ASSUMED = 2  # programs that a multiprocessor holds, of a kernel that was not compiled
 WIDTH = 2  # bytes of an input and of an output of a loop: bf16
 KEPT_STATES = 4  # bytes of a number of a state
+STEP = 0.4e-6  # seconds of a block of queries and a step of entries, or of entries and queries
 FUNCTIONS = {
     "prepare": "before", "sweep": "update", "answer": "reads", "prepare_back": "before_back", "sweep_back": "back",
 }  # fmt: skip
+MEETING = {"read": "gather", "back_queries": "flow_queries", "back_entries": "flow_entries"}
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ class Run:
 
 def predictions(run: Run) -> Iterator[Prediction]:
     """Of every kernel of a rule, those of its stages where it runs in blocks."""
+    if isinstance(run.rule, ReadKernels):
+        yield from _of_reads(run)
+        return
     if not run.rule.stages:
         yield from _of_loop(run)
         return
@@ -138,6 +145,27 @@ def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Predi
         programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
         moved = WIDTH * narrow + 4 * single
         yield run.predicted(kernel, code, moved, (products - rounded, rounded), programs, step)
+
+
+def _of_reads(run: Run) -> Iterator[Prediction]:
+    """A query sees all entries before it, half of them on average; entries are read once, and later near at hand."""
+    batch, time = run.shape[:2]
+    face, (code,) = run.rule.face, run.made
+    asked, known, given, found = (
+        sum(prod(port.shape) * (WIDTH if port.given or ports is face.outputs else 4) for port in ports)
+        for ports in (face.queries, face.entries, face.outputs, face.found)
+    )
+    moved = {
+        "read": asked + known + given + found,
+        "back_queries": 2 * asked + known + given + 2 * found,
+        "back_entries": asked + 2 * known + 2 * found,
+    }
+    for kernel, each in moved.items():
+        products, rounded = face.work[MEETING[kernel]]
+        pairs = batch * time * time / 2 / (face.block * face.step)
+        blocks, steps = ceil(time / face.block), ceil(time / 2 / face.step)
+        work = ((products - rounded) * pairs, rounded * pairs)
+        yield run.predicted(kernel, code, batch * time * each, work, batch * face.rows * blocks, steps * STEP)
 
 
 def _launched(face: Any, made: Taken | None) -> Any:

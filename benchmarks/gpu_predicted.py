@@ -26,11 +26,13 @@ from tools.kernels.record import VERSION, Taken
 from tools.kernels.units import Work
 
 if TYPE_CHECKING:
-    from backends.triton import aot  # noqa: TID251  # what `seqc.backends` is in a checkout
-    from backends.triton.module import units  # noqa: TID251
+    from backends.triton import aot, aot_reads  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.triton.module import reads, units  # noqa: TID251
+    from backends.triton.runtime.attention import ReadKernels  # noqa: TID251
 else:
-    from seqc.backends.triton import aot
-    from seqc.backends.triton.module import units
+    from seqc.backends.triton import aot, aot_reads
+    from seqc.backends.triton.module import reads, units
+    from seqc.backends.triton.runtime.attention import ReadKernels
 
 Kernels = list[dict[str, Taken]]
 TARGET = "sm_90"
@@ -75,6 +77,12 @@ def compiled(rule: Any, compiler: Compiler) -> Kernels:
     return [compiler.taken(each for each in sources if each.name == name) for name in names]
 
 
+def compiled_reads(unit: ReadKernels, compiler: Compiler) -> dict[str, Taken]:
+    """What the kernels of a rule with growing stores take."""
+    (target,) = aot.targets(TARGET)
+    return compiler.taken(aot_reads.sources(unit, target, "bfloat16"))
+
+
 def examined(case: Case, compiler: Compiler) -> tuple[list[tuple[str, str, Taken]], list[Prediction]]:
     """What the kernels of a case take, and how long they should run at every shape where it has some."""
     taken, found = list[tuple[str, str, Taken]](), list[Prediction]()
@@ -82,8 +90,12 @@ def examined(case: Case, compiler: Compiler) -> tuple[list[tuple[str, str, Taken
     for shape in SHAPES:
         size = shape[-1]
         if size not in known:  # heads are apart: so many take so many times what one takes
-            rules = units(Scheduled(recurrence(case, 1, size), schedule), "a benchmark").values()
-            known[size] = [(rule, compiled(rule, compiler)) for rule in rules]
+            program = Scheduled(recurrence(case, 1, size), schedule)
+            rules, stores = units(program, "a benchmark"), reads(program, "a benchmark")
+            known[size] = [(rule, compiled(rule, compiler)) for rule in rules.values()]
+            known[size] += [
+                (store.kernels, [compiled_reads(store.kernels, compiler)]) for store in stores.values()
+            ]
             each = (kernels for _, made in known[size] for kernels in made)
             taken += [(f"{case.name}, {size}", *item) for part in each for item in part.items()]
         for rule, made in known[size]:

@@ -92,6 +92,7 @@ class _Writer:
         inside = {TOKEN: "ENTRIES"}
         self.inside = ReadLayout({**sizes, TOKEN: step}, found.rows, "", 1, order, SMALLEST, inside)
         self.names, self.largest, self.factors = Names(_taken()), 0, set[Leaf]()
+        self.work = dict[str, list[int]]()
         own = ({*leaf.axes} - {TOKEN, axis} for leaf in known)
         self.streamed = step * max((self.layout.volume(axes) for axes in own), default=1)
         if any(leaf.dtype is not DType.REAL for leaf in known):
@@ -227,6 +228,8 @@ class _Writer:
         values = iter(body.emit(roots, [f"{_called(leaf)}_new" for leaf in targets]))
         self.largest = max(self.largest, *(self.layout.volume(value.axes) for value in body.known.values()))
         self.factors |= body.factors
+        if "known" in given:
+            self.work[name] = [body.products, body.rounded]
         packs = [packed([body.full(next(values), leaf.axes) for leaf in own]) for _, own in results]
         body.lines.append(f"return {', '.join(packs)}")
         more = ["sees", "age"] if "known" in given else []
@@ -257,6 +260,7 @@ class _Writer:
             found=[self._port(leaf) for leaf in (*reads.tops, *reads.sums)],
             sums=len(reads.sums),
             factors=[k for k, leaf in enumerate((*reads.queries, *reads.entries)) if leaf in self.factors],
+            work=self.work,
         )
 
     def _port(self, leaf: Leaf, differentiable: bool = True, given: bool = False) -> Port:

@@ -38,7 +38,9 @@ class Reading(NamedTuple):
 
     A program holds `block` of the one and goes through the other, at most `step` at a time.  `found` are the numbers of
     a query that its results are made of, the last `sums` of which have cotangents.  `factors` are those of the queries
-    and, after them, of the entries that are factors of matrix products as they are.
+    and, after them, of the entries that are factors of matrix products as they are.  `work` says of the functions that
+    queries and entries meet in how many operations of matrix products a `block` and a `step` take, all and those whose
+    factors are cast to 16 bits where the inputs have so many.
     """
 
     rows: int
@@ -52,6 +54,7 @@ class Reading(NamedTuple):
     outputs: list[Port]
     found: list[Port]
     sums: int
+    work: Mapping[str, Sequence[int]]
     factors: Sequence[int] = ()
 
     def size(self, kernel: str, rounded: Mapping[str, str]) -> Size:
