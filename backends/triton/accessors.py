@@ -88,6 +88,18 @@ class Accessors:
         own = f"{at} + {share} * {size} < {size}"
         return f"({own}) & ({mask})" if mask else own
 
+    def clear(self, function: str, leaves: Sequence[Leaf], doc: str) -> list[str]:
+        """Values of leaves with 0 beyond their axes, as if they were loaded."""
+        body, found = Body(self.layout, self.names.copy()), list[str]()
+        for k, leaf in enumerate(leaves):
+            inner = self.layout.inner(leaf.axes)
+            ragged = [axis for axis in inner if self.layout.ragged(axis)]
+            found.append(
+                f"tl.where({body.inside(ragged, inner)}, values[{k}], 0.0)" if ragged else f"values[{k}]"
+            )
+        lines = [*body.lines, f"return {packed(found)}"]
+        return function_text(function, "values, row, tile", doc, lines, self.fixed)
+
     # --- blocks of tokens -----------------------------------------------------------------------------------------
 
     def load_blocks(

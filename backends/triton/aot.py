@@ -244,8 +244,8 @@ def block_signature(
     outputs = tuple(f"*{dtype if port.given else 'fp32'}" for port in face.outputs)
     flags = "*u8" if resets else "constexpr"
     inputs = tuple(flags if port.flags else f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
-    number = kernel.removeprefix("differentiate")
-    written = dict(face.writes).get(int(number), ()) if number.isdigit() else ()
+    number, every = kernel.removeprefix("differentiate"), dict(face.writes)
+    written = every[int(number)] if number.isdigit() else [k for own in every.values() for k in own]
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states,
@@ -255,7 +255,8 @@ def block_signature(
     }  # fmt: skip
     if face.form == "streamed":
         known |= {"scratch": "*fp32", "zero": "*i32", "start": "i32"}
-    fixed: dict[str, Any] = {"BLOCK": face.block, "TILE": face.tile}
+    keeps = {"KEEPS": True} if kernel == "fused" else {}
+    fixed: dict[str, Any] = {**keeps, "BLOCK": face.block, "TILE": face.tile}
     if face.form != "newton":
         kind = KINDS[dtype] if face.factors else torch.float32  # as kernels are launched
         fixed |= factors(kind, target.backend != "cuda")
@@ -271,7 +272,8 @@ def block_kernels(face: Blocks) -> list[str]:
     if face.form == "newton":
         return [*SOLVED]
     each = [f"differentiate{k}" for k, _ in face.writes]
-    return [*(name for name in BLOCK_KERNELS if name not in ("differentiate", *SOLVED)), *each]
+    split = (name for name in BLOCK_KERNELS if name not in ("differentiate", *FUSED, *SOLVED))
+    return [*split, *each, *face.fused]
 
 
 def called(face: Blocks, kernel: str) -> tuple[str, tuple[str, ...]]:
@@ -284,9 +286,10 @@ def called(face: Blocks, kernel: str) -> tuple[str, tuple[str, ...]]:
 
 
 LOOP = ("forward", "backward")  # the kernels of a loop
+FUSED = ("fused", "fused_back")  # the kernels of a stage that go through a sequence in one pass
 SOLVED = ("solve", "solve_back")  # the kernels of a stage that is solved by Newton's iteration
 
-# The programs that a kernel of `kernels/chunk.py` or `newton.py` has for each row and tile, and its arguments.
+# The programs that a kernel of `kernels/chunk.py`, `fused.py` or `newton.py` has for each row and tile, and its arguments.
 BLOCK_KERNELS = {
     "prepare": ("batch * ceil(time / {block})", ("inputs", "made", "time")),
     "sweep": ("batch", ("inputs", "made", "carried", "starts", "finals", "time")),
@@ -299,6 +302,11 @@ BLOCK_KERNELS = {
     "differentiate": (
         "batch * ceil(time / {block})",
         ("inputs", "made", "starts", "d_outputs", "flows", "d_sources", "tokens", "time"),
+    ),
+    "fused": ("batch", ("inputs", "carried", "starts", "finals", "outputs", "time")),
+    "fused_back": (
+        "batch",
+        ("inputs", "starts", "d_outputs", "d_finals", "d_sources", "d_carried", "tokens", "time"),
     ),
     "solve": ("batch", ("inputs", "carried", "starts", "finals", "outputs", "time")),
     "solve_back": (

@@ -15,7 +15,7 @@ from ..cpu.diagnose import Unsupported
 from ..cpu.layout import mixed_axes
 from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
-from .accessors import function_text, hint, packed, unit_text
+from .accessors import Accessors, function_text, hint, packed, unit_text
 from .blocks import BlockBody, for_blocks
 from .gates import Sources, as_they_are
 from .inputs import Given, InputAccessors, called
@@ -141,6 +141,7 @@ class StageWriter:
 
     def unit(self, origin: str) -> tuple[str, Blocks]:
         rule = ["\n".join(lines) for lines in (*self._accessors(), *self._functions())]
+        rule += ["\n".join(lines) for lines in self._cleared()]
         used = "\n".join(rule)
         linear = spliced(used, "linear")
         parts = [*spliced(used), *linear, *rule, *self._kernels()]
@@ -151,10 +152,28 @@ class StageWriter:
     def _kernels(self) -> list[str]:
         known = dict(definitions(self.kernels))
         text = known.pop("differentiate")
-        each = [
-            re.sub(r"\b(differentiate|gradients|store_gradients)\b", rf"\g<1>{k}", text) for k in self.groups
+        each = [numbered(text, k) for k in self.groups]
+        fused = definitions("fused")
+        return [
+            *known.values(),
+            *each,
+            *(numbered(fused[name], min(self.groups, default=0)) for name in self.fused),
         ]
-        return [*known.values(), *each]
+
+    @property
+    def fused(self) -> list[str]:
+        """The kernels that go through a sequence in one pass, where no programs would make the same products."""
+        if self.kernels != "chunk" or any(count for *_, count, _ in self.work.values()):
+            return []
+        return ["fused", "fused_back"] if len(self.groups) == 1 else ["fused"]
+
+    def _cleared(self) -> list[list[str]]:
+        """Functions of the kernels that go through a sequence in one pass."""
+        prints, beyond = Accessors(self.layout, self.names), "with 0 beyond the axes."
+        wanted = (("states", self.states), ("made", self.made), ("later", self.later))
+        return [
+            prints.clear(f"clear_{name}", own, f"The same {beyond}") for name, own in wanted if self.fused
+        ]
 
     def _groups(self) -> list[list[int]]:
         """The inputs whose cotangents one kernel computes.
@@ -324,10 +343,23 @@ class StageWriter:
             states=[self._port(leaf) for leaf in self.states],
             made=[self._between(leaf) for leaf in self.made],
             later=[self._between(leaf) for leaf in self.later],
-            work=self.work,
+            work={**self.work, **self._passes()},
             writes=writes,
             factors=sorted(factors & self.kept),
+            fused=self.fused,
         )
+
+    def _passes(self) -> dict[str, list[int]]:
+        """What a block takes of the kernels that go through a sequence in one pass."""
+        used = leaves([*self.before, *self.updates, *self.reads])
+        read = [leaf for leaf in self.inputs if leaf in used]
+        known = [Leaf(LeafKind.COTANGENT, leaf.name, leaf.axes) for leaf in self.results]
+        written = [self.inputs[k] for group in self.groups.values() for k in group]
+        moved = {
+            "fused": self._moved(read, [*self.results, *self.states]),
+            "fused_back": self._moved([*self.inputs, *self.states, *known], written),
+        }
+        return {name: [*moved[name], 0, 0] for name in self.fused}
 
     def _between(self, leaf: Leaf) -> tuple[int, ...]:
         return tuple(self.layout.size(axis) for axis in leaf.axes)
@@ -358,13 +390,18 @@ def summed_over_tokens(leaf: Leaf) -> Leaf:
     return Leaf(leaf.kind, leaf.name, tuple(axis for axis in leaf.axes if axis != TOKEN), leaf.number)
 
 
+def numbered(text: str, group: int) -> str:
+    """A kernel for the inputs of a group, whose functions have its number."""
+    return re.sub(r"\b(differentiate|gradients|store_gradients)\b", rf"\g<1>{group}", text)
+
+
 def _with_tokens(leaf: Leaf) -> Leaf:
     return Leaf(leaf.kind, leaf.name, (TOKEN, *(axis for axis in leaf.axes if axis != TOKEN)), leaf.number)
 
 
 def _taken(file: str) -> frozenset[str]:
     """Names that mean something in a unit already whose kernels are those of a file."""
-    files = (file, "linear", "math")
+    files = (file, "fused", "linear", "math")
     kernels = "\n".join(text for file in files for text in definitions(file).values())
     return RESERVED | frozenset(WORD.findall(kernels + FIXED)) | {"pointers", "values", "first", "tokens"}
 

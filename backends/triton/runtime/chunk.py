@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -28,8 +30,9 @@ class Blocks(NamedTuple):
 
     `inputs` are what is read.  `writes` says of each kernel that writes cotangents of theirs (`differentiate` and its
     number, `solve_back`) of which it does, and `factors` are those that are factors of matrix products as they are.
-    `pairs` says which results are complex: they are two of the `outputs`. `room` says how many numbers a program of
-    each streamed kernel has in memory beside what it reads and writes.
+    `pairs` says which results are complex: they are two of the `outputs`.  `room` says how many numbers a program of
+    each streamed kernel has in memory beside what it reads and writes.  `fused` are the kernels, of those in
+    `kernels/fused.py`, that the unit has.
     """
 
     rows: int
@@ -48,6 +51,7 @@ class Blocks(NamedTuple):
     factors: Sequence[int] = ()
     pairs: Sequence[bool] = ()
     room: Sequence[tuple[str, int]] = ()
+    fused: Sequence[str] = ()
 
     @property
     def tiles(self) -> int:
@@ -96,13 +100,13 @@ class BlockKernels:
         return Chunked
 
     def launch(
-        self, kernel: Any, programs: int, like: Tensor, inputs: tuple[Tensor, ...], *args: Any
+        self, kernel: Any, programs: int, like: Tensor, inputs: tuple[Tensor, ...], *args: Any, **more: Any
     ) -> list[Any]:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
         face = self.face
         types = {inputs[place].dtype for place in face.factors}
         kind = types.pop() if len(types) == 1 and narrow(like) else torch.float32
-        fixed = {"BLOCK": face.block, **typed(factors(kind, exact(like)), self.module.tl)}
+        fixed = {"BLOCK": face.block, **more, **typed(factors(kind, exact(like)), self.module.tl)}
         default, lengths = Choice(face.warps, STAGES, face.tile), (programs, args[-1])
 
         def grid(tile: int) -> int:
@@ -116,20 +120,33 @@ class BlockKernels:
         carried: Sequence[Tensor],
         time: int,
         kind: torch.dtype = torch.float32,
+        keep: bool = True,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The results, those that the rule gives in the type `kind`, the final states and those before each block."""
+        """The results, those that the rule gives in the type `kind`, the final states and those before each block.
+
+        The last are not all written without `keep`.
+        """
         face, like = self.face, carried[0]
         batch, blocks = like.shape[0], -(-time // face.block)
         given, before = read(inputs), plain(carried)
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
         outputs = face.results(like, time, kind)
+        if self.fused("fused", like):
+            ends = (tuple(starts), tuple(finals), tuple(outputs))
+            self.launch(self.module.fused, batch, like, given, before, *ends, time, KEEPS=keep)
+            return outputs, finals, starts
         made = self.prepared(given, like, batch, blocks, time)
         states = (before, tuple(starts), tuple(finals))
         self.launch(self.module.sweep, batch, like, given, made or before, *states, time)
         known = (tuple(starts), tuple(outputs))
         self.launch(self.module.answer, batch * blocks, like, given, made or before, *known, time)
         return outputs, finals, starts
+
+    def fused(self, kernel: str, like: Tensor) -> bool:
+        """Whether a kernel takes a sequence in one pass: a program for each row and tile has to keep the GPU busy."""
+        face = self.face
+        return kernel in face.fused and like.shape[0] * face.rows * face.tiles >= multiprocessors(like)
 
     def prepared(
         self, given: tuple[Tensor, ...], like: Tensor, batch: int, blocks: int, time: int
@@ -159,8 +176,19 @@ class BlockKernels:
         given, begins = read(inputs), plain(starts)
         known = plain(cotangents[: len(face.outputs)])
         after = plain(cotangents[len(face.outputs) :])
-        flows = tuple(torch.empty_like(x) for x in begins)
         before = [torch.empty_like(x) for x in after]
+
+        def parts(tile: int, written: Sequence[int]) -> tuple[Tensor, ...]:
+            return tuple(
+                self.part(place, inputs[place], like, (batch, blocks, time), tile) for place in written
+            )
+
+        if self.fused("fused_back", like):
+            ((_, written),) = face.writes
+            own = (begins, known, after, partial(parts, written=written), tuple(before))
+            launched = self.launch(self.module.fused_back, batch, like, given, *own, batch * time, time)
+            return [*self.summed([(written, launched[4])], inputs), *before]
+        flows = tuple(torch.empty_like(x) for x in begins)
         each = batch * blocks
         made = self.prepared(given, like, batch, blocks, time) or begins
         later = tuple(like.new_empty((batch, blocks, *shape)) for shape in face.later)
@@ -168,21 +196,23 @@ class BlockKernels:
             self.launch(self.module.prepare_back, each, like, given, made, begins, known, later, time)
         states = (later or begins, after, flows, tuple(before))
         self.launch(self.module.sweep_back, batch, like, given, made, *states, time)
-        totals = dict[int, Tensor]()
+        found = list[tuple[Sequence[int], Sequence[Tensor]]]()
         for number, written in face.writes:
-
-            def parts(tile: int, written: Sequence[int] = written) -> tuple[Tensor, ...]:
-                return tuple(
-                    self.part(place, inputs[place], like, (batch, blocks, time), tile) for place in written
-                )
-
             kernel, sizes = getattr(self.module, f"differentiate{number}"), (batch * time, time)
-            launched = self.launch(kernel, each, like, given, made, begins, known, flows, parts, *sizes)
-            for place, part in zip(written, launched[5], strict=True):
-                more = summed(part, face.inputs[place])
+            several = (made, begins, known, flows, partial(parts, written=written))
+            found.append((written, self.launch(kernel, each, like, given, *several, *sizes)[5]))
+        return [*self.summed(found, inputs), *before]
+
+    def summed(
+        self, found: Sequence[tuple[Sequence[int], Sequence[Tensor]]], inputs: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The cotangents of the inputs, of which kernels wrote parts; each says of which inputs."""
+        totals = dict[int, Tensor]()
+        for written, parts in found:
+            for place, part in zip(written, parts, strict=True):
+                more = summed(part, self.face.inputs[place])
                 totals[place] = totals[place] + more if place in totals else more
-        grads = [totals[k].to(x.dtype) if k in totals else torch.zeros_like(x) for k, x in enumerate(inputs)]
-        return [*grads, *before]
+        return [totals[k].to(x.dtype) if k in totals else torch.zeros_like(x) for k, x in enumerate(inputs)]
 
     def part(self, place: int, x: Tensor, like: Tensor, lengths: tuple[int, int, int], tile: int) -> Tensor:
         """For the cotangents of an input `x`, of each program that shares it."""
@@ -230,6 +260,11 @@ def asked() -> str:
     return torch.get_float32_matmul_precision()
 
 
+def multiprocessors(x: Tensor) -> int:
+    """How many the GPU of a tensor has; where there is none, more than there ever are programs."""
+    return torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else sys.maxsize
+
+
 def plain(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(x.contiguous() for x in values)
 
@@ -266,7 +301,7 @@ class Chunked:
         if not cls.runs(carried, time):
             made: list[Tensor] = base.forward(inputs, carried, time, keep)
             return made
-        outputs, finals, starts = cls.kernels.forward(inputs, carried, time)
+        outputs, finals, starts = cls.kernels.forward(inputs, carried, time, keep=keep)
         slots = cls.carried.values()
         kept = [
             x.permute(0, 1, *(2 + k for k in s.order)) for x, s in zip(starts, slots, strict=True) if keep

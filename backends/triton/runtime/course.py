@@ -84,7 +84,7 @@ def _register(kernels: BlockKernels, name: str) -> None:
     def run(
         inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool, kind: torch.dtype
     ) -> list[Tensor]:
-        outputs, finals, starts = kernels.forward(inputs, carried, time, kind)
+        outputs, finals, starts = kernels.forward(inputs, carried, time, kind, keep)
         return [*outputs, *finals, *(starts if keep else [])]
 
     def fake(

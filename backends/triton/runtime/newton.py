@@ -36,6 +36,7 @@ class NewtonKernels(BlockKernels):
         carried: Sequence[Tensor],
         time: int,
         kind: torch.dtype = torch.float32,
+        keep: bool = True,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The results, the final states and those before each token."""
         like, before = carried[0], plain(carried)

@@ -40,6 +40,7 @@ class StreamKernels(WindowKernels):
         carried: Sequence[Tensor],
         time: int,
         kind: torch.dtype = torch.float32,
+        keep: bool = True,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The results, the final states and those before each block."""
         like, given = carried[0], read(inputs)
