@@ -135,16 +135,29 @@ def _of_loop(run: Run) -> Iterator[Prediction]:
 def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Prediction]:
     batch, time = run.shape[:2]
     blocks = ceil(time / face.block)
-    for kernel in aot.block_kernels(face):
+    for kernel in _taken(run, face):
         name = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
         narrow, single, products, rounded = (batch * blocks * count for count in face.work[name])
-        swept, each = (
-            kernel.startswith(("sweep", "solve")),
-            face.rows * _launched(face, code.get(kernel)).tiles,
-        )
+        cut = _launched(face, code.get(kernel))
+        if kernel in face.fused:
+            cut = cut.cut(min(cut.tile, face.busy(run.shape[0] * run.shape[2], SMS)))
+        swept, each = kernel.startswith(("sweep", "solve", "fused")), face.rows * cut.tiles
         programs, step = batch * each * (1 if swept else blocks), (blocks if swept else 1) * BLOCK
         moved = WIDTH * narrow + 4 * single
         yield run.predicted(kernel, code, moved, (products - rounded, rounded), programs, step)
+
+
+def _taken(run: Run, face: Any) -> list[str]:
+    """The kernels of a stage that run: in one pass where a program for each row and tile keeps the GPU busy."""
+    known = aot.block_kernels(face)
+    one = face.fused if face.busy(run.shape[0] * run.shape[2], SMS) else ()
+    split = {
+        "fused": ("prepare", "sweep", "answer"),
+        "fused_back": ("prepare_back", "sweep_back", "differentiate"),
+    }
+    left_out = tuple(name for kernel in one for name in split[kernel])
+    left_out += tuple(kernel for kernel in face.fused if kernel not in one)
+    return [kernel for kernel in known if kernel.rstrip("0123456789") not in left_out]
 
 
 def _of_reads(run: Run) -> Iterator[Prediction]:

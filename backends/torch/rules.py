@@ -10,7 +10,7 @@ from string import ascii_lowercase
 from seqc.ir.expr import Apply, Axes, DType, Expr, Leaf, LeafKind
 from seqc.ir.plan import RESET, Plan, Stage
 from seqc.ir.recurrence import Recurrence, State
-from seqc.ir.traverse import children, leaves, substitute, walk
+from seqc.ir.traverse import children, depends_on, leaves, substitute, walk
 from seqc.passes.cells import WIDEST
 from seqc.passes.influence import Trace
 
@@ -146,14 +146,20 @@ def print_course(rec: Recurrence, plan: Plan, given: Sequence[str], name: str, d
 
 def _rounded(roots: Sequence[Expr]) -> list[Expr]:
     """The largest parts that operations which round give of parameters alone."""
-    found, stack = dict[Expr, None](), [*roots]
+    known = leaves(roots)
+    given = depends_on(roots, known)
+    varying = depends_on(roots, [leaf for leaf in known if leaf.kind is not LeafKind.PARAM])
+    found, seen, stack = list[Expr](), set[Expr](), [*roots]
     while stack:
         node = stack.pop()
-        if any(leaf.kind is not LeafKind.PARAM for leaf in leaves([node])):
+        if node in seen or node not in given:
+            continue
+        seen.add(node)
+        if node in varying:
             stack.extend(children(node))
-        elif leaves([node]) and any(isinstance(x, Apply) and x.op not in MOVES for x in walk([node])):
-            found[node] = None
-    return list(found)
+        elif any(isinstance(x, Apply) and x.op not in MOVES for x in walk([node])):
+            found.append(node)
+    return found
 
 
 def argument_names(inputs: Iterable[str]) -> list[str]:

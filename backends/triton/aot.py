@@ -289,7 +289,7 @@ LOOP = ("forward", "backward")  # the kernels of a loop
 FUSED = ("fused", "fused_back")  # the kernels of a stage that go through a sequence in one pass
 SOLVED = ("solve", "solve_back")  # the kernels of a stage that is solved by Newton's iteration
 
-# The programs that a kernel of `kernels/chunk.py`, `fused.py` or `newton.py` has for each row and tile, and its arguments.
+# The programs that a kernel of `kernels/chunk.py`, `fused.py` or `newton.py` has for each row and tile; its arguments.
 BLOCK_KERNELS = {
     "prepare": ("batch * ceil(time / {block})", ("inputs", "made", "time")),
     "sweep": ("batch", ("inputs", "made", "carried", "starts", "finals", "time")),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .kernel import Port
-from .launch import Choice, launch
+from .launch import NARROWEST, Choice, launch
 from .load import loaded, runs_on
 
 STAGES = 3  # blocks that a program has under way at once
@@ -74,6 +74,16 @@ class Blocks(NamedTuple):
             for port, each in zip(self.outputs, types, strict=True)
         ]
 
+    def busy(self, sequences: int, least: int) -> int:
+        """The largest tile with which there are at least so many programs, one for each row and tile of a sequence.
+
+        It is 0 where there is none.
+        """
+        tile = self.tile
+        while tile > NARROWEST and sequences * self.rows * self.cut(tile).tiles < least:
+            tile //= 2
+        return tile if sequences * self.rows * self.cut(tile).tiles >= least else 0
+
     def cut(self, tile: int) -> Blocks:
         """The same with another tile."""
         return self._replace(tile=tile)
@@ -100,14 +110,24 @@ class BlockKernels:
         return Chunked
 
     def launch(
-        self, kernel: Any, programs: int, like: Tensor, inputs: tuple[Tensor, ...], *args: Any, **more: Any
+        self,
+        kernel: Any,
+        programs: int,
+        like: Tensor,
+        inputs: tuple[Tensor, ...],
+        *args: Any,
+        tile: int = 0,
+        **more: Any,
     ) -> list[Any]:
-        """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are."""
+        """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are.
+
+        The tile is that of the unit, if no other is given.
+        """
         face = self.face
         types = {inputs[place].dtype for place in face.factors}
         kind = types.pop() if len(types) == 1 and narrow(like) else torch.float32
         fixed = {"BLOCK": face.block, **more, **typed(factors(kind, exact(like)), self.module.tl)}
-        default, lengths = Choice(face.warps, STAGES, face.tile), (programs, args[-1])
+        default, lengths = Choice(face.warps, STAGES, tile or face.tile), (programs, args[-1])
 
         def grid(tile: int) -> int:
             return programs * face.rows * face.cut(tile).tiles
@@ -132,9 +152,9 @@ class BlockKernels:
         starts = [x.new_empty((batch, blocks, *x.shape[1:])) for x in before]
         finals = [torch.empty_like(x) for x in before]
         outputs = face.results(like, time, kind)
-        if self.fused("fused", like):
+        if tile := self.fused("fused", like):
             ends = (tuple(starts), tuple(finals), tuple(outputs))
-            self.launch(self.module.fused, batch, like, given, before, *ends, time, KEEPS=keep)
+            self.launch(self.module.fused, batch, like, given, before, *ends, time, tile=tile, KEEPS=keep)
             return outputs, finals, starts
         made = self.prepared(given, like, batch, blocks, time)
         states = (before, tuple(starts), tuple(finals))
@@ -143,10 +163,9 @@ class BlockKernels:
         self.launch(self.module.answer, batch * blocks, like, given, made or before, *known, time)
         return outputs, finals, starts
 
-    def fused(self, kernel: str, like: Tensor) -> bool:
-        """Whether a kernel takes a sequence in one pass: a program for each row and tile has to keep the GPU busy."""
-        face = self.face
-        return kernel in face.fused and like.shape[0] * face.rows * face.tiles >= multiprocessors(like)
+    def fused(self, kernel: str, like: Tensor) -> int:
+        """The tile with which a kernel takes sequences in one pass; 0 where it does not."""
+        return self.face.busy(like.shape[0], multiprocessors(like)) if kernel in self.face.fused else 0
 
     def prepared(
         self, given: tuple[Tensor, ...], like: Tensor, batch: int, blocks: int, time: int
@@ -183,10 +202,11 @@ class BlockKernels:
                 self.part(place, inputs[place], like, (batch, blocks, time), tile) for place in written
             )
 
-        if self.fused("fused_back", like):
+        if tile := self.fused("fused_back", like):
             ((_, written),) = face.writes
             own = (begins, known, after, partial(parts, written=written), tuple(before))
-            launched = self.launch(self.module.fused_back, batch, like, given, *own, batch * time, time)
+            sizes = (batch * time, time)
+            launched = self.launch(self.module.fused_back, batch, like, given, *own, *sizes, tile=tile)
             return [*self.summed([(written, launched[4])], inputs), *before]
         flows = tuple(torch.empty_like(x) for x in begins)
         each = batch * blocks
