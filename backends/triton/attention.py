@@ -34,8 +34,11 @@ LENGTHS = ", QUERIES: tl.constexpr, ENTRIES: tl.constexpr"
 FIXED = f"{LENGTHS}, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr"
 
 
-def print_reads(plan: Plan, origin: str) -> tuple[str, Reading, Given]:
-    """The unit of what the tokens of a rule read, how to call it, and what it takes as it is.  Raises `Unsupported`."""
+def print_reads(plan: Plan, origin: str, operators: Sequence[str] = ()) -> tuple[str, Reading, Given]:
+    """The unit of what the tokens of a rule read, how to call it, and what it takes as it is.
+
+    `operators` are those of its stages.  Raises `Unsupported`.
+    """
     rec = plan.recurrence
     outputs = list(plan.outputs[: len(rec.outputs)])
     axis = store_axis(rec)
@@ -52,7 +55,7 @@ def print_reads(plan: Plan, origin: str) -> tuple[str, Reading, Given]:
     narrow = {leaf for expr, leaf in asked.items() if expr in kept}
     narrow |= {store.next for store in rec.stores if store.value in kept}
     stores = [store.name for store in rec.stores if store.value in kept]
-    given = Given([k for k, leaf in enumerate(rec.inputs) if leaf in kept], stores)
+    given = Given([k for k, leaf in enumerate(rec.inputs) if leaf in kept], stores, operators)
     for sizes in BLOCKS:
         try:
             unit, face = _Writer(rec, found, narrow, origin, *sizes).unit(sizes == BLOCKS[-1])

@@ -181,7 +181,8 @@ def reads(program: Scheduled, origin: str) -> dict[str, ReadStage]:
     for rule in rules_of(program.whole, program.plan):
         with suppress(Unsupported):
             if rule.attention is not None:
-                unit, face, given = print_reads(program.plan(rule.recurrence), origin)
+                names = [stage.name for stage in rule.stages]
+                unit, face, given = print_reads(program.plan(rule.recurrence), origin, names)
                 kernels = ReadKernels(unit, face, identifier(rule.recurrence.name))
                 found[rule.name] = ReadStage(rule.attention.name, rule.attention.owner, kernels, given)
     return found

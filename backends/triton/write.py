@@ -73,7 +73,7 @@ def write(
             "owner": read.owner,
             "unit": f"{stem}.py",
             "reads": read.kernels.face._asdict(),
-            "given": {"inputs": read.given.inputs, "stores": read.given.stores},
+            "given": {name: getattr(read.given, name) for name in ("inputs", "stores", "stages")},
         }
         for target in wanted:
             compile_reads(read.kernels, target, kernels, stem)

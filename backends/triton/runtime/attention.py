@@ -185,10 +185,14 @@ def products(kind: torch.dtype, single: bool, asked: str = "highest") -> dict[st
 
 @dataclass(eq=False)
 class Given:
-    """What of a rule stays of 16 bits: inputs, by number, and the stores that consist of them, by name."""
+    """What of a rule stays of 16 bits: inputs, by number, and the stores that consist of them, by name.
+
+    `stages` are the operators of its other states, which PyTorch takes in single precision.
+    """
 
     inputs: Sequence[int]
     stores: Sequence[str]
+    stages: Sequence[str]
     forced: bool = False  # kernels run wherever they can, as they do in any case
 
 
@@ -243,12 +247,27 @@ class ReadStage(NamedTuple):
         owner, kernels = namespace[self.owner], self.kernels
         digest = hashlib.sha256((kernels.text + repr(kernels.face)).encode()).hexdigest()[:12]
         namespace[self.operator] = operator(kernels, owner, f"triton_{kernels.name}_{digest}")
+        for name in self.given.stages:
+            if not isinstance(namespace[name], Widened):
+                namespace[name] = Widened(namespace[name])
 
     def attach(self, part: nn.Module) -> None:
         """Let a rule of the module, whose class was emitted, hand inputs of 16 bits to the kernels."""
         base = cast(Any, type(part))
         if not issubclass(base, Swapped):
             part.__class__ = _read_class(base, self.given)
+
+
+class Widened:
+    """An operator of an emitted module that takes inputs of 16 bits in single precision."""
+
+    def __init__(self, inner: Callable[..., list[Tensor]]) -> None:
+        self.inner = inner
+
+    def __call__(
+        self, inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool
+    ) -> list[Tensor]:
+        return self.inner(_wide(inputs), list(carried), time, keep)
 
 
 @cache

@@ -30,6 +30,16 @@ rule alibi(q[n], k[n], v[m], slope) {
     return sum[s](softmax[s](sum[n](q * K') - slope * age[s]) * V')
 }
 """
+HEADS = """
+rule heads(q[h, n], k[h, n], v[h, m], log_f[h]) {
+    state  F[h] = 0
+    F'     = F - abs(log_f)
+    store  K[s, h, n] = k
+    store  V[s, h, m] = v
+    store  G[s, h] = F'
+    return sum[s](softmax[s](sum[n](q * K') + F' - G') * V')
+}
+"""
 EARLIER = """
 rule earlier(q[n], k[n], v[m]) {
     store  K[s, n] = k, window = 11
@@ -57,6 +67,7 @@ RULES: dict[str, Callable[[], Recurrence]] = {
     "positions": of_spec("attention/relative", "relative_attention", **KEYS, reach=9),
     "distance": written(ALIBI, **KEYS),
     "without itself": written(EARLIER, **KEYS),
+    "forget gates of heads": written(HEADS, h=2, **KEYS),
 }
 launched = list[str]()
 _launch = ReadKernels.launch

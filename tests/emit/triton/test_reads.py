@@ -72,6 +72,14 @@ def test_products_of_16_bits_do_for_inputs_of_16(
     assert gradients < MOST[dtype][1]
 
 
+def test_states_beside_stores_stay_single_precision(interpreted: Interpreted) -> None:
+    """Whose gates PyTorch adds up, while the kernels take keys of 16 bits."""
+    found = interpreted(reading.with_rounded_products, "forget gates of heads", 45, torch.bfloat16, False)
+    outputs, gradients = MOST[torch.bfloat16]
+    assert found[0] < outputs
+    assert max(found) < gradients
+
+
 def test_what_is_computed_is_rounded_to_the_inputs_type(interpreted: Interpreted) -> None:
     """Weights, and on the way back what flows to scores: a gate's gradient, which is not rounded itself, shows it."""
     name, given = "forget gates", {"dtype": torch.bfloat16}
