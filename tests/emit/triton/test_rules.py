@@ -120,7 +120,11 @@ def test_inputs_that_stages_read_as_they_are_stay_of_16_bits() -> None:
     assert parts.kept(MAKERS["linear attention"]()) >= {"k", "v"}
     assert parts.kept(MAKERS["delta, gate a key"]()) == {"q", "k", "v", "alpha", "beta"}
     assert parts.kept(MAKERS["gate a head"]()) == {"x", "B", "C", "dt", "a"}
-    assert parts.kept(parts.written(parts.COMPUTED, n=5, m=3)()) == {"k", "q", "w", "alpha"}
+    assert parts.kept(parts.written(parts.COMPUTED, n=5, m=3)()) == {"k", "q", "w", "alpha", "v"}
+    outside = parts.COMPUTED.replace(
+        "return sum[n](S' * k) + 0.3 * v", "return tanh(sum[n](S' * k) + 0.3 * v)"
+    )
+    assert parts.kept(parts.written(outside, n=5, m=3)()) == {"k", "q", "w", "alpha"}
 
 
 def on_nvidia(dtype: torch.dtype) -> SimpleNamespace:
