@@ -33,13 +33,16 @@ def predicted(case: str, shape: tuple[int, ...], code: dict[str, Taken]) -> dict
 
 
 def test_a_scan_moves_what_it_reads_and_writes() -> None:
-    """`answer` reads two inputs in bf16 and a state a block, and writes a result in bf16."""
-    found = predicted("scan", (2, 64, 300, 128), {})
-    blocks, numbers = 2 * 2 * 300, 2 * 64 * 300 * 128
-    moved = 3 * 2 * numbers + 4 * 128 * blocks
-    assert found["answer"].memory == pytest.approx(moved / gpu_model.COPY)
-    assert found["answer"].products == 0
-    assert found["casts"].memory == 0
+    """Two inputs and a result in bf16, and a state a block: at once, where there are programs enough for all of it."""
+    batch, time, tokens = 2, 64, 2 * 64 * 128
+    for heads, kernels in ((300, ["fused"]), (1, ["prepare", "sweep", "answer"])):
+        found = predicted("scan", (batch, time, heads, 128), {})
+        assert [name for name, x in found.items() if not x.backward and name != "casts"] == kernels
+        moved = 3 * 2 * tokens * heads + 4 * 128 * 2 * batch * heads
+        share = min(1.0, batch * heads * (2 if heads == 1 else 1) / gpu_model.SMS)
+        assert found[kernels[-1]].memory == pytest.approx(moved / (gpu_model.COPY * share))
+        assert found[kernels[-1]].products == 0
+        assert found["casts"].memory == 0
 
 
 def test_products_of_16_bits_are_twice_as_fast() -> None:
@@ -55,7 +58,7 @@ def test_programs_that_find_no_place_wait() -> None:
     """A program that takes a whole multiprocessor, and one more program than there are."""
     whole = Taken("", 8, 2, 128, 255, 0, 200 * 1024, 0)
     shape = (1, 64, gpu_model.SMS + 1, 128)
-    few, many = (predicted("scan", shape, code)["sweep"].chain for code in ({}, {"sweep": whole}))
+    few, many = (predicted("scan", shape, code)["fused"].chain for code in ({}, {"fused": whole}))
     assert many == pytest.approx(2 * few)
 
 

@@ -18,22 +18,9 @@ def locate(program, TILE: tl.constexpr):
 
 @triton.jit
 def before(
-    inputs,
-    made,
-    scratch,
-    zero,
-    slot,
-    batch,
-    first,
-    place,
-    tokens,
-    time,
-    row,
-    TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    GIVEN: tl.constexpr,
-    ROUNDED: tl.constexpr,
-):
+    inputs, made, scratch, zero, slot, batch, first, place, tokens, time, row,
+    TILE: tl.constexpr, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr
+):  # fmt: skip
     """What does not depend on the states."""
     origin = tl.multiple_of(tl.load(zero, volatile=True), 16)
     at_i = origin + tl.arange(0, 16)
@@ -80,23 +67,9 @@ def before(
 
 @triton.jit
 def update(
-    inputs,
-    made,
-    starts,
-    scratch,
-    zero,
-    slot,
-    batch,
-    first,
-    place,
-    tokens,
-    time,
-    row,
-    TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    GIVEN: tl.constexpr,
-    ROUNDED: tl.constexpr,
-):
+    inputs, made, starts, scratch, zero, slot, batch, first, place, tokens, time, row,
+    TILE: tl.constexpr, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr
+):  # fmt: skip
     """The states after a block."""
     for tile in tl.range(tl.cdiv(1100, TILE), num_stages=1, disable_licm=True):
         active = tl.load(made[0] + place)
@@ -147,24 +120,9 @@ def update(
 
 @triton.jit
 def reads(
-    inputs,
-    made,
-    starts,
-    outputs,
-    scratch,
-    zero,
-    slot,
-    batch,
-    first,
-    place,
-    tokens,
-    time,
-    row,
-    TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    GIVEN: tl.constexpr,
-    ROUNDED: tl.constexpr,
-):
+    inputs, made, starts, outputs, scratch, zero, slot, batch, first, place, tokens, time, row,
+    TILE: tl.constexpr, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr
+):  # fmt: skip
     """The results of a block."""
     total = tl.full((16, 16), 0.0, tl.float32)
     for tile in tl.range(tl.cdiv(1100, TILE), num_stages=1, disable_licm=True):
@@ -234,25 +192,9 @@ def reads(
 
 @triton.jit
 def before_back(
-    inputs,
-    made,
-    starts,
-    d_outputs,
-    later,
-    scratch,
-    zero,
-    slot,
-    batch,
-    first,
-    place,
-    tokens,
-    time,
-    row,
-    TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    GIVEN: tl.constexpr,
-    ROUNDED: tl.constexpr,
-):
+    inputs, made, starts, d_outputs, later, scratch, zero, slot, batch, first, place, tokens, time, row,
+    TILE: tl.constexpr, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr
+):  # fmt: skip
     """What does not depend on the cotangents of states."""
     for tile in tl.range(tl.cdiv(1100, TILE), num_stages=1, disable_licm=True):
         pre1 = tl.load(made[1] + place)
@@ -280,24 +222,9 @@ def before_back(
 
 @triton.jit
 def back(
-    inputs,
-    made,
-    later,
-    flows,
-    scratch,
-    zero,
-    slot,
-    batch,
-    first,
-    place,
-    tokens,
-    time,
-    row,
-    TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    GIVEN: tl.constexpr,
-    ROUNDED: tl.constexpr,
-):
+    inputs, made, later, flows, scratch, zero, slot, batch, first, place, tokens, time, row,
+    TILE: tl.constexpr, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr
+):  # fmt: skip
     """The cotangents of the states before a block."""
     for tile in tl.range(tl.cdiv(1100, TILE), num_stages=1, disable_licm=True):
         active = tl.load(made[0] + place)
@@ -348,26 +275,9 @@ def back(
 
 @triton.jit
 def gradients0(
-    inputs,
-    made,
-    starts,
-    d_outputs,
-    flows,
-    d_sources,
-    scratch,
-    zero,
-    slot,
-    batch,
-    first,
-    place,
-    tokens,
-    time,
-    row,
-    TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    GIVEN: tl.constexpr,
-    ROUNDED: tl.constexpr,
-):
+    inputs, made, starts, d_outputs, flows, d_sources, scratch, zero, slot, batch, first, place, tokens, time, row,
+    TILE: tl.constexpr, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr
+):  # fmt: skip
     """The cotangents of `k`, `v`, `q` in a block."""
     origin = tl.multiple_of(tl.load(zero, volatile=True), 16)
     at_i = origin + tl.arange(0, 16)

@@ -16,7 +16,7 @@ from .attach import Results, States, Swapped
 from .chunk import factors, plain, summed, typed
 from .kernel import Port
 from .launch import Choice, launch
-from .load import loaded, runs_on
+from .load import LOADING, loaded, runs_on
 
 STAGES = 2  # blocks that a program has under way at once
 MANY = 8  # warps of a program that needs many registers
@@ -278,8 +278,9 @@ def _read_class(base: Any, given: Given) -> type[Any]:
 def operator(kernels: ReadKernels, owner: Any, name: str) -> Callable[..., list[Tensor]]:
     """The reads as an opaque operator with a derivative; where no kernel runs they are what `owner` does."""
     known: Any = torch.ops.seqc
-    if not hasattr(known, name):
-        _register(kernels, owner, name)
+    with LOADING:
+        if not hasattr(known, name):
+            _register(kernels, owner, name)
     made = getattr(known, name)
 
     def call(queries: list[Tensor], entries: list[Tensor], start: Tensor) -> list[Tensor]:

@@ -196,6 +196,7 @@ class BlockKernels:
         known = plain(cotangents[: len(face.outputs)])
         after = plain(cotangents[len(face.outputs) :])
         before = [torch.empty_like(x) for x in after]
+        totals = dict[int, Tensor]()
 
         def parts(tile: int, written: Sequence[int]) -> tuple[Tensor, ...]:
             return tuple(
@@ -207,7 +208,8 @@ class BlockKernels:
             own = (begins, known, after, partial(parts, written=written), tuple(before))
             sizes = (batch * time, time)
             launched = self.launch(self.module.fused_back, batch, like, given, *own, *sizes, tile=tile)
-            return [*self.summed([(written, launched[4])], inputs), *before]
+            self.add(totals, written, launched[4])
+            return [*_whole(totals, inputs), *before]
         flows = tuple(torch.empty_like(x) for x in begins)
         each = batch * blocks
         made = self.prepared(given, like, batch, blocks, time) or begins
@@ -216,23 +218,17 @@ class BlockKernels:
             self.launch(self.module.prepare_back, each, like, given, made, begins, known, later, time)
         states = (later or begins, after, flows, tuple(before))
         self.launch(self.module.sweep_back, batch, like, given, made, *states, time)
-        found = list[tuple[Sequence[int], Sequence[Tensor]]]()
         for number, written in face.writes:
             kernel, sizes = getattr(self.module, f"differentiate{number}"), (batch * time, time)
             several = (made, begins, known, flows, partial(parts, written=written))
-            found.append((written, self.launch(kernel, each, like, given, *several, *sizes)[5]))
-        return [*self.summed(found, inputs), *before]
+            self.add(totals, written, self.launch(kernel, each, like, given, *several, *sizes)[5])
+        return [*_whole(totals, inputs), *before]
 
-    def summed(
-        self, found: Sequence[tuple[Sequence[int], Sequence[Tensor]]], inputs: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """The cotangents of the inputs, of which kernels wrote parts; each says of which inputs."""
-        totals = dict[int, Tensor]()
-        for written, parts in found:
-            for place, part in zip(written, parts, strict=True):
-                more = summed(part, self.face.inputs[place])
-                totals[place] = totals[place] + more if place in totals else more
-        return [totals[k].to(x.dtype) if k in totals else torch.zeros_like(x) for k, x in enumerate(inputs)]
+    def add(self, totals: dict[int, Tensor], written: Sequence[int], parts: Sequence[Tensor]) -> None:
+        """Put the cotangents of some inputs, of which programs wrote `parts`, to those of others."""
+        for place, part in zip(written, parts, strict=True):
+            more = summed(part, self.face.inputs[place])
+            totals[place] = totals[place] + more if place in totals else more
 
     def part(self, place: int, x: Tensor, like: Tensor, lengths: tuple[int, int, int], tile: int) -> Tensor:
         """For the cotangents of an input `x`, of each program that shares it."""
@@ -278,6 +274,11 @@ def suffices(x: Tensor) -> bool:
 def asked() -> str:
     """What PyTorch was told, for `torch.compile` when it compiles."""
     return torch.get_float32_matmul_precision()
+
+
+def _whole(totals: Mapping[int, Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The cotangents of all inputs, in their types; of those that have none, zeros."""
+    return [totals[k].to(x.dtype) if k in totals else torch.zeros_like(x) for k, x in enumerate(inputs)]
 
 
 def multiprocessors(x: Tensor) -> int:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .attach import Results
 from .chunk import BlockKernels
-from .load import loaded
+from .kernel import Port
+from .load import LOADING, loaded
 
 NARROW = (torch.bfloat16, torch.float16)
 Operator = Callable[..., list[Tensor]]
@@ -50,10 +51,22 @@ def operator(kernels: BlockKernels) -> Operator:
     def run(
         inputs: Sequence[Tensor], carried: Sequence[Tensor], time: int, keep: bool, kind: torch.dtype
     ) -> list[Tensor]:
-        found = parted(real(inputs), real(carried), time, keep, kind)
+        lead = (carried[0].shape[0], time)
+        given = [fitted(x, port, lead) for x, port in zip(real(inputs), kernels.face.inputs, strict=True)]
+        found = parted(given, real(carried), time, keep, kind)
         return together(found, [*kernels.face.pairs, *(x.is_complex() for x in carried)])
 
     return run
+
+
+def fitted(x: Tensor, port: Port, lead: tuple[int, int]) -> Tensor:
+    """An input of a stage for `lead`, batch and time, as kernels take it, which look at no lengths.
+
+    Raises RuntimeError where it has other lengths.
+    """
+    if port.flags and not x.numel():
+        return x
+    return x.expand(port.shape if port.constant else (*lead, *port.shape))
 
 
 def real(values: Iterable[Tensor]) -> list[Tensor]:
@@ -72,8 +85,9 @@ def _parted(kernels: BlockKernels) -> Operator:
     """The same over real numbers, with its derivative, registered once under a name that says what is in it."""
     digest = hashlib.sha256((kernels.text + repr(kernels.face)).encode()).hexdigest()[:12]
     name, known = f"triton_{kernels.name}_{digest}", torch.ops.seqc
-    if not hasattr(known, name):
-        _register(kernels, f"seqc::{name}")
+    with LOADING:
+        if not hasattr(known, name):
+            _register(kernels, f"seqc::{name}")
     found: Operator = getattr(known, name)
     return found
 

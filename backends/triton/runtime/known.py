@@ -82,5 +82,5 @@ def _read() -> dict[str, tuple[int, ...]]:
     try:
         found = json.loads(file().read_text(encoding="utf-8"))
         return {str(key): tuple(map(int, facts)) for key, facts in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}  # none yet, or not ours

@@ -93,7 +93,10 @@ def launch(
             kernel[(programs,)](*filled, **{**fixed, **more})
 
     def measured(choice: Choice) -> float:
-        given = made(choice)
+        try:
+            given = made(choice)
+        except torch.OutOfMemoryError:
+            return float("inf")
         return milliseconds(lambda: run(choice, given))
 
     with torch.cuda.device_of(like):
@@ -124,13 +127,19 @@ def chosen(
 def choose(key: str, default: Choice, widest: int, measure: Callable[[Choice], float] | None) -> Choice:
     """What is known for a key; else the quickest by `measure`, which is then known; without it the default."""
     known = recalled(key)
-    if len(known) == len(default):
+    if len(known) == len(default) and _possible(Choice(*known), default):
         return Choice(*known)
     if measure is None:
         return default
     found = quickest(default, widest, measure)
     keep(key, found)
     return found
+
+
+def _possible(choice: Choice, default: Choice) -> bool:
+    """Whether a choice that was read can be one."""
+    counted = choice.stages >= 1 and 1 <= choice.warps == power_of_two(choice.warps)
+    return counted and (choice.tile >= NARROWEST) == (default.tile > 0)
 
 
 def power_of_two(number: int) -> int:

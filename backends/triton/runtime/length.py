@@ -79,9 +79,10 @@ class Lengths:
                 return self.first
             with torch.cuda.device_of(x):
                 block = self.quickest(measure)
-            if block is None:
-                return self.first
-            keep(key, [block])
+            if block is None:  # not even the default, while gradients are measured beside what else there is
+                block = self.first
+            else:
+                keep(key, [block])
         self.settled[x.device, met] = block
         self.compiled.setdefault(met[:2], block)
         return block

@@ -11,10 +11,12 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from threading import RLock
 from types import ModuleType
 
 import torch
 
+LOADING = RLock()  # a module is loaded, and an operator registered, by one thread at a time
 OLDEST = (3, 6)  # the release of Triton whose kernels may take tuples of tensors
 
 
@@ -69,16 +71,17 @@ def _of_triton(node: ast.stmt) -> bool:
 def _module(text: str, name: str, parse: Callable[[str], ast.Module]) -> ModuleType:
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     full = f"seqc_{name.replace(' ', '_')}_{digest}"
-    if full in sys.modules:
-        return sys.modules[full]
-    filename = f"<seqc {name} {digest}>"
-    module = ModuleType(full)
-    module.__file__ = filename
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    sys.modules[full] = module
-    try:
-        exec(compile(parse(text), filename, "exec"), module.__dict__)  # the text is what was emitted
-    except BaseException:
-        del sys.modules[full]
-        raise
-    return module
+    with LOADING:
+        if full in sys.modules:
+            return sys.modules[full]
+        filename = f"<seqc {name} {digest}>"
+        module = ModuleType(full)
+        module.__file__ = filename
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        sys.modules[full] = module
+        try:
+            exec(compile(parse(text), filename, "exec"), module.__dict__)  # the text is what was emitted
+        except BaseException:
+            del sys.modules[full]
+            raise
+        return module

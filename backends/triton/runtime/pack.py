@@ -102,6 +102,7 @@ def _initial(module: Any, count: int, inputs: Mapping[str, Tensor]) -> dict[str,
 
 
 @lru_cache(LAYOUTS)
+@torch.inference_mode(False)  # what is kept may be needed on a way back later
 def _layout(ends: tuple[int, ...], device: torch.device) -> Layout:
     lengths = [after - before for before, after in pairwise(ends)]
     order, pieces = list[Tensor](), list[Piece]()

@@ -88,6 +88,12 @@ class Looped(Attached):
     def narrow(self, x: Tensor, time: int | None) -> bool:
         return self.runs(x) if self.kept and self.staged(x, time) else self.ready(x)
 
+    def taken(self, inputs: Sequence[Tensor], time: int | None) -> list[Tensor]:
+        """Where the emitted module calls the kernels, it computes what it hands them: in single precision."""
+        if self.course is None and self.staged(inputs[0], time):
+            return [x.float() for x in inputs]
+        return super().taken(inputs, time)
+
     def staged(self, x: Tensor, time: int | None, rows: int | None = None) -> bool:
         """Sequences that run in blocks: long ones, if there is a loop, where blocks are as exact as is asked for.
 
@@ -128,7 +134,7 @@ class Looped(Attached):
         face, sign = self.kernel.interface, self.signature
         batch, time = shape
         given = plain(real(x.expand(batch, time, *v.shape) for x, v in zip(inputs, sign.inputs, strict=True)))
-        before = plain(real(states[value.name] for value in sign.states))
+        before = plain(real(states[v.name].expand(batch, *v.shape) for v in sign.states))
         known = dict(zip(sign.parameters, parameters, strict=True))
         used = [known[name] for name in face.parameters]
         flags = None if reset is None else reset.expand(batch, time).to(torch.uint8).contiguous()
