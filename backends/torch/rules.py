@@ -25,7 +25,7 @@ from .splice import pieces
 from .stages import WIDTH, print_stage, stage_class
 from .values import Value
 
-BASE = frozenset({*RESERVED, *pieces()})
+BASE = frozenset({*RESERVED, *pieces(), "flags", "stages"})
 MOVES = frozenset(
     {"complex", "real", "imag", "neg", "abs", "relu", "max", "min", "where"}
 )  # operations that do not round
@@ -155,7 +155,7 @@ def _rounded(roots: Sequence[Expr]) -> list[Expr]:
         if node in seen or node not in given:
             continue
         seen.add(node)
-        if node in varying:
+        if node in varying or node.dtype is DType.BOOL:
             stack.extend(children(node))
         elif any(isinstance(x, Apply) and x.op not in MOVES for x in walk([node])):
             found.append(node)

@@ -103,14 +103,14 @@ class Accessors:
     # --- blocks of tokens -----------------------------------------------------------------------------------------
 
     def load_blocks(
-        self, function: str, leaves: Sequence[Leaf], padding: Sequence[float], doc: str
+        self, function: str, leaves: Sequence[Leaf], padding: Sequence[float], doc: str, again: bool = False
     ) -> list[str]:
-        """Tokens after the last of the sequence are padding."""
+        """Tokens after the last of the sequence are padding; with `again`, they are the last."""
         body = Body(self.layout, self.names.copy())
         found: list[str] = []
         for k, (leaf, filling) in enumerate(zip(leaves, padding, strict=True)):
             name = body.names.fresh(hint(leaf))
-            address, mask = self._block_address(body, f"pointers[{k}]", leaf, "")
+            address, mask = self._block_address(body, f"pointers[{k}]", leaf, "", again)
             body.lines.append(f"{name} = tl.load({address}{mask and f', mask={mask}, other=0.0'})")
             value = f"{name}.to(tl.float32)"
             if filling:
@@ -150,13 +150,18 @@ class Accessors:
         at = Value(Code(body.place(TOKEN)), (TOKEN,))
         return f"first + {body.aligned(at, self.layout.inner(leaf.axes)).text}"
 
-    def _block_address(self, body: Body, pointer: str, leaf: Leaf, share: str) -> tuple[str, str]:
+    def _block_address(
+        self, body: Body, pointer: str, leaf: Leaf, share: str, again: bool = False
+    ) -> tuple[str, str]:
         """As `_address`, of a tensor [batch, time, …] where the leaf has tokens."""
         if TOKEN not in leaf.axes:
             return self._address(body, pointer, leaf, "")
         rest = Leaf(leaf.kind, leaf.name, tuple(axis for axis in leaf.axes if axis != TOKEN), leaf.number)
-        place = f"({share}batch * time + {self._tokens(body, leaf)})"
+        at = self._tokens(body, leaf)
+        place = f"({share}batch * time + {f'tl.minimum({at}, time - 1)' if again else at})"
         address, mask = self._address(body, pointer, rest, place, self.layout.inner(leaf.axes))
+        if again:
+            return address, mask
         inside = f"{self._tokens(body, leaf)} < time"
         return address, f"({inside}) & ({mask})" if mask else inside
 

@@ -141,19 +141,21 @@ class _Writer:
         found = [*reads.tops, *reads.sums]
         queries = [reads.queries[k] for k in self.wanted]
 
-        def load(function: str, leaves: Sequence[Leaf], doc: str) -> list[str]:
-            return prints.load_blocks(function, leaves, [0.0] * len(leaves), doc)
+        def load(function: str, leaves: Sequence[Leaf], doc: str, again: bool = False) -> list[str]:
+            return prints.load_blocks(function, leaves, [0.0] * len(leaves), doc, again)
 
         locate = [f"return program // {count}, program % {count}, 0"]
         return [
             function_text(
                 "locate", "program", "The batch, the row and the tile of a program.", locate, LENGTHS
             ),
-            load("load_queries", reads.queries, "What some tokens ask with."),
+            load("load_queries", reads.queries, "What some tokens ask with.", again=True),
             load("load_found", found, "The numbers that the results of some queries are made of."),
             load("load_flow", self.flow, "The cotangents of the sums of some queries."),
             load("load_cotangents", self.outputs, "The cotangents of the results of some queries."),
-            entries.load_blocks("load_entries", self.entries, [0.0] * len(self.entries), "Some entries."),
+            entries.load_blocks(
+                "load_entries", self.entries, [0.0] * len(self.entries), "Some entries.", again=True
+            ),
             prints.store_blocks("store_found", found, "The numbers that results are made of."),
             prints.store_blocks("store_flow", self.flow, "The cotangents of sums."),
             prints.store_blocks("store_outputs", self.outputs, "The results of some queries."),

@@ -103,7 +103,7 @@ def _parts(value: Expr) -> tuple[Expr, ...]:
         if node in seen or node not in given:
             continue
         seen.add(node)
-        if isinstance(node, Leaf) or node not in varying:
+        if isinstance(node, Leaf) or (node not in varying and node.dtype is not DType.BOOL):
             found[node] = None
         else:
             stack.extend(reversed(children(node)))

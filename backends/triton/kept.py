@@ -18,9 +18,16 @@ from ..cpu.rewrite import factors_of
 
 def as_given(value: Expr) -> Leaf | None:
     """The input of the rule that a value is, at most with another sign or 0 at some tokens; None if it is more."""
-    found = [leaf for leaf in leaves([value]) if leaf is not RESET]
-    plain = len(found) == 1 and found[0].kind is LeafKind.INPUT
-    return found[0] if plain and all(x is found[0] or _sign(x) for x in factors_of(value)) else None
+    found, stack = list[Leaf](), [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Apply) and node.op in ("mul", "neg") and not _sign(node):
+            stack.extend(node.args)
+        elif isinstance(node, Leaf) and node.kind is LeafKind.INPUT and not found:
+            found.append(node)
+        elif not _sign(node):
+            return None
+    return found[0] if found else None
 
 
 def kept(plan: Plan) -> frozenset[Leaf]:
@@ -51,7 +58,8 @@ def _widened(value: Expr, leaf: Leaf, kept: set[Leaf]) -> bool:
         return True
     others = [x for x in factors_of(value) if x is not leaf and not _sign(x)]
     inside = [set(leaves([x])) - {RESET} for x in others]
-    return bool(inside) and all(own and not own & {leaf, *kept} for own in inside)
+    alone = [all(each.kind is LeafKind.PARAM for each in leaves([x])) and not x.axes for x in others]
+    return bool(inside) and not any(alone) and all(own and not own & {leaf, *kept} for own in inside)
 
 
 def exact(value: Expr) -> bool:

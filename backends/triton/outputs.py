@@ -85,6 +85,8 @@ class _Readout:
         self.results = [read.leaf for read in stage.reads]
         self.reads = dict[Expr, Expr](zip(self.results, values, strict=True))
         self.carried = stage.carried
+        self.seen = dict[tuple[Expr, frozenset[str]], Expr | None]()
+        self.parts = dict[tuple[Expr, frozenset[str], float], Expr | None]()
 
     def stage(self, reads: Sequence[tuple[Leaf, Expr]]) -> tuple[Stage, Adjoint]:
         """The stage with these results, and its derivative."""
@@ -100,6 +102,11 @@ class _Readout:
         return self._over(output, {*output.axes})
 
     def _over(self, node: Expr, axes: Set[str]) -> Expr | None:
+        if (key := (node, frozenset(axes))) not in self.seen:
+            self.seen[key] = self._found(node, axes)
+        return self.seen[key]
+
+    def _found(self, node: Expr, axes: Set[str]) -> Expr | None:
         """`node` where it is linear in the reads; with all axes of the states also products and finite functions."""
         if node in self.reads:
             return self.reads[node]
@@ -134,6 +141,11 @@ class _Readout:
         return not self.reads.keys().isdisjoint(leaves([node]))
 
     def _part(self, node: Expr, axes: Set[str], padding: float = 0.0) -> Expr | None:
+        if (key := (node, frozenset(axes), padding)) not in self.parts:
+            self.parts[key] = self._apart(node, axes, padding)
+        return self.parts[key]
+
+    def _apart(self, node: Expr, axes: Set[str], padding: float) -> Expr | None:
         """What does not depend on the states: sums of inputs, or an input.
 
         An input is computed elementwise or has fewer axes than the output.  After the last token it is `padding`.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir import build
-from seqc.ir.build import ZERO
+from seqc.ir.build import ONE, ZERO
 from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Scan, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
 from seqc.ir.traverse import leaves, substitute, walk
@@ -414,7 +414,7 @@ def _alone(stage: Stage, rows: Sequence[str], vector: str) -> bool:
 def _gated_apart(roots: Sequence[Expr], vector: str) -> bool:
     """Whether all entries along an axis have gates of their own, so that no scan is a product of matrices."""
     scans = [node for node in walk(roots) if isinstance(node, Scan)]
-    return all(not vector or vector in node.decay.axes for node in scans)
+    return all(not vector or node.decay is ONE or vector in node.decay.axes for node in scans)
 
 
 def independent_axes(stage: Stage, forward: Sequence[Expr]) -> list[str]:

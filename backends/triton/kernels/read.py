@@ -22,11 +22,11 @@ def load_queries(
 ):
     """What some tokens ask with."""
     at_i = tl.arange(0, QUERIES)
-    after = tl.load(pointers[0] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
+    after = tl.load(pointers[0] + (batch * time + tl.minimum(first + at_i, time - 1)))
     at_n = tl.arange(0, 64)
     q = tl.load(
-        pointers[1] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
-        mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
+        pointers[1] + (batch * time + tl.minimum(first + at_i[:, None], time - 1)) * 40 + at_n[None, :],
+        mask=at_n[None, :] < 40,
         other=0.0,
     )
     return (after.to(tl.float32), q.to(tl.float32))
@@ -88,17 +88,17 @@ def load_entries(
     at_i = tl.arange(0, ENTRIES)
     at_n = tl.arange(0, 64)
     K = tl.load(
-        pointers[0] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
-        mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
+        pointers[0] + (batch * time + tl.minimum(first + at_i[:, None], time - 1)) * 40 + at_n[None, :],
+        mask=at_n[None, :] < 40,
         other=0.0,
     )
     at_m = tl.arange(0, 128)
     V = tl.load(
-        pointers[1] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
-        mask=(first + at_i[:, None] < time) & (at_m[None, :] < 100),
+        pointers[1] + (batch * time + tl.minimum(first + at_i[:, None], time - 1)) * 100 + at_m[None, :],
+        mask=at_m[None, :] < 100,
         other=0.0,
     )
-    G = tl.load(pointers[2] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
+    G = tl.load(pointers[2] + (batch * time + tl.minimum(first + at_i, time - 1)))
     return (K.to(tl.float32), V.to(tl.float32), G.to(tl.float32))
 
 
