@@ -142,7 +142,7 @@ def _back(node: Expr, g: Expr) -> tuple[Expr | None, ...]:  # noqa: C901  # one 
 
 def _shift(g: Expr, node: Shift, by: int) -> Expr:
     spread = g if node.axis in g.axes else build.where(build.apply("ge", Index(node.axis), ZERO), g, ZERO)
-    return Shift(node.axis, by, spread)
+    return Shift(node.axis, by, spread) if node.axis in spread.axes else spread  # else 0, which stays 0
 
 
 def _conj(x: Expr) -> Expr:

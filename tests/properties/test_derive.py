@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqc.ir.expr import DType, Expr, Leaf, LeafKind
+from seqc.ir.expr import Apply, Const, DType, Expr, Index, Leaf, LeafKind, Shift
 from seqc.ir.ops import OPS
 from seqc.ir.traverse import leaves
 from seqc.oracle.evaluate import Frame, evaluate, order, spread
@@ -41,6 +41,13 @@ def check(expr: Expr, seed: int, ties: bool = False) -> None:
         assert set(expression.axes) <= set(leaf.axes)
         assert leaf.dtype is DType.COMPLEX or not got.is_complex()
         torch.testing.assert_close(got.to(want.dtype), want, rtol=1e-8, atol=1e-8)
+
+
+def test_a_cotangent_that_is_zero_is_not_moved() -> None:
+    """The slope of 1^x is log 1, which is written as 0."""
+    z = next(leaf for leaf in LEAVES if not leaf.axes)
+    moved = Shift("t", -5, Apply("sin", (Apply("add", (Index("t"), z)),)))
+    check(Apply("pow", (Const(1.0), moved)), 0)
 
 
 @settings(max_examples=150, deadline=None)
