@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import chunk
 from .attach import Results, States, Swapped
-from .chunk import factors, plain, summed, typed
+from .chunk import NARROW, factors, plain, summed, typed
 from .kernel import Port
 from .launch import Choice, launch
 from .load import LOADING, loaded, runs_on
@@ -22,7 +22,6 @@ STAGES = 2  # blocks that a program has under way at once
 MANY = 8  # warps of a program that needs many registers
 SHORTEST = 16  # of a side of a matrix product
 ENTRIES = "back_entries"  # the kernel whose programs hold entries; those of the others hold queries
-NARROW = (torch.bfloat16, torch.float16)
 
 
 class Size(NamedTuple):

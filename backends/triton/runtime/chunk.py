@@ -15,6 +15,7 @@ from .kernel import Port
 from .launch import NARROWEST, Choice, launch
 from .load import loaded, runs_on
 
+NARROW = (torch.bfloat16, torch.float16)
 STAGES = 3  # blocks that a program has under way at once
 
 
@@ -209,7 +210,7 @@ class BlockKernels:
             sizes = (batch * time, time)
             launched = self.launch(self.module.fused_back, batch, like, given, *own, *sizes, tile=tile)
             self.add(totals, written, launched[4])
-            return [*_whole(totals, inputs), *before]
+            return [*whole(totals, inputs), *before]
         flows = tuple(torch.empty_like(x) for x in begins)
         each = batch * blocks
         made = self.prepared(given, like, batch, blocks, time) or begins
@@ -222,7 +223,7 @@ class BlockKernels:
             kernel, sizes = getattr(self.module, f"differentiate{number}"), (batch * time, time)
             several = (made, begins, known, flows, partial(parts, written=written))
             self.add(totals, written, self.launch(kernel, each, like, given, *several, *sizes)[5])
-        return [*_whole(totals, inputs), *before]
+        return [*whole(totals, inputs), *before]
 
     def add(self, totals: dict[int, Tensor], written: Sequence[int], parts: Sequence[Tensor]) -> None:
         """Put the cotangents of some inputs, of which programs wrote `parts`, to those of others."""
@@ -266,7 +267,7 @@ def narrow(x: Tensor) -> bool:
 
 def suffices(x: Tensor) -> bool:
     """Whether that is as exact as inputs like `x` and `torch.set_float32_matmul_precision` ask for."""
-    narrow = x.dtype in (torch.bfloat16, torch.float16)
+    narrow = x.dtype in NARROW
     return narrow or exact(x) or asked() != "highest"
 
 
@@ -276,7 +277,7 @@ def asked() -> str:
     return torch.get_float32_matmul_precision()
 
 
-def _whole(totals: Mapping[int, Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+def whole(totals: Mapping[int, Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
     """The cotangents of all inputs, in their types; of those that have none, zeros."""
     return [totals[k].to(x.dtype) if k in totals else torch.zeros_like(x) for k, x in enumerate(inputs)]
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from .attach import Results
-from .chunk import BlockKernels
+from .chunk import NARROW, BlockKernels
 from .kernel import Port
 from .load import LOADING, loaded
 
-NARROW = (torch.bfloat16, torch.float16)
 Operator = Callable[..., list[Tensor]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .chunk import exact, factors, plain, read, summed, typed
+from .chunk import exact, factors, multiprocessors, plain, read, typed, whole
 from .launch import Choice, launch
 from .windows import WindowKernels
 
@@ -92,20 +92,17 @@ class StreamKernels(WindowKernels):
         for flow, x in zip(flows, after, strict=True):
             flow[:, -1] = x
         self.stream("sweep_back", like, batch, time, given, made, later, flows)
-        grads = [torch.zeros_like(x) for x in inputs]
+        totals = dict[int, Tensor]()
         for number, written in face.writes:
             parts = [
                 self.part(place, inputs[place], like, (batch, blocks, time), face.tile) for place in written
             ]
             args = (given, made, begins, known, flows, tuple(parts))
             self.stream(f"differentiate{number}", like, batch * blocks, time, *args)
-            for place, part in zip(written, parts, strict=True):
-                grads[place] = summed(part, face.inputs[place]).to(inputs[place].dtype)
-        return [*grads, *(flow[:, 0].clone() for flow in flows)]
+            self.add(totals, written, parts)
+        return [*whole(totals, inputs), *(flow[:, 0].clone() for flow in flows)]
 
 
 def at_once(like: Tensor) -> int:
     """How many programs run on the device of a tensor at once."""
-    if not like.is_cuda:
-        return SHARE
-    return SHARE * torch.cuda.get_device_properties(like.device).multi_processor_count
+    return SHARE * (multiprocessors(like) if like.is_cuda else 1)
