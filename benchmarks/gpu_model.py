@@ -102,7 +102,7 @@ class Run:
         share = min(1.0, programs / SMS)
         turns = ceil(programs / (SMS * room))
         memory, computing = moved / (COPY * share), (exact / PRODUCTS + rounded / ROUNDED) / share
-        backward = "back" in kernel or "differentiate" in kernel
+        backward = "back" in kernel or kernel.startswith(aot.MEETING)
         return Prediction(self.case, self.shape, kernel, backward, memory, computing, turns * step, room)
 
 
@@ -136,7 +136,7 @@ def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Predi
     batch, time = run.shape[:2]
     blocks = ceil(time / face.block)
     for kernel in _taken(run, face):
-        name = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients"))
+        name = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients").replace("combine", "meet"))
         narrow, single, products, rounded = (batch * blocks * count for count in face.work[name])
         cut = _launched(face, code.get(kernel))
         if kernel in face.fused:

@@ -6,7 +6,7 @@ the token, the sequence of the batch, or the segment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from math import prod
 
 from seqc.ir.expr import Axes, Leaf
@@ -39,12 +39,16 @@ class Accessors:
         ]
         return function_text("locate", "program", "The batch, the row and the tile of a program.", lines)
 
-    def load(self, function: str, leaves: Sequence[Leaf], doc: str, place: bool = True) -> list[str]:
+    def load(
+        self, function: str, leaves: Sequence[Leaf], doc: str, place: bool = True, parts: Container[Leaf] = ()
+    ) -> list[str]:
+        """Of what programs wrote `parts`, each loads its own."""
         body = Body(self.layout, self.names.copy())
         found: list[str] = []
         for k, leaf in enumerate(leaves):
             name = body.names.fresh(hint(leaf))
-            address, mask = self._address(body, f"pointers[{k}]", leaf, "place" if place else "")
+            own = self.place_of_part(leaf) if leaf in parts else "place" if place else ""
+            address, mask = self._address(body, f"pointers[{k}]", leaf, own)
             mask = mask and f", mask={mask}, other=0.0"
             body.lines.append(f"{name} = tl.load({address}{mask})")
             found.append(f"{name}.to(tl.float32)")
@@ -68,12 +72,24 @@ class Accessors:
         for k, leaf in enumerate(leaves):
             share, shares = self._share(leaf)
             place = shared.format(share=share, shares=shares) if shared else "place"
-            address, mask = self._address(body, f"pointers[{k}]", leaf, place)
-            if once and share != "0":
-                mask = self._first(body, leaf, share, mask)
-            body.lines.append(f"tl.store({address}, values[{k}]{mask and f', mask={mask}'})")
+            self.store_one(body, f"pointers[{k}]", leaf, f"values[{k}]", place, once)
         arguments = f"pointers, values, place, {more}row, tile"
         return function_text(function, arguments, doc, body.lines, self.fixed)
+
+    def store_one(
+        self, body: Body, pointer: str, leaf: Leaf, value: str, place: str, once: bool = False
+    ) -> None:
+        """The line that writes one of them."""
+        address, mask = self._address(body, pointer, leaf, place)
+        share, _ = self._share(leaf)
+        if once and share != "0":
+            mask = self._first(body, leaf, share, mask)
+        body.lines.append(f"tl.store({address}, {value}{mask and f', mask={mask}'})")
+
+    def place_of_part(self, leaf: Leaf) -> str:
+        """Where a program's part of a tensor lies, among those of all programs that share it."""
+        share, shares = self._share(leaf)
+        return "place" if shares == "1" else f"(place * ({shares}) + {share})"
 
     def _first(self, body: Body, leaf: Leaf, share: str, mask: str) -> str:
         """Which entries of a block the first of the programs that share it writes: all; the others write none.

@@ -136,7 +136,8 @@ def block_source(
     each, _ = called(face, kernel)
     grid = f"{each} * {face.rows * face.tiles}".format(block=face.block)
     again = partial(block_source, made, kernel, target, dtype, resets)
-    widest = 0 if face.form == "newton" else face.vector
+    meeting = bool(face.common) and kernel.startswith(MEETING)
+    widest = 0 if face.form == "newton" or meeting else face.vector
     return Source(made.text, made.name, kernel, types, fixed, choice, dtype, grid, widest, again)
 
 
@@ -250,7 +251,8 @@ def block_signature(
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states,
         "d_sources": tuple(inputs[k] if face.alone(k) else "*fp32" for k in written),
-        "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later), "tokens": "i32", "time": "i32",
+        "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later),
+        "common": ("*fp32",) * len(face.common), "tokens": "i32", "time": "i32",
         "d_inputs": ("*fp32",) * sum(port.differentiable for port in face.inputs),
     }  # fmt: skip
     if face.form == "streamed":
@@ -272,8 +274,8 @@ def block_kernels(face: Blocks) -> list[str]:
     if face.form == "newton":
         return [*SOLVED]
     each = [f"differentiate{k}" for k, _ in face.writes]
-    split = (name for name in BLOCK_KERNELS if name not in ("differentiate", *FUSED, *SOLVED))
-    return [*split, *each, *face.fused]
+    split = (name for name in BLOCK_KERNELS if name not in (*MEETING, *FUSED, *SOLVED))
+    return [*split, *face.combines, *each, *face.fused]
 
 
 def called(face: Blocks, kernel: str) -> tuple[str, tuple[str, ...]]:
@@ -287,6 +289,7 @@ def called(face: Blocks, kernel: str) -> tuple[str, tuple[str, ...]]:
 
 LOOP = ("forward", "backward")  # the kernels of a loop
 FUSED = ("fused", "fused_back")  # the kernels of a stage that go through a sequence in one pass
+MEETING = ("combine", "differentiate")  # that have the same tile, if they have anything in common
 SOLVED = ("solve", "solve_back")  # the kernels of a stage that is solved by Newton's iteration
 
 # The programs that a kernel of `kernels/chunk.py`, `fused.py` or `newton.py` has for each row and tile; its arguments.
@@ -299,9 +302,13 @@ BLOCK_KERNELS = {
         ("inputs", "made", "starts", "d_outputs", "later", "time"),
     ),
     "sweep_back": ("batch", ("inputs", "made", "later", "d_finals", "flows", "d_carried", "time")),
+    "combine": (
+        "batch * ceil(time / {block})",
+        ("inputs", "made", "starts", "d_outputs", "flows", "common", "time"),
+    ),
     "differentiate": (
         "batch * ceil(time / {block})",
-        ("inputs", "made", "starts", "d_outputs", "flows", "d_sources", "tokens", "time"),
+        ("inputs", "made", "starts", "d_outputs", "flows", "common", "d_sources", "tokens", "time"),
     ),
     "fused": ("batch", ("inputs", "carried", "starts", "finals", "outputs", "time")),
     "fused_back": (

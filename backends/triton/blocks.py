@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -22,6 +22,7 @@ from .moves import compared
 from .primitives import ATOM, MUL, Code
 from .printing import SIGN, SINGLE, Body, Value
 from .scans import joined, outside_scans
+from .shifts import inward, place_after_one
 
 
 def for_blocks(
@@ -71,7 +72,7 @@ def _without_moves(roots: Sequence[Expr], sizes: Mapping[str, int], alone: bool)
         return Reduce("sum", (source,), build.mul(where(there, ONE, ZERO), arg))
 
     roots = ended(roots, sizes)
-    return rewrite(outside_scans(roots) if alone else roots, shifted)
+    return rewrite(outside_scans(roots) if alone else inward(roots, sizes), shifted)
 
 
 class BlockBody(Body):
@@ -105,6 +106,9 @@ class BlockBody(Body):
         self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
         self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
         self.factors = set[Leaf]()
+        self.stores: dict[
+            Expr, Callable[[str], None]
+        ] = {}  # what is done with the text of a value once it is known
         self.joined: dict[Expr, Expr] = {}  # products of gates, and the scans that they come from
         self.tuples: dict[Expr, Value] = {}  # scans that have several results
 
@@ -114,6 +118,14 @@ class BlockBody(Body):
         for node in self.needed(roots):
             self._weigh(node)
         return super().emit(roots, hints)
+
+    def _settled(self, node: Expr, value: Value, hint: str) -> Value:
+        found = super()._settled(node, value, hint)
+        if node in self.stores:
+            if not found.code.text.isidentifier():
+                found = self.assigned(found, hint)
+            self.stores[node](self.full(found, node.axes))
+        return found
 
     def _weigh(self, node: Expr) -> None:
         own, most, before = self.operands(node), 0, 0
@@ -138,7 +150,7 @@ class BlockBody(Body):
             return (self.joined[node],)
         if isinstance(node, Scan) and node.dtype is DType.COMPLEX:
             return (*_parts_of(node.decay), *_parts_of(node.source))
-        if isinstance(node, Scan) and _start(node):
+        if isinstance(node, Scan) and _start(node)[0]:
             return (node.decay,)
         return super().operands(node)
 
@@ -262,8 +274,9 @@ class BlockBody(Body):
                 raise Unsupported("products of complex gates between two tokens")
             operands = (*_parts_of(node.decay), *_parts_of(node.source))
             return self._several(node, "turning", operands, axes)
-        if other := _start(node):
-            return self._between(node, other, axes, dimension)
+        other, by = _start(node)
+        if other:
+            return self._between(node, other, by, axes, dimension)
         source = self.full(self.known[node.source], axes)
         if node.decay is ONE:
             reverse = ", reverse=True" if node.reverse else ""
@@ -286,9 +299,10 @@ class BlockBody(Body):
         given = f"{self.full(self.known[node.arg], axes)}, {place}, {node.by}, {self.layout.size(node.axis)}"
         return Value(Code(f"moved({given}, {axes.index(node.axis)})"), axes)
 
-    def _between(self, node: Scan, other: str, axes: Axes, dimension: int) -> Value:
-        """The products of what comes after one place up to another."""
+    def _between(self, node: Scan, other: str, by: int, axes: Axes, dimension: int) -> Value:
+        """The products of what comes after one place up to another, moved by some places."""
         place, start = (self.aligned(Value(Code(self.place(a)), (a,)), axes).text for a in (node.axis, other))
+        start = f"{start} + {by}" if by else start
         gates = self.aligned(self.known[node.decay], axes).number.text
         text = f"tl.cumprod(tl.where({place} > {start}, {gates}, 1.0), {dimension})"
         return Value(Code(f"tl.where({place} >= {start}, {text}, 0.0)"), axes)
@@ -323,10 +337,11 @@ def _parts_of(x: Expr) -> tuple[Expr, Expr]:
     return build.apply("real", x), build.apply("imag", x)
 
 
-def _start(node: Scan) -> str:
-    """The axis of the place where a scan starts from 1, if it is a product of gates; else nothing."""
-    other = place_of_one(node.source, node.axis)
-    return other if other not in node.decay.axes and not node.reverse and node.columns is None else ""
+def _start(node: Scan) -> tuple[str, int]:
+    """The axis of the place where a scan starts from 1, so many places later, if it is a product of gates; else ""."""
+    other, by = place_after_one(node.source, node.axis)
+    plain = other not in node.decay.axes and not node.reverse and node.columns is None
+    return (other, by) if plain else ("", 0)
 
 
 def _parts(axes: Sequence[str]) -> Iterator[Iterable[str]]:

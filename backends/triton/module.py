@@ -41,13 +41,14 @@ from .runtime.forms import stage_kernels
 from .runtime.kernel import Kernel
 from .runtime.load import loaded
 from .runtime.rule import Looped, Others
-from .stage import SMALLEST, Outgrown, print_blocks, solves
+from .stage import SMALLEST, Outgrown, print_blocks, systems
 from .unit import emit
 from .windows import print_windows
 
 BLOCKS = ("chunk", "scan", NEWTON)  # the schedules whose stages take many tokens at once
-SYSTEM = 32  # tokens of a block with triangular systems: with more, the way back does not fit into registers
 LONGEST = 128  # tokens of any block
+SYSTEM = 32  # tokens of a block with a triangular system: with more, the way back takes all registers
+SYSTEMS = 16  # with several of them
 
 
 def build(program: Scheduled, origin: str, seed: int = 0) -> nn.Module:
@@ -85,12 +86,17 @@ def bounded(program: Scheduled) -> Scheduled:
     @cache
     def plan(recurrence: Recurrence) -> Plan:
         found = with_whole_reads(program.plan(recurrence))
-        longer = any(stage.block > SYSTEM and solves(stage) for stage in found.stages)
+        longer = any(stage.block > most(found) for stage in found.stages if systems(stage))
         if not longer or _shape(found) != _shape(schedule(recurrence)):
             return found
-        return schedule(recurrence, block=SYSTEM)
+        return schedule(recurrence, block=most(found))
 
     return replace(program, plan=plan)
+
+
+def most(plan: Plan) -> int:
+    """How many tokens a block has at most, where nothing was measured."""
+    return (LONGEST, SYSTEM, SYSTEMS)[min(2, max(map(systems, plan.stages), default=0))]
 
 
 def _shape(plan: Plan) -> tuple[str, list[int]]:
@@ -127,11 +133,11 @@ def other_lengths(
 
     They are none where the stages would not be of the same kind: with other inputs, or with products of matrices.
     """
-    recurrence, longest = rule.recurrence, max(stage.block for stage in plan.stages)
+    recurrence, block = rule.recurrence, max(stage.block for stage in plan.stages)
 
-    def made(block: int) -> list[BlockKernels] | None:
-        longer = with_whole_reads(schedule(recurrence, block=block))
-        if [stage.block for stage in longer.stages] != [block] * len(stages):
+    def made(length: int) -> list[BlockKernels] | None:
+        longer = with_whole_reads(schedule(recurrence, block=length))
+        if [stage.block for stage in longer.stages] != [length] * len(stages):
             return None
         try:
             other, read, found = _in_blocks(longer, rule.stages, origin)
@@ -143,9 +149,8 @@ def other_lengths(
             return None
         return kernels if course_text(around(other, read), rule.given, origin) == text else None
 
-    most = SYSTEM if any(map(solves, plan.stages)) else LONGEST
-    wanted = [block for block in (longest // 2, 2 * longest) if SMALLEST <= block <= most]
-    return {block: partial(made, block) for block in wanted}
+    wanted = [length for length in (block // 2, 2 * block) if SMALLEST <= length <= LONGEST]
+    return {length: partial(made, length) for length in wanted}
 
 
 def _in_blocks(

@@ -319,6 +319,8 @@ class _NewtonWriter:
             states=[self._port(leaf) for leaf in self.states],
             made=[],
             later=[],
+            common=[],
+            parts=[],
             work=self._work(),
             form="newton",
             writes=[(0, self.wanted)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial as bound
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
@@ -17,6 +18,7 @@ from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
 from .accessors import Accessors, function_text, hint, packed, unit_text
 from .blocks import BlockBody, for_blocks
+from .common import common, partial, pieces
 from .gates import Sources, as_they_are
 from .inputs import Given, InputAccessors, called
 from .kept import as_given
@@ -61,9 +63,10 @@ def print_blocks(
     return StageWriter(stage, adjoint, kept, sources or as_they_are(stage), returned).unit(origin)
 
 
-def solves(stage: Stage) -> bool:
-    """Whether a block has triangular systems."""
-    return any(isinstance(node, Solve) for node in walk([*(expr for _, expr in stage.pre), *stage.updates]))
+def systems(stage: Stage) -> int:
+    """How many matrices of triangular systems a block has."""
+    nodes = walk([*(expr for _, expr in stage.pre), *stage.updates])
+    return len({node.matrix for node in nodes if isinstance(node, Solve)})
 
 
 class StageWriter:
@@ -89,8 +92,7 @@ class StageWriter:
         )
 
         def ready(roots: Iterable[Expr]) -> tuple[Expr, ...]:
-            renamed = substitute(tuple(roots), dict[Expr, Expr](named))
-            return for_blocks(renamed, stage.sizes, self.layout.rows, self.alone)
+            return self._ready(substitute(tuple(roots), dict[Expr, Expr](named)))
 
         self.made = [leaf for leaf, _ in stage.pre]
         self.before = ready(expr for _, expr in stage.pre)
@@ -123,6 +125,14 @@ class StageWriter:
         self.returned = {*ends, *(Leaf(LeafKind.COTANGENT, x.name, x.axes) for x in ends)}
         self.groups = {group[0]: group for group in self._groups()}
         self.written = {k: self.given.gradients(group) for k, group in self.groups.items()}
+        self.common = self._common()
+        self.meetings = pieces(self.common)
+        self.parts = {leaf for x, leaf in self.common.items() if partial(x, self.layout.vector)}
+        self.gradients = substitute(self.gradients, self.common)
+
+    def _ready(self, roots: Sequence[Expr]) -> tuple[Expr, ...]:
+        """Values over what is printed."""
+        return for_blocks(roots, self.stage.sizes, self.layout.rows, self.alone)
 
     def _laid_out(self, forward: Sequence[Expr]) -> Layout:
         """What programs hold, given what the forward pass computes."""
@@ -151,8 +161,11 @@ class StageWriter:
 
     def _kernels(self) -> list[str]:
         known = dict(definitions(self.kernels))
-        text = known.pop("differentiate")
-        each = [numbered(text, k) for k in self.groups]
+        text, meeting = known.pop("differentiate"), known.pop("combine", "")
+        each = [
+            *(numbered(meeting, k) for k in range(len(self.meetings))),
+            *(numbered(text, k) for k in self.groups),
+        ]
         fused = definitions("fused")
         return [
             *known.values(),
@@ -174,6 +187,10 @@ class StageWriter:
         return [
             prints.clear(f"clear_{name}", own, f"The same {beyond}") for name, own in wanted if self.fused
         ]
+
+    def _common(self) -> Mapping[Expr, Leaf]:
+        """What the cotangents of several groups of inputs have in common."""
+        return common([[self.gradients[k] for k in group] for group in self.groups.values()], self.layout)
 
     def _groups(self) -> list[list[int]]:
         """The inputs whose cotangents one kernel computes.
@@ -200,6 +217,7 @@ class StageWriter:
             prints.store(
                 "store_later", self.later, "What does not depend on the cotangents of states.", once=True
             ),
+            prints.load("load_common", self._shared, "What several cotangents need.", parts=self.parts),
             prints.store_blocks("store_outputs", self.results, "The results of a block."),
             *(
                 prints.store_gradients(f"store_gradients{k}", group, self.written[k])
@@ -217,6 +235,7 @@ class StageWriter:
         first: dict[str, Sequence[Leaf]] = {**whole, "known": known}
         steps: dict[str, Sequence[Leaf]] = {**given, "made": self.made, "later": self.later, "flow": flow}
         back: dict[str, Sequence[Leaf]] = {**first, "flow": flow}
+        each: dict[str, Sequence[Leaf]] = {**back, "shared": self._shared}
         about = "What does not depend on the"
         return [
             self._function("before", given, self.before, self.made, f"{about} states."),
@@ -228,10 +247,11 @@ class StageWriter:
             self._function(
                 "back", steps, self.steps, self.states, "The cotangents of the states before a block."
             ),
+            *(self._met(each, number) for number in range(len(self.meetings))),
             *(
                 self._function(
                     f"gradients{number}",
-                    back,
+                    each,
                     [self.gradients[k] for k in group],
                     [self.inputs[k] for k in group],
                     f"The cotangents of {called(self.inputs[k] for k in group)} in a block.",
@@ -248,7 +268,37 @@ class StageWriter:
         targets: Sequence[Leaf],
         doc: str,
     ) -> list[str]:
-        rounds = not solves(self.stage)
+        body, read = self._body(name, given, roots)
+        found = body.emit(roots, [f"{hint(leaf)}_new" for leaf in targets])
+        texts = [body.full(value, leaf.axes) for value, leaf in zip(found, targets, strict=True)]
+        self._count(name, body, read, targets)
+        lines = [*body.lines, f"return {packed(texts)}"]
+        return function_text(name, f"{', '.join(given)}, tile", doc, lines, FIXED)
+
+    def _met(self, given: Mapping[str, Sequence[Leaf]], number: int) -> list[str]:
+        """A function that computes some of what cotangents have in common, and writes each value at once."""
+        found, name = self.meetings[number], f"meet{number}"
+        own = [*found.values()]
+        before = {node: leaf for piece in self.meetings[:number] for node, leaf in piece.items()}
+        roots = substitute([*found], before)
+        body, read = self._body(name, given, roots)
+        prints = Accessors(self.layout, self.names)
+        for node, leaf in zip(roots, own, strict=True):
+            part, k = leaf in self.parts, self._shared.index(leaf)
+            place = prints.place_of_part(leaf) if part else "place"
+            store = bound(prints.store_one, body, f"pointers[{k}]", leaf, place=place, once=not part)
+            body.stores[node] = store
+        body.emit(roots, [*map(hint, own)])
+        self._count(name, body, read, own)
+        arguments = f"pointers, {', '.join(given)}, place, row, tile"
+        doc = "What several cotangents need, each value written at once."
+        return function_text(name, arguments, doc, body.lines, FIXED)
+
+    def _body(
+        self, name: str, given: Mapping[str, Sequence[Leaf]], roots: Sequence[Expr]
+    ) -> tuple[BlockBody, list[Leaf]]:
+        """The body of a function that computes `roots` from what it is given, and what is loaded for it."""
+        rounds = not systems(self.stage)
         body = BlockBody(self.layout, self.names.copy(), loaded_left=True, narrow=True, rounds=rounds)
         body.joins = self.alone
         used, read = set(leaves(roots)), list[Leaf]()
@@ -257,14 +307,17 @@ class StageWriter:
                 resident = argument == RESIDENT_IN.get(name)
                 if self._bind(body, leaf, f"{argument}[{k}]", used, resident) and not resident:
                     read.append(leaf)
-        hints = [f"{hint(leaf)}_new" for leaf in targets]
-        found = body.emit(roots, hints)
-        texts = [body.full(value, leaf.axes) for value, leaf in zip(found, targets, strict=True)]
-        lines = [*body.lines, f"return {packed(texts)}"]
+        return body, read
+
+    def _count(self, name: str, body: BlockBody, read: Sequence[Leaf], written: Sequence[Leaf]) -> None:
+        """Remember what a function takes."""
         self.factors |= body.factors
         products = (body.products, body.rounded)
-        self.work[name] = [*self._moved(read, targets), *(x * self.programs for x in products)]
-        return function_text(name, f"{', '.join(given)}, tile", doc, lines, FIXED)
+        self.work[name] = [*self._moved(read, written), *(x * self.programs for x in products)]
+
+    @property
+    def _shared(self) -> list[Leaf]:
+        return [*self.common.values()]
 
     def _moved(self, read: Sequence[Leaf], written: Sequence[Leaf]) -> tuple[int, int]:
         """How many entries are moved: as wide as the rule's inputs are, and in single precision.
@@ -280,9 +333,14 @@ class StageWriter:
         numbers = (j for j in sources if given.sources[j].dtype is not DType.BOOL)
         moved += [(j in self.kept, self._size(j)) for j in numbers]
         others = [x for x in (*read, *written) if x not in self.inputs]
-        moved += [(x in self.returned, self.layout.entries(x.axes)) for x in others]
+        moved += [(x in self.returned, self.layout.entries(x.axes) * self._writers(x)) for x in others]
         narrow = sum(count for as_given, count in moved if as_given)
         return narrow, sum(count for _, count in moved) - narrow
+
+    def _rows(self, leaf: Leaf) -> int:
+        """How many rows write a part of a value each; 0 where they write the same, if any other does."""
+        apart = (axis for axis in self.layout.rows if axis not in leaf.axes)
+        return self.layout.entries(apart) if leaf in self.parts else 0
 
     def _size(self, j: int) -> int:
         return self.layout.entries(self.given.sources[j].axes)
@@ -291,6 +349,9 @@ class StageWriter:
         """Whether one program writes an entry of a source's cotangents."""
         writers = sum(j in found for found in self.written.values())
         return writers == 1 and self._shares(j) == 1
+
+    def _writers(self, leaf: Leaf) -> int:
+        return self._rows(leaf) * (self.programs // self.layout.count) or 1
 
     def _shares(self, j: int) -> int:
         """How many programs share a source."""
@@ -343,6 +404,8 @@ class StageWriter:
             states=[self._port(leaf) for leaf in self.states],
             made=[self._between(leaf) for leaf in self.made],
             later=[self._between(leaf) for leaf in self.later],
+            common=[self._between(leaf) for leaf in self._shared],
+            parts=[self._rows(leaf) for leaf in self._shared],
             work={**self.work, **self._passes()},
             writes=writes,
             factors=sorted(factors & self.kept),
@@ -391,8 +454,8 @@ def summed_over_tokens(leaf: Leaf) -> Leaf:
 
 
 def numbered(text: str, group: int) -> str:
-    """A kernel for the inputs of a group, whose functions have its number."""
-    return re.sub(r"\b(differentiate|gradients|store_gradients)\b", rf"\g<1>{group}", text)
+    """A kernel for one of several groups of values, whose functions have its number."""
+    return re.sub(r"\b(combine|meet|differentiate|gradients|store_gradients)\b", rf"\g<1>{group}", text)
 
 
 def _with_tokens(leaf: Leaf) -> Leaf:
@@ -446,7 +509,7 @@ def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
     def with_tile(tile: int) -> Layout:
         return Layout(stage.sizes, rows, vector, tile, order, SMALLEST)
 
-    widest = WIDEST_ALONE if _alone(stage, rows, vector) else NARROWEST if solves(stage) else WIDEST
+    widest = WIDEST_ALONE if _alone(stage, rows, vector) else WIDEST
     tile = min(widest, max(SMALLEST, power_of_two(stage.sizes[vector]))) if vector else 1
     while tile > NARROWEST and max(with_tile(tile).volume(s.axes) for s in stage.carried) > RESIDENT:
         tile //= 2

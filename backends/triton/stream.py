@@ -13,6 +13,7 @@ from seqc.ir.expr import Expr, Leaf
 from seqc.ir.plan import TOKEN, Adjoint, Stage
 
 from .accessors import Accessors, function_text, hint
+from .contractions import reordered
 from .gates import as_they_are
 from .layout import LIMIT, Layout
 from .phases import Phase, phases
@@ -30,8 +31,8 @@ from .stage import (
     StageWriter,
     independent_axes,
     order_of,
-    solves,
     summed_over_tokens,
+    systems,
 )
 from .tiling import TiledBody
 
@@ -110,6 +111,14 @@ class StreamWriter(StageWriter):
             tile //= 2
         return cut(axis, tile)
 
+    def _ready(self, roots: Sequence[Expr]) -> tuple[Expr, ...]:
+        """Over sums that take as little as they can."""
+        return reordered(super()._ready(roots), self.stage.sizes)
+
+    def _common(self) -> Mapping[Expr, Leaf]:
+        """Nothing: there is one group."""
+        return {}
+
     def _groups(self) -> list[list[int]]:
         """All inputs: what their cotangents have in common is computed once."""
         wanted = [k for k, g in enumerate(self.gradients) if g is not ZERO and self.given.gradients([k])]
@@ -136,13 +145,15 @@ class StreamWriter(StageWriter):
         for phase in found:
             if phase.depth > depth:
                 lines.append("tl.debug_barrier()")
-            body = TiledBody(self.layout, names, loaded_left=True, narrow=True, rounds=not solves(self.stage))
+            body = TiledBody(
+                self.layout, names, loaded_left=True, narrow=True, rounds=not systems(self.stage)
+            )
             self._phase(body, function, known, room, phase, read)
             lines += body.lines
             products, depth = products + body.products, phase.depth
         self.work[name] = [*self._moved([*read], targets), products * self.programs]
         self.rooms[function] = room.size
-        moved = {*(GIVEN[argument][0] for argument in given), WRITTEN[function][0]}
+        moved = {*(GIVEN[argument][0] for argument in given if argument in GIVEN), WRITTEN[function][0]}
         tensors = [tensor for tensor in TENSORS if tensor in moved]
         along = "batch, first, place, tokens, time, row"
         return function_text(
@@ -223,7 +234,7 @@ def _places(given: Mapping[str, Sequence[Leaf]]) -> dict[Leaf, tuple[str, int, L
 
 
 class _Accessors(Accessors):
-    """Prints single loads and stores."""
+    """Prints single loads, too."""
 
     def loaded(self, body: Body, leaf: Leaf, pointer: str, place: str, filling: float) -> str:
         """A program's part of a tensor: of [places, …], or without a place at the tokens of a block of
@@ -239,14 +250,6 @@ class _Accessors(Accessors):
             if filling
             else text
         )
-
-    def store_one(self, body: Body, pointer: str, leaf: Leaf, value: str, place: str, once: bool) -> None:
-        """As `store`."""
-        address, mask = self._address(body, pointer, leaf, place)
-        share, _ = self._share(leaf)
-        if once and share != "0":
-            mask = self._first(body, leaf, share, mask)
-        body.lines.append(f"tl.store({address}, {value}{mask and f', mask={mask}'})")
 
 
 class _Room:

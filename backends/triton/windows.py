@@ -42,16 +42,17 @@ def print_windows(recurrence: Recurrence, stage: Stage, adjoint: Adjoint, origin
     stage, adjoint = windowed(stage, adjoint)
     try:
         text, face = print_blocks(stage, adjoint, origin)
-    except Outgrown:
-        return _streamed(stage, adjoint, origin)
+    except Unsupported as error:
+        return _streamed(stage, adjoint, origin, error)
     return text, face._replace(form="windows")
 
 
-def _streamed(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
+def _streamed(stage: Stage, adjoint: Adjoint, origin: str, why: Unsupported) -> tuple[str, Blocks]:
+    """The same with states in memory; `why` says what does not fit into registers."""
     try:
         return print_streamed(stage, adjoint, origin)
     except Unsupported as error:
-        raise Outgrown(str(error)) from error
+        raise (Outgrown(str(error)) if isinstance(why, Outgrown) else why) from error
 
 
 def windowed(stage: Stage, adjoint: Adjoint) -> tuple[Stage, Adjoint]:

@@ -2,9 +2,10 @@
 
 `sweep` and `sweep_back` are the sequential parts: a program has one sequence of the batch, one `row` and one `tile`,
 and goes through its blocks.  The other kernels have a program for every block: `prepare` makes what does not depend on
-the states, `answer` the results, `prepare_back` what does not depend on the cotangents of states, and a `differentiate`
-for each input, or for several, the cotangents of what they are computed from.  What is imported from `.stage` belongs
-to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds its own stage's functions in their place.
+the states, `answer` the results, `prepare_back` what does not depend on the cotangents of states, a `combine` or
+several what the cotangents of several inputs have in common, and a `differentiate` for each input, or for several, the
+cotangents of what they are computed from.  What is imported from `.stage` and `.adjoint` belongs to a rule, here
+`S' = a·S + k ⊗ v` read by `q`; a unit holds its own stage's functions in their place.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -14,28 +15,34 @@ to a rule, here `S' = a·S + k ⊗ v` read by `q`; a unit holds its own stage's 
 import triton
 import triton.language as tl
 
-from .stage import (
+from .adjoint import (
     back,
-    before,
     before_back,
+    load_common,
     load_cotangents,
-    load_inputs,
     load_later,
+    store_later,
+)
+from .adjoint import (
+    gradients0 as gradients,
+)
+from .adjoint import (
+    meet0 as meet,
+)
+from .adjoint import (
+    store_gradients0 as store_gradients,
+)
+from .stage import (
+    before,
+    load_inputs,
     load_made,
     load_states,
     locate,
     reads,
-    store_later,
     store_made,
     store_outputs,
     store_states,
     update,
-)
-from .stage import (
-    gradients0 as gradients,
-)
-from .stage import (
-    store_gradients0 as store_gradients,
 )
 
 
@@ -185,12 +192,45 @@ def sweep_back(
 
 
 @triton.jit
+def combine(
+    inputs,
+    made,
+    starts,
+    d_outputs,
+    flows,
+    common,
+    time,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
+    """Some of what the cotangents of several inputs have in common, [batch, blocks, …], given what is known of it."""
+    blocks = (time + BLOCK - 1) // BLOCK
+    program = tl.program_id(0).to(tl.int64)
+    block = program % blocks
+    batch, row, tile = locate(program // blocks, TILE)
+    place = batch * blocks + block
+    state = load_states(starts, place, row, tile, TILE)
+    given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
+    known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
+    flow = load_states(flows, place, row, tile, TILE)
+    prepared = load_made(made, place, row, tile, TILE)
+    shared = load_common(common, place, row, tile, TILE)
+    meet(
+        common, state, given, prepared, known, flow, shared, place, row, tile, TILE, PRECISION, GIVEN, ROUNDED
+    )
+
+
+@triton.jit
 def differentiate(
     inputs,
     made,
     starts,
     d_outputs,
     flows,
+    common,
     d_sources,
     tokens,
     time,
@@ -211,5 +251,6 @@ def differentiate(
     known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
     flow = load_states(flows, place, row, tile, TILE)
     prepared = load_made(made, place, row, tile, TILE)
-    found = gradients(state, given, prepared, known, flow, tile, TILE, PRECISION, GIVEN, ROUNDED)
+    shared = load_common(common, place, row, tile, TILE)
+    found = gradients(state, given, prepared, known, flow, shared, tile, TILE, PRECISION, GIVEN, ROUNDED)
     store_gradients(d_sources, found, inputs, batch, block * BLOCK, tokens, time, row, tile, TILE)

@@ -93,7 +93,7 @@ def fused_back(
         given = load_inputs(inputs, batch, block * BLOCK, time, row, tile, TILE)
         known = load_cotangents(d_outputs, batch, block * BLOCK, time, row, tile, TILE)
         made = clear_made(before(given, tile, TILE, PRECISION, GIVEN, ROUNDED), row, tile, TILE)
-        found = gradients(state, given, made, known, flow, tile, TILE, PRECISION, GIVEN, ROUNDED)
+        found = gradients(state, given, made, known, flow, (), tile, TILE, PRECISION, GIVEN, ROUNDED)
         store_gradients(d_sources, found, inputs, batch, block * BLOCK, tokens, time, row, tile, TILE)
         later = before_back(state, given, made, known, tile, TILE, PRECISION, GIVEN, ROUNDED)
         later = clear_later(later, row, tile, TILE)

@@ -209,6 +209,7 @@ def gradients0(
     made,
     known,
     flow,
+    shared,
     tile,
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,

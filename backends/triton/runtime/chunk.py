@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .kernel import Port
-from .launch import NARROWEST, Choice, launch
+from .launch import NARROWEST, Choice, Launched, launch
 from .load import loaded, runs_on
 
 NARROW = (torch.bfloat16, torch.float16)
@@ -22,12 +22,13 @@ STAGES = 3  # blocks that a program has under way at once
 class Blocks(NamedTuple):
     """How the unit of a stage is called: `block` tokens at a time, else as `Interface`.
 
-    `made` and `later` are the shapes of what is made for each block before the states and before their cotangents;
-    `work` says of each function what it takes for a block of a sequence: entries that are read or written, those of the
-    type of the inputs and those in single precision, and operations of matrix products, all and those of them whose
-    factors are cast to 16 bits where the inputs have so many.  The `form` is `blocks`, `windows` (blocks that begin
-    where a counter says), `streamed` (the same, states lie in memory) or `newton` (solved, without products of
-    matrices).
+    `made` and `later` are the shapes of what is made for each block before the states and before their cotangents, and
+    `common` those of what the cotangents of several inputs need: where `parts` has a number, every tile has a part of
+    it, and so many rows do.  `work` says of each function what it takes for a block of a sequence: entries that are
+    read or written, those of the type of the inputs and those in single precision, and operations of matrix products,
+    all and those of them whose factors are cast to 16 bits where the inputs have so many.  The `form` is `blocks`,
+    `windows` (blocks that begin where a counter says), `streamed` (the same, states lie in memory) or `newton` (solved,
+    without products of matrices).
 
     `inputs` are what is read.  `writes` says of each kernel that writes cotangents of theirs (`differentiate` and its
     number, `solve_back`) of which it does, and `factors` are those that are factors of matrix products as they are.
@@ -46,6 +47,8 @@ class Blocks(NamedTuple):
     states: list[Port]
     made: list[tuple[int, ...]]
     later: list[tuple[int, ...]]
+    common: list[tuple[int, ...]]
+    parts: list[int]
     work: dict[str, list[int]]
     form: str = "blocks"
     writes: Sequence[tuple[int, Sequence[int]]] = ()
@@ -62,6 +65,11 @@ class Blocks(NamedTuple):
     def exact(self) -> bool:
         """Whether there are no products of matrices, whose factors may be rounded."""
         return all(products == 0 for *_, products, _ in self.work.values())
+
+    @property
+    def combines(self) -> list[str]:
+        """The kernels that compute what is common."""
+        return [name.replace("meet", "combine") for name in self.work if name.startswith("meet")]
 
     def sharing(self, port: Port) -> int:
         """How many programs share a tensor."""
@@ -118,22 +126,24 @@ class BlockKernels:
         inputs: tuple[Tensor, ...],
         *args: Any,
         tile: int = 0,
+        cut: int = 0,
         **more: Any,
-    ) -> list[Any]:
+    ) -> Launched:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are.
 
-        The tile is that of the unit, if no other is given.
+        The tile is `cut`, or the quickest, of which by default that of the unit, else `tile`, is measured first.
         """
         face = self.face
         types = {inputs[place].dtype for place in face.factors}
         kind = types.pop() if len(types) == 1 and narrow(like) else torch.float32
         fixed = {"BLOCK": face.block, **more, **typed(factors(kind, exact(like)), self.module.tl)}
-        default, lengths = Choice(face.warps, STAGES, tile or face.tile), (programs, args[-1])
+        default, lengths = Choice(face.warps, STAGES, cut or tile or face.tile), (programs, args[-1])
 
         def grid(tile: int) -> int:
             return programs * face.rows * face.cut(tile).tiles
 
-        return launch(kernel, grid, like, (inputs, *args), fixed, default, lengths, "num_stages", face.vector)
+        widest = 0 if cut else face.vector
+        return launch(kernel, grid, like, (inputs, *args), fixed, default, lengths, "num_stages", widest)
 
     def forward(
         self,
@@ -209,7 +219,7 @@ class BlockKernels:
             own = (begins, known, after, partial(parts, written=written), tuple(before))
             sizes = (batch * time, time)
             launched = self.launch(self.module.fused_back, batch, like, given, *own, *sizes, tile=tile)
-            self.add(totals, written, launched[4])
+            self.add(totals, written, launched.args[4])
             return [*whole(totals, inputs), *before]
         flows = tuple(torch.empty_like(x) for x in begins)
         each = batch * blocks
@@ -219,11 +229,25 @@ class BlockKernels:
             self.launch(self.module.prepare_back, each, like, given, made, begins, known, later, time)
         states = (later or begins, after, flows, tuple(before))
         self.launch(self.module.sweep_back, batch, like, given, made, *states, time)
+        several, cut, shared = (made, begins, known, flows), 0, begins
+        if face.common:
+            more = partial(self.common, like, batch, blocks)
+            launched = self.launch(self.module.combine0, each, like, given, *several, more, time)
+            cut, shared = launched.tile, launched.args[5]
+        for kernel in face.combines[1:]:
+            self.launch(getattr(self.module, kernel), each, like, given, *several, shared, time, cut=cut)
         for number, written in face.writes:
             kernel, sizes = getattr(self.module, f"differentiate{number}"), (batch * time, time)
-            several = (made, begins, known, flows, partial(parts, written=written))
-            self.add(totals, written, self.launch(kernel, each, like, given, *several, *sizes)[5])
+            every = (*several, shared, partial(parts, written=written))
+            launched = self.launch(kernel, each, like, given, *every, *sizes, cut=cut)
+            self.add(totals, written, launched.args[6])
         return [*whole(totals, inputs), *before]
+
+    def common(self, like: Tensor, batch: int, blocks: int, tile: int) -> tuple[Tensor, ...]:
+        """For what the cotangents of several inputs need, [batch, blocks, …], or [batch, blocks, parts, …]."""
+        face = self.face.cut(tile)
+        leads = [(batch, blocks, *([rows * face.tiles] if rows else [])) for rows in face.parts]
+        return tuple(like.new_empty((*lead, *x)) for lead, x in zip(leads, face.common, strict=True))
 
     def add(self, totals: dict[int, Tensor], written: Sequence[int], parts: Sequence[Tensor]) -> None:
         """Put the cotangents of some inputs, of which programs wrote `parts`, to those of others."""

@@ -90,7 +90,7 @@ class Kernel:
         def grid(tile: int) -> int:
             return batch * face.rows * face.cut(tile).tiles
 
-        return launch(kernel, grid, like, args, fixed, default, (batch, args[-1]), "STAGES", face.vector)
+        return launch(kernel, grid, like, args, fixed, default, (batch, args[-1]), "STAGES", face.vector).args
 
     def run(
         self,

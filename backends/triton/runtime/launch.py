@@ -64,6 +64,13 @@ Argument = Any  # of a kernel; a function is what it makes for a tile
 Grid = Callable[[int], int]  # programs, by their tile
 
 
+class Launched(NamedTuple):
+    """The tile of a launch, and the arguments, in which functions of the tile are what they made."""
+
+    tile: int
+    args: list[Any]
+
+
 def launch(
     kernel: Any,
     grid: int | Grid,
@@ -74,10 +81,10 @@ def launch(
     lengths: Sequence[int],
     read_ahead: str,
     widest: int = 0,
-) -> list[Any]:
+) -> Launched:
     """`grid` programs on the device of `like`; `read_ahead` is the argument that takes the stages.
 
-    Gives the arguments that the kernel was launched with, in which functions of the tile are what they made.
+    With 0 for `widest`, the length of the vector axis, the tile is the default's.
     """
 
     def made(choice: Choice) -> list[Any]:
@@ -103,7 +110,7 @@ def launch(
         choice = chosen(kernel, like, args, default, lengths, widest, measured)
         given = made(choice)
         run(choice, given)
-    return given
+    return Launched(choice.tile, given)
 
 
 def chosen(

@@ -44,9 +44,9 @@ def of_length(name: str, block: int, time: int) -> tuple[float, set[int]]:
     """The worst error of a rule with blocks of so many tokens, and the lengths that kernels were launched with."""
     found, launch = set[int](), chunk.BlockKernels.launch
 
-    def noted(self: Any, *args: Any) -> list[Any]:
+    def noted(self: Any, *args: Any, **given: Any) -> Any:
         found.add(self.face.block)
-        return launch(self, *args)
+        return launch(self, *args, **given)
 
     def first(self: Any, *_: Any) -> int:
         return block
@@ -83,9 +83,9 @@ def measured(
     clock, launched = Clock(times), list[str]()
     in_blocks, in_loop = chunk.BlockKernels.launch, kernel.Kernel.launch
 
-    def blocks(self: Any, function: Any, *args: Any) -> list[Any]:
+    def blocks(self: Any, function: Any, *args: Any, **given: Any) -> Any:
         launched.append(f"{self.face.block} {function.fn.__name__.rstrip('0123456789')}")
-        return in_blocks(self, function, *args)
+        return in_blocks(self, function, *args, **given)
 
     def loop(self: Any, function: Any, *args: Any, **given: Any) -> list[Any]:
         launched.append(f"loop {function.fn.__name__}")

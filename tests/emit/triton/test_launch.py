@@ -133,7 +133,11 @@ def with_tile(text: str, sizes: dict[str, float], tile: int, time: int) -> tuple
     """The tiles that a rule's kernels have by default, and the worst error with another one."""
     found = set[int]()
 
-    def chosen(kernel: Any, like: Any, args: Any, default: Choice, *_: Any) -> Choice:
+    def chosen(
+        kernel: Any, like: Any, args: Any, default: Choice, lengths: Any, widest: int, _: Any
+    ) -> Choice:
+        if not widest:  # what has the tile of another kernel
+            return default
         found.add(default.tile)
         return default._replace(tile=tile)
 

@@ -26,10 +26,11 @@ def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
 def test_the_stage_beside_the_kernels_is_what_is_written() -> None:
     (stage,) = parts.kernels_of(parts.written(parts.RETENTION, n=40, m=100)()).stages
     found = functions(stage.kernels.text)
-    assert functions("\n".join(definitions("stage").values())).items() <= found.items()
+    for file in ("stage", "adjoint"):
+        assert functions("\n".join(definitions(file).values())).items() <= found.items()
     kernels = functions("\n".join(definitions("chunk").values()))
-    assert kernels.keys() - {"differentiate"} <= found.keys()
-    assert {f"differentiate{k}" for k in range(4)} <= found.keys()  # one an input
+    assert kernels.keys() - {"combine", "differentiate"} <= found.keys()
+    assert {"combine0", *(f"differentiate{k}" for k in range(4))} <= found.keys()  # one an input
 
 
 def test_only_functions_that_are_used_are_spliced() -> None:

@@ -1,0 +1,106 @@
+"""What the cotangents of several inputs have in common: computed once and kept in memory for the kernels of each.
+
+Where states are read through triangular systems, for one, every cotangent needs the same solutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from math import prod
+
+from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Solve
+from seqc.ir.traverse import children, walk
+
+from .layout import Layout
+
+LEAST = 4096  # operations that are worth a value in memory: one product of the smallest blocks
+RATIO = 16  # operations for each of its entries
+MOST = 48  # matrices that are computed in one kernel: of more, the factors of products take all registers
+
+
+def common(groups: Sequence[Sequence[Expr]], found: Layout) -> dict[Expr, Leaf]:
+    """The values that are computed once for several `groups` of expressions, operands first, and their names."""
+    uses = _uses(groups)
+    kept = _outermost([root for group in groups for root in group], uses, found)
+    while dropped := [node for node in kept if not _worth(node, kept - {node}, found)]:
+        kept.discard(dropped[0])
+    ordered = [node for node in walk([root for group in groups for root in group]) if node in kept]
+    return {node: _leaf(f"%common{k}", node.axes, found) for k, node in enumerate(ordered)}
+
+
+def _leaf(name: str, axes: Axes, found: Layout) -> Leaf:
+    """In memory entries lie as they do in blocks."""
+    rows = (axis for axis in axes if axis in found.rows)
+    return Leaf(LeafKind.READ, name, (*rows, *found.inner(axes)))
+
+
+def pieces(found: Mapping[Expr, Leaf]) -> list[Mapping[Expr, Leaf]]:
+    """The values by the kernel that computes them, with those of earlier ones known."""
+    cut: list[dict[Expr, Leaf]] = []
+    known, here = set[Expr](), set[Expr]()
+    for node, leaf in found.items():
+        here |= {*walk([node], known | here)}
+        if not cut or sum(map(_matrix, here)) > MOST:
+            known = {x for piece in cut for x in piece}
+            here = {*walk([node], known)}
+            cut.append({})
+        cut[-1][node] = leaf
+    return [*cut]
+
+
+def _matrix(node: Expr) -> bool:
+    return len(node.axes) > 1 and isinstance(node, Reduce | Solve)
+
+
+def partial(node: Expr, vector: str) -> bool:
+    """Whether a value is summed over the axis that is cut into tiles: every tile has a part of it."""
+    return bool(vector) and vector not in node.axes and any(vector in x.axes for x in walk([node]))
+
+
+def _uses(groups: Sequence[Sequence[Expr]]) -> dict[Expr, int]:
+    """In how many groups each expression occurs."""
+    uses = dict[Expr, int]()
+    for group in groups:
+        for node in walk(group):
+            uses[node] = uses.get(node, 0) + 1
+    return uses
+
+
+def _outermost(roots: Sequence[Expr], uses: Mapping[Expr, int], found: Layout) -> set[Expr]:
+    """What several groups need, but nothing that only such needs."""
+    kept, seen, pending = set[Expr](), set[Expr](), [*roots]
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if uses[node] > 1 and _worth(node, (), found):
+            kept.add(node)
+        else:
+            pending += children(node)
+    return kept
+
+
+def _worth(node: Expr, known: Collection[Expr], found: Layout) -> bool:
+    """Whether a value takes so much to compute, where some are known, that it is better read."""
+    if isinstance(node, Leaf) or node.dtype is not DType.REAL:
+        return False
+    work = sum(_work(x, found) for x in walk([node], known) if x not in known)
+    return work >= max(LEAST, RATIO * _size(node.axes, found))
+
+
+def _work(node: Expr, found: Layout) -> int:
+    """Operations of an expression whose operands are known."""
+    match node:
+        case Reduce():
+            return _size(node.arg.axes, found)
+        case Solve():
+            return _size({*node.rhs.axes, node.columns}, found)
+        case Leaf():
+            return 0
+        case _:
+            return _size(node.axes, found)
+
+
+def _size(axes: Collection[str], found: Layout) -> int:
+    return prod(found.size(axis) for axis in axes if axis not in found.rows)
