@@ -124,13 +124,19 @@ def _register(kernels: BlockKernels, name: str) -> None:
         return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in like]
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        ends = len(face.outputs) + len(face.states)
         ctx.count, ctx.time = len(inputs[0]), inputs[2]
-        ctx.save_for_backward(*inputs[0], *output[len(face.outputs) + len(face.states) :])
+        ctx.ends = [(x.shape, x.dtype) for x in output[:ends]]
+        ctx.set_materialize_grads(False)  # what is kept for the way back has none
+        ctx.save_for_backward(*inputs[0], *output[ends:])
 
     def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         inputs, starts = saved[: ctx.count], saved[ctx.count :]
-        known = [g.contiguous() for g in grads[: len(face.outputs) + len(face.states)]]
+        known = [
+            inputs[0].new_zeros(shape, dtype=kind) if g is None else g.contiguous()
+            for g, (shape, kind) in zip(grads, ctx.ends, strict=False)
+        ]
         found = backward(list(inputs), list(starts), known, ctx.time)
         return found[: ctx.count], found[ctx.count :], None, None, None
 

@@ -43,13 +43,13 @@ class Lengths:
             self.ways[block] = self.makers[block]()
         return self.ways[block]
 
-    def block(self, x: Tensor, time: int, rows: int | None = None) -> int:
-        """What is chosen for sequences of which `x` is the first input, so far; there are `rows`, by default x's."""
+    def block(self, x: Tensor, time: int) -> int:
+        """What is chosen for sequences of which `x` is the first input, so far."""
         if torch.compiler.is_compiling():
             return self.compiled.get((x.dtype, _differentiated(x)), self.first)
         if not self.settled or not measures(x):
             return self.first
-        return self.settled.get((x.device, _met(x, time, rows)), self.first)
+        return self.settled.get((x.device, _met(x, time)), self.first)
 
     def through(self, x: Tensor, time: int) -> Way | None:
         """How to go through sequences of which `x` is the first input."""
@@ -61,7 +61,7 @@ class Lengths:
         self, x: Tensor, time: int, rule: Any, state: dict[str, Tensor], reset: Tensor | None, *args: Tensor
     ) -> Results:
         """By what is chosen, or is now."""
-        met = _met(x, time, None)
+        met = _met(x, time)
         block = self.settled.get((x.device, met))
         if block is None:
             block = self.chosen(x, met, lambda way: timed(way, x, rule, state, reset, args))
@@ -140,9 +140,8 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
-def _met(x: Tensor, time: int, rows: int | None) -> Met:
-    count = x.shape[0] if rows is None else rows
-    return x.dtype, _differentiated(x), power_of_two(count), power_of_two(time)
+def _met(x: Tensor, time: int) -> Met:
+    return x.dtype, _differentiated(x), power_of_two(x.shape[0]), power_of_two(time)
 
 
 def _differentiated(x: Tensor) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -94,18 +93,18 @@ class Looped(Attached):
             return [x.float() for x in inputs]
         return super().taken(inputs, time)
 
-    def staged(self, x: Tensor, time: int | None, rows: int | None = None) -> bool:
-        """Sequences that run in blocks: long ones, if there is a loop, where blocks are as exact as is asked for.
+    def staged(self, x: Tensor, time: int | None) -> bool:
+        """Sequences that run in blocks, and not where the loop was measured to be quicker."""
+        known = self.lengths
+        return self.blocked(x, time) and (known is None or time is None or known.block(x, time) != LOOP)
 
-        But not where the loop was measured to be quicker, for so many `rows`, by default those of `x`.
-        """
+    def blocked(self, x: Tensor, time: int | None) -> bool:
+        """Sequences that may run in blocks: long ones, if there is a loop, and blocks as exact as is asked for."""
         if not self.stages or time is None or time < (1 if self.kernel is None else LONG):
             return False
         if self.windows and recorded(x):  # where windows begin is asked of the GPU
             return False
-        if self.looser and not suffices(x):
-            return False
-        return self.lengths is None or self.lengths.block(x, time, rows) != LOOP
+        return not self.looser or suffices(x)
 
     def through(self, plain: Any, x: Tensor, time: int | None) -> Way:
         way = None
@@ -116,10 +115,12 @@ class Looped(Attached):
     def mapped(
         self, inputs: Sequence[Tensor], lengths: tuple[int, ...], lead: int
     ) -> tuple[Attached, list[Tensor]] | None:
-        """As for any rule; what runs stage by stage takes further axes as sequences of the batch."""
-        x = inputs[0]
-        time, rows = x.shape[1] if lead == 2 else None, x.shape[0] * prod(lengths)
-        return None if self.staged(x, time, rows) else super().mapped(inputs, lengths, lead)
+        """As for any rule; what may run stage by stage takes further axes as sequences of the batch.
+
+        It does so even where a loop proved quicker: what is computed again runs as it did before that was known.
+        """
+        time = inputs[0].shape[1] if lead == 2 else None
+        return None if self.blocked(inputs[0], time) else super().mapped(inputs, lengths, lead)
 
     def sequence(
         self,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -485,6 +485,22 @@ def no_tokens() -> bool:
     out, after = module(**inputs, state=state)
     (slope,) = torch.autograd.grad(after["S"].sum(), state["S"])
     return out.shape == (2, 0, 3) and torch.equal(after["S"], state["S"]) and bool((slope == 1).all())
+
+
+def in_part(output: bool) -> list[float]:
+    """The errors of gradients of what a rule in blocks gives alone, or of its final states alone."""
+    rec = MAKERS["key decay"]()
+    narrow = {key: x.detach().float() for key, x in inputs_of(rec, 2, 35).items()}
+    found = list[list[Tensor]]()
+    for made, dtype in (
+        (BACKEND.module(scheduled(rec)), torch.float32),
+        (in_torch(rec).double(), torch.float64),
+    ):
+        inputs, module = _asking(narrow, dtype), cast(Any, made)
+        y, after = module(**inputs)
+        end = y if output else after["S"]
+        found.append([*torch.autograd.grad(end.square().sum(), inputs.values(), materialize_grads=True)])
+    return [error(x, y) if y.any() else float(x.norm()) for x, y in zip(*found, strict=True)]
 
 
 def mapped() -> list[float]:

@@ -193,6 +193,11 @@ def test_a_sequence_may_be_split(name: str, interpreted: Interpreted) -> None:
     assert max(interpreted(parts.split, name, None)) < 2e-6
 
 
+@pytest.mark.parametrize("output", [True, False])
+def test_what_nobody_differentiates_has_no_cotangents(output: bool, interpreted: Interpreted) -> None:
+    assert max(interpreted(parts.in_part, output)) < 2e-6
+
+
 def test_inputs_with_more_axes_are_mapped(interpreted: Interpreted) -> None:
     assert max(interpreted(parts.mapped)) < 2e-6
 
