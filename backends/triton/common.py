@@ -20,12 +20,13 @@ MOST = 48  # matrices that are computed in one kernel: of more, the factors of p
 
 def common(groups: Sequence[Sequence[Expr]], found: Layout) -> dict[Expr, Leaf]:
     """The values that are computed once for several `groups` of expressions, operands first, and their names."""
-    uses = _uses(groups)
-    kept = _outermost([root for group in groups for root in group], uses, found)
-    while dropped := [node for node in kept if not _worth(node, kept - {node}, found)]:
-        kept.discard(dropped[0])
-    ordered = [node for node in walk([root for group in groups for root in group]) if node in kept]
-    return {node: _leaf(f"%common{k}", node.axes, found) for k, node in enumerate(ordered)}
+    roots = [root for group in groups for root in group]
+    several = _outermost(roots, _uses(groups), found)
+    kept = dict[Expr, None]()
+    for node in (node for node in walk(roots) if node in several):
+        if _worth(node, kept, found):
+            kept[node] = None
+    return {node: _leaf(f"%common{k}", node.axes, found) for k, node in enumerate(kept)}
 
 
 def _leaf(name: str, axes: Axes, found: Layout) -> Leaf:
