@@ -18,9 +18,11 @@ from tools.kernels.record import Taken
 if TYPE_CHECKING:
     from backends.triton import aot  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.triton.runtime.attention import ReadKernels  # noqa: TID251
+    from backends.triton.runtime.chunk import bare  # noqa: TID251
 else:
     from seqc.backends.triton import aot
     from seqc.backends.triton.runtime.attention import ReadKernels
+    from seqc.backends.triton.runtime.chunk import bare
 
 SMS = 132
 THREADS, REGISTERS, SHARED, PLACES = (
@@ -39,6 +41,7 @@ KEPT_STATES = 4  # bytes of a number of a state
 STEP = 0.4e-6  # seconds of a block of queries and a step of entries, or of entries and queries
 FUNCTIONS = {
     "prepare": "before", "sweep": "update", "answer": "reads", "prepare_back": "before_back", "sweep_back": "back",
+    "combine": "meet", "differentiate": "gradients",
 }  # fmt: skip
 MEETING = {"read": "gather", "back_queries": "flow_queries", "back_entries": "flow_entries"}
 
@@ -136,8 +139,9 @@ def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Predi
     batch, time = run.shape[:2]
     blocks = ceil(time / face.block)
     for kernel in _taken(run, face):
-        name = FUNCTIONS.get(kernel, kernel.replace("differentiate", "gradients").replace("combine", "meet"))
-        narrow, single, products, rounded = (batch * blocks * count for count in face.work[name])
+        name = bare(kernel)
+        function = kernel.replace(name, FUNCTIONS.get(name, name), 1)
+        narrow, single, products, rounded = (batch * blocks * count for count in face.work[function])
         cut = _launched(face, code.get(kernel))
         if kernel in face.fused:
             cut = cut.cut(min(cut.tile, face.busy(run.shape[0] * run.shape[2], SMS)))
@@ -157,7 +161,7 @@ def _taken(run: Run, face: Any) -> list[str]:
     }
     left_out = tuple(name for kernel in one for name in split[kernel])
     left_out += tuple(kernel for kernel in face.fused if kernel not in one)
-    return [kernel for kernel in known if kernel.rstrip("0123456789") not in left_out]
+    return [kernel for kernel in known if bare(kernel) not in left_out]
 
 
 def _of_reads(run: Run) -> Iterator[Prediction]:

@@ -18,7 +18,7 @@ import torch
 from seqc.diagnostics.words import by_nearness
 from seqc.errors import UserError
 
-from .runtime.chunk import STAGES, BlockKernels, Blocks, factors, typed
+from .runtime.chunk import STAGES, BlockKernels, Blocks, bare, factors, typed
 from .runtime.kernel import Interface, Port
 from .runtime.launch import Choice, quickest
 from .runtime.load import loaded
@@ -245,7 +245,7 @@ def block_signature(
     outputs = tuple(f"*{dtype if port.given else 'fp32'}" for port in face.outputs)
     flags = "*u8" if resets else "constexpr"
     inputs = tuple(flags if port.flags else f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
-    number, every = kernel.removeprefix("differentiate"), dict(face.writes)
+    number, every = kernel.removeprefix("differentiate").split("_")[0], dict(face.writes)
     written = every[int(number)] if number.isdigit() else [k for own in every.values() for k in own]
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
@@ -275,12 +275,12 @@ def block_kernels(face: Blocks) -> list[str]:
         return [*SOLVED]
     each = [f"differentiate{k}" for k, _ in face.writes]
     split = (name for name in BLOCK_KERNELS if name not in (*MEETING, *FUSED, *SOLVED))
-    return [*split, *face.combines, *each, *face.fused]
+    return [*(name for kernel in (*split, *face.combines, *each) for name in face.each(kernel)), *face.fused]
 
 
 def called(face: Blocks, kernel: str) -> tuple[str, tuple[str, ...]]:
     """How many programs a kernel has for each row and tile, and its arguments."""
-    name = kernel.rstrip("0123456789")
+    name = bare(kernel)
     grid, arguments = BLOCK_KERNELS[name]
     if face.form == "streamed":
         return grid, (*STREAMED[name], "scratch", "zero", "start", "tokens", "time")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .aot import LOOP, Source, Target, fitted, sources
+from .runtime.chunk import bare
 from .runtime.rule import Looped
 
 
@@ -15,14 +16,14 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
 
     A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
     the numbers.  Of kernels that have `scratch`, so many numbers for each program, it may have some of these programs,
-    from `start` on.
+    from `start` on; those of its name with `_1`, `_2`, … go on for the same programs, in the same memory.
     """
     facts = list[dict[str, Any]]()
     rooms = {stage.kernels.name: dict(stage.kernels.face.room) for stage in rule.stages}
     for given in sources(rule, target, "float32"):
         of_loop = given.kernel in LOOP
         found = write_source(given, target, folder, stem if of_loop else f"{stem}_{given.name}")
-        room = None if of_loop else rooms[given.name].get(given.kernel.rstrip("0123456789"))
+        room = None if of_loop else rooms[given.name].get(bare(given.kernel))
         facts.append(found if room is None else {**found, "scratch": room})
     write_facts(facts, target, folder, stem)
 

@@ -4,6 +4,7 @@ them; see `kernels/stream.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -19,7 +20,7 @@ from .layout import LIMIT, Layout
 from .phases import Phase, phases
 from .primitives import Code, number
 from .printing import Body, Value
-from .runtime.chunk import Blocks
+from .runtime.chunk import Blocks, continued
 from .runtime.kernel import Port
 from .runtime.launch import power_of_two
 from .stage import (
@@ -37,6 +38,7 @@ from .stage import (
 from .tiling import TiledBody
 
 WARPS = 8
+LONGEST = 16  # phases of a kernel: of so many, one after another, compilers do what takes the square of their number
 TENSORS = (
     "inputs",
     "made",
@@ -75,6 +77,9 @@ KERNELS = {
 }
 
 
+SWEPT = ("update", "back")  # functions that a program calls for one block after another
+
+
 def print_streamed(stage: Stage, adjoint: Adjoint, origin: str) -> tuple[str, Blocks]:
     """The unit of a stage, and how to call it.  Raises `Unsupported`, or `Outgrown`."""
     return StreamWriter(stage, adjoint).unit(origin)
@@ -89,6 +94,7 @@ class StreamWriter(StageWriter):
         super().__init__(stage, adjoint, frozenset(), as_they_are(stage))
         self.padding = dict(zip(self.inputs, (item.padding for item in stage.inputs), strict=True))
         self.rooms = dict[str, int]()  # numbers between phases, by function
+        self.pieces = dict[str, int]()  # how many kernels a function of many phases is cut into
 
     def _laid_out(self, forward: Sequence[Expr]) -> Layout:
         """Of the axes that are not taken apart, that one is cut into tiles which leaves least to hold."""
@@ -141,24 +147,45 @@ class StreamWriter(StageWriter):
         found = phases(roots, targets, self.layout.vector)
         room, names = _Room(self.layout, found), self.names.copy()
         known = _places(given)
-        lines, read, products, depth = list[str](), dict[Leaf, None](), 0, 0
-        for phase in found:
-            if phase.depth > depth:
-                lines.append("tl.debug_barrier()")
-            body = TiledBody(
-                self.layout, names, loaded_left=True, narrow=True, rounds=not systems(self.stage)
-            )
-            self._phase(body, function, known, room, phase, read)
-            lines += body.lines
-            products, depth = products + body.products, phase.depth
-        self.work[name] = [*self._moved([*read], targets), products * self.programs]
         self.rooms[function] = room.size
         moved = {*(GIVEN[argument][0] for argument in given if argument in GIVEN), WRITTEN[function][0]}
         tensors = [tensor for tensor in TENSORS if tensor in moved]
-        along = "batch, first, place, tokens, time, row"
-        return function_text(
-            name, f"{', '.join(tensors)}, scratch, zero, slot, {along}", doc, lines or ["pass"], FIXED
-        )
+        arguments = f"{', '.join(tensors)}, scratch, zero, slot, batch, first, place, tokens, time, row"
+        texts = list[list[str]]()
+        for piece in self._cut(function, found):
+            own = continued(name, len(texts))
+            lines, read, products, depth = list[str](), dict[Leaf, None](), 0, piece[0].depth if piece else 0
+            for phase in piece:
+                if phase.depth > depth:
+                    lines.append("tl.debug_barrier()")
+                body = TiledBody(
+                    self.layout, names, loaded_left=True, narrow=True, rounds=not systems(self.stage)
+                )
+                self._phase(body, function, known, room, phase, read)
+                lines += body.lines
+                products, depth = products + body.products, phase.depth
+            written = [targets[phase.place] for phase in piece if phase.place is not None]
+            self.work[own] = [*self._moved([*read], written), products * self.programs, 0]
+            texts.append(function_text(own, arguments, doc, lines or ["pass"], FIXED))
+        self.pieces[name] = len(texts)
+        return "\n\n\n".join("\n".join(text) for text in texts).split("\n")
+
+    def _cut(self, function: str, found: Sequence[Phase]) -> list[Sequence[Phase]]:
+        """The phases by the kernel that does them; a program that goes from block to block does all of them."""
+        if function in SWEPT or len(found) <= LONGEST:
+            return [found]
+        return [found[k : k + LONGEST] for k in range(0, len(found), LONGEST)]
+
+    def _kernels(self) -> list[str]:
+        """Of functions that are cut, one for each piece."""
+        found = super()._kernels()
+        for function, count in self.pieces.items():
+            number = function.removeprefix(function.rstrip("0123456789"))
+            kernel = f"{called_by(function)}{number}"
+            (text,) = [each for each in found if f"def {kernel}(" in each]
+            names = rf"\b({kernel}|{function})\b"
+            found += [re.sub(names, continued(r"\g<1>", k), text) for k in range(1, count)]
+        return found
 
     def _phase(
         self,
@@ -220,7 +247,17 @@ class StreamWriter(StageWriter):
 
     def _blocks(self) -> Blocks:
         room = [(kernel, self.rooms.get(function, 0)) for kernel, function in KERNELS.items()]
-        return super()._blocks()._replace(vector=0, warps=WARPS, form="streamed", room=room)
+        pieces = [
+            (kernel, self.pieces.get(f, 1)) for kernel, f in KERNELS.items() if kernel != "differentiate"
+        ]
+        pieces += [(f"differentiate{k}", self.pieces[f"gradients{k}"]) for k in self.groups]
+        face = super()._blocks()._replace(vector=0, warps=WARPS, form="streamed", room=room)
+        return face._replace(pieces=[(kernel, count) for kernel, count in pieces if count > 1])
+
+
+def called_by(function: str) -> str:
+    """The kernel that calls a function."""
+    return next(kernel for kernel, own in KERNELS.items() if own == function.rstrip("0123456789"))
 
 
 def _places(given: Mapping[str, Sequence[Leaf]]) -> dict[Leaf, tuple[str, int, Leaf]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -33,8 +34,8 @@ class Blocks(NamedTuple):
     `inputs` are what is read.  `writes` says of each kernel that writes cotangents of theirs (`differentiate` and its
     number, `solve_back`) of which it does, and `factors` are those that are factors of matrix products as they are.
     `pairs` says which results are complex: they are two of the `outputs`.  `room` says how many numbers a program of
-    each streamed kernel has in memory beside what it reads and writes.  `fused` are the kernels, of those in
-    `kernels/fused.py`, that the unit has.
+    each streamed kernel has in memory beside what it reads and writes, and `pieces` how many kernels of those names do
+    what one would do.  `fused` are the kernels, of those in `kernels/fused.py`, that the unit has.
     """
 
     rows: int
@@ -55,6 +56,7 @@ class Blocks(NamedTuple):
     factors: Sequence[int] = ()
     pairs: Sequence[bool] = ()
     room: Sequence[tuple[str, int]] = ()
+    pieces: Sequence[tuple[str, int]] = ()
     fused: Sequence[str] = ()
 
     @property
@@ -70,6 +72,10 @@ class Blocks(NamedTuple):
     def combines(self) -> list[str]:
         """The kernels that compute what is common."""
         return [name.replace("meet", "combine") for name in self.work if name.startswith("meet")]
+
+    def each(self, kernel: str) -> list[str]:
+        """The kernels that do what one of a name would do, one after another."""
+        return [continued(kernel, k) for k in range(dict(self.pieces).get(kernel, 1))]
 
     def sharing(self, port: Port) -> int:
         """How many programs share a tensor."""
@@ -261,6 +267,16 @@ class BlockKernels:
         shares = face.sharing(port)
         lead = (batch * blocks, shares) if port.constant else (shares, batch, time)
         return like.new_empty((*lead, *port.shape), dtype=x.dtype if face.alone(place) else None)
+
+
+def continued(name: str, number: int) -> str:
+    """The name of a kernel, or of its function, that goes on where others stopped."""
+    return f"{name}_{number}" if number else name
+
+
+def bare(kernel: str) -> str:
+    """The name of a kernel without its numbers."""
+    return re.sub(r"\d*(_\d+)?$", "", kernel)
 
 
 def factors(kind: torch.dtype, single: bool) -> dict[str, str]:

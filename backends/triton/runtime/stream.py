@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .chunk import exact, factors, multiprocessors, plain, read, typed, whole
+from .chunk import bare, exact, factors, multiprocessors, plain, read, typed, whole
 from .launch import Choice, launch
 from .windows import WindowKernels
 
@@ -21,10 +21,13 @@ class StreamKernels(WindowKernels):
     """A unit of such a stage; states lie as [batch, blocks + 1, …], before each block and after the last."""
 
     def stream(self, kernel: str, like: Tensor, each: int, time: int, *args: Any) -> None:
-        """`each` programs for each row, some at once: they use the same memory as those before them."""
+        """`each` programs for each row, some at once: they use the same memory as those before them.
+
+        What takes several kernels takes them all for these programs.
+        """
         face, batch = self.face, like.shape[0]
         programs, most = each * face.rows, at_once(like)
-        scratch = like.new_empty((min(programs, most) * dict(face.room)[kernel.rstrip("0123456789")],))
+        scratch = like.new_empty((min(programs, most) * dict(face.room)[bare(kernel)],))
         zero = torch.zeros(1, dtype=torch.int32, device=like.device)
         fixed = {"BLOCK": face.block, "TILE": face.tile}
         fixed |= typed(factors(torch.float32, exact(like)), self.module.tl)
@@ -32,7 +35,8 @@ class StreamKernels(WindowKernels):
         for start in range(0, programs, most):
             some = min(most, programs - start)
             given = (*args, scratch, zero, start, batch * time, time)
-            launch(getattr(self.module, kernel), some, like, given, fixed, default, lengths, "num_stages")
+            for name in face.each(kernel):
+                launch(getattr(self.module, name), some, like, given, fixed, default, lengths, "num_stages")
 
     def forward(
         self,

@@ -17,8 +17,10 @@ from tests.emit.triton.test_windows import compared
 
 if TYPE_CHECKING:
     from backends.triton import contractions  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.triton import stream as cut  # noqa: TID251
 else:
     from seqc.backends.triton import contractions
+    from seqc.backends.triton import stream as cut
 
 pytest.importorskip("triton")
 
@@ -53,6 +55,7 @@ def streamed(name: str, time: int, resets: bool, begun: bool) -> list[float]:
         patch.object(parts.stage, "LIMIT", 0),
         patch.object(parts.stream, "SHARE", 3),
         patch.object(contractions, "LARGEST", 0),
+        patch.object(cut, "LONGEST", 5),
     ):
         (made,) = kernels_of(MAKERS[name]()).stages
         assert made.kernels.face.form == "streamed"
@@ -91,6 +94,21 @@ def test_no_token_has_a_layer_written_out() -> None:
     (stage,) = kernels_of(of_spec("deep/ttt", "ttt_mlp", n=64)()).stages
     assert stage.kernels.face.form == "streamed"
     assert max(room for _, room in stage.kernels.face.room) < 16 * 64 * 256
+
+
+def test_many_phases_are_several_kernels() -> None:
+    """But not of those that go from block to block; all work is counted."""
+    (stage,) = kernels_of(of_spec("deep/titans", "titans", **SIZES)()).stages
+    face, text = stage.kernels.face, stage.kernels.text
+    names = [name for kernel, _ in face.pieces for name in face.each(kernel)]
+    assert {kernel for kernel, _ in face.pieces} == {"prepare", "answer", "prepare_back", "differentiate0"}
+    assert all(f"def {name}(" in text for name in names)
+    assert [*aot.block_kernels(face)] == [*dict.fromkeys(aot.block_kernels(face))]
+    assert {*names, "sweep", "sweep_back"} == {*aot.block_kernels(face)}
+    with patch.object(cut, "LONGEST", 1000):
+        (whole,) = kernels_of(of_spec("deep/titans", "titans", **SIZES)()).stages
+    every, once = face.work, whole.kernels.face.work
+    assert sum(work[2] for work in every.values()) == sum(work[2] for work in once.values()) > 0
 
 
 def test_the_phases_beside_the_kernels_are_what_is_written() -> None:
