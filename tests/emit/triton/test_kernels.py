@@ -26,6 +26,10 @@ CLASSES = (  # one spec each
     "nonlinear/gru",
     "xlstm/mlstm",
 )
+SPILLING = (  # of blocks: what the cotangents of two states, or of keys that two states read, have in common
+    "momentum_delta_M_S.combine1",
+    "preconditioned_delta_S.combine0",
+)
 ONE, OTHER = Taken("1a", 4, 3, 64, 100, 0, 1024, 0), Taken("2b", 8, 1, 0, 255, 16, 999_999, 72)
 
 
@@ -65,12 +69,14 @@ def test_kernels_spill_nothing(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(map(zoo.key, bundled.specs())))
-def test_only_ways_back_of_loops_spill_and_no_more_than_they_did(path: str) -> None:
+def test_only_loops_spill_and_no_more_than_they_did(path: str) -> None:
     """Many recurrent weights do not fit into registers beside their cotangents. `make kernels` remembers."""
     pytest.importorskip("triton")
     before, found = recorded(path), faults(taken(path, 1000))
-    loops = {name for name in found if name.endswith(".backward") and name in before}
-    assert {k: x for k, x in found.items() if k not in loops or x.spills > before[k].spills} == {}
+    loops = {name for name in found if name.endswith((".forward", ".backward")) or name in SPILLING}
+    assert {
+        k: x for k, x in found.items() if k not in loops & before.keys() or x.spills > before[k].spills
+    } == {}
 
 
 def test_only_what_a_kernel_calls_counts() -> None:
