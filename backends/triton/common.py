@@ -1,6 +1,7 @@
 """What the cotangents of several inputs have in common: computed once and kept in memory for the kernels of each.
 
-Where states are read through triangular systems, for one, every cotangent needs the same solutions.
+Where states are read through triangular systems, every cotangent needs the same solutions.  Elsewhere memory is dearer:
+products of matrices are computed again by whoever needs them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
 
-from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Solve
+from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Reduce, Scan, Solve
 from seqc.ir.traverse import children, walk
 
 from .layout import Layout
@@ -18,13 +19,20 @@ RATIO = 16  # operations for each of its entries
 MOST = 48  # matrices that are computed in one kernel: of more, the factors of products take all registers
 
 
-def common(groups: Sequence[Sequence[Expr]], found: Layout) -> dict[Expr, Leaf]:
-    """The values that are computed once for several `groups` of expressions, operands first, and their names."""
+def common(groups: Sequence[Sequence[Expr]], found: Layout, systems: int) -> dict[Expr, Leaf]:
+    """The values that are computed once for several `groups` of expressions, operands first, and their names.
+
+    Of a block with one of the `systems`, those that need its solutions; with several, which need each other's, or with
+    scans of matrices, which leave no registers for anything else, all that take much.
+    """
+    if not systems:
+        return {}
     roots = [root for group in groups for root in group]
-    several = _outermost(roots, _uses(groups), found)
+    every = systems > 1 or any(isinstance(x, Scan) and len(found.inner(x.axes)) > 2 for x in walk(roots))
+    several = _outermost(roots, _uses(groups), found, every)
     kept = dict[Expr, None]()
     for node in (node for node in walk(roots) if node in several):
-        if _worth(node, kept, found):
+        if _worth(node, kept, found, every):
             kept[node] = None
     return {node: _leaf(f"%common{k}", node.axes, found) for k, node in enumerate(kept)}
 
@@ -67,7 +75,7 @@ def _uses(groups: Sequence[Sequence[Expr]]) -> dict[Expr, int]:
     return uses
 
 
-def _outermost(roots: Sequence[Expr], uses: Mapping[Expr, int], found: Layout) -> set[Expr]:
+def _outermost(roots: Sequence[Expr], uses: Mapping[Expr, int], found: Layout, every: bool) -> set[Expr]:
     """What several groups need, but nothing that only such needs."""
     kept, seen, pending = set[Expr](), set[Expr](), [*roots]
     while pending:
@@ -75,19 +83,21 @@ def _outermost(roots: Sequence[Expr], uses: Mapping[Expr, int], found: Layout) -
         if node in seen:
             continue
         seen.add(node)
-        if uses[node] > 1 and _worth(node, (), found):
+        if uses[node] > 1 and _worth(node, (), found, every):
             kept.add(node)
         else:
             pending += children(node)
     return kept
 
 
-def _worth(node: Expr, known: Collection[Expr], found: Layout) -> bool:
+def _worth(node: Expr, known: Collection[Expr], found: Layout, every: bool) -> bool:
     """Whether a value takes so much to compute, where some are known, that it is better read."""
     if isinstance(node, Leaf) or node.dtype is not DType.REAL:
         return False
-    work = sum(_work(x, found) for x in walk([node], known) if x not in known)
-    return work >= max(LEAST, RATIO * _size(node.axes, found))
+    below = [x for x in walk([node], known) if x not in known]
+    work = sum(_work(x, found) for x in below)
+    dear = every or any(isinstance(x, Solve) for x in below)
+    return dear and work >= max(LEAST, RATIO * _size(node.axes, found))
 
 
 def _work(node: Expr, found: Layout) -> int:

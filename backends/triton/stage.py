@@ -190,7 +190,8 @@ class StageWriter:
 
     def _common(self) -> Mapping[Expr, Leaf]:
         """What the cotangents of several groups of inputs have in common."""
-        return common([[self.gradients[k] for k in group] for group in self.groups.values()], self.layout)
+        groups = [[self.gradients[k] for k in group] for group in self.groups.values()]
+        return common(groups, self.layout, systems(self.stage))
 
     def _groups(self) -> list[list[int]]:
         """The inputs whose cotangents one kernel computes.

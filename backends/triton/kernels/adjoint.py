@@ -7,13 +7,13 @@
 import triton
 import triton.language as tl
 
-from .linear import flags, running
+from .linear import flags, inverse_upper, running
 
 
 @triton.jit
 def load_cotangents(pointers, batch, first, time, row, tile, TILE: tl.constexpr):
     """The cotangents of results."""
-    at_i = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
     at_m = tile * TILE + tl.arange(0, TILE)
     read0 = tl.load(
         pointers[0] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
@@ -51,37 +51,24 @@ def store_later(pointers, values, place, row, tile, TILE: tl.constexpr):
 @triton.jit
 def load_common(pointers, place, row, tile, TILE: tl.constexpr):
     """What several cotangents need."""
-    at_j = tl.arange(0, 64)
-    at_i = tl.arange(0, 64)
-    common0 = tl.load(
-        pointers[0] + (place * (tl.cdiv(100, TILE)) + tile) * 4096 + at_i[:, None] * 64 + at_j[None, :]
-    )
-    common1 = tl.load(pointers[1] + place * 4096 + at_i[:, None] * 64 + at_j[None, :])
     at_n = tl.arange(0, 64)
-    common2 = tl.load(
-        pointers[2] + (place * (tl.cdiv(100, TILE)) + tile) * 2560 + at_j[:, None] * 40 + at_n[None, :],
+    at_i = tl.arange(0, 32)
+    common0 = tl.load(
+        pointers[0] + (place * (tl.cdiv(100, TILE)) + tile) * 1280 + at_i[:, None] * 40 + at_n[None, :],
         mask=at_n[None, :] < 40,
         other=0.0,
     )
-    common3 = tl.load(
-        pointers[3] + (place * (tl.cdiv(100, TILE)) + tile) * 2560 + at_i[:, None] * 40 + at_n[None, :],
-        mask=at_n[None, :] < 40,
-        other=0.0,
+    at_m = tile * TILE + tl.arange(0, TILE)
+    common1 = tl.load(
+        pointers[1] + place * 3200 + at_i[:, None] * 100 + at_m[None, :], mask=at_m[None, :] < 100, other=0.0
     )
-    common4 = tl.load(pointers[4] + place * 64 + at_j)
-    return (
-        common0.to(tl.float32),
-        common1.to(tl.float32),
-        common2.to(tl.float32),
-        common3.to(tl.float32),
-        common4.to(tl.float32),
-    )
+    return (common0.to(tl.float32), common1.to(tl.float32))
 
 
 @triton.jit
 def store_gradients0(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
     """The cotangents of `alpha`, given those of `alpha_in`."""
-    at_i = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
     begins_2 = flags(inputs[0], batch * time + first + at_i, first + at_i < time)
     tl.store(
         pointers[0] + (tile * tokens + batch * time + first + at_i),
@@ -92,8 +79,15 @@ def store_gradients0(pointers, values, inputs, batch, first, tokens, time, row, 
 
 @triton.jit
 def store_gradients1(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+    """The cotangents of `beta`."""
+    at_i = tl.arange(0, 32)
+    tl.store(pointers[0] + (tile * tokens + batch * time + first + at_i), values[0], mask=first + at_i < time)
+
+
+@triton.jit
+def store_gradients2(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
     """The cotangents of `k`."""
-    at_i = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
     at_n = tl.arange(0, 64)
     tl.store(
         pointers[0] + (tile * tokens + batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
@@ -103,9 +97,9 @@ def store_gradients1(pointers, values, inputs, batch, first, tokens, time, row, 
 
 
 @triton.jit
-def store_gradients2(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+def store_gradients3(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
     """The cotangents of `v`."""
-    at_i = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
     at_m = tile * TILE + tl.arange(0, TILE)
     tl.store(
         pointers[0] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
@@ -115,14 +109,36 @@ def store_gradients2(pointers, values, inputs, batch, first, tokens, time, row, 
 
 
 @triton.jit
-def store_gradients3(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+def store_gradients4(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
     """The cotangents of `q`."""
-    at_i = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
     at_n = tl.arange(0, 64)
     tl.store(
         pointers[0] + (tile * tokens + batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
         values[0],
         mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
+    )
+
+
+@triton.jit
+def store_gradients5(pointers, values, inputs, batch, first, tokens, time, row, tile, TILE: tl.constexpr):
+    """The cotangents of `alpha`, `beta`, given those of `alpha_in`."""
+    at_i = tl.arange(0, 32)
+    begins_2 = flags(inputs[0], batch * time + first + at_i, first + at_i < time)
+    alpha = tl.load(inputs[1] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
+    alpha = alpha.to(tl.float32)
+    beta = tl.load(inputs[2] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
+    beta = beta.to(tl.float32)
+    masked = tl.where(begins_2 != 0.0, 0.0, 1.0)
+    tl.store(
+        pointers[0] + (tile * tokens + batch * time + first + at_i),
+        -(values[0] * beta * masked),
+        mask=first + at_i < time,
+    )
+    tl.store(
+        pointers[1] + (tile * tokens + batch * time + first + at_i),
+        -(values[0] * (masked * alpha)),
+        mask=first + at_i < time,
     )
 
 
@@ -140,18 +156,27 @@ def before_back(
 ):
     """What does not depend on the cotangents of states."""
     alpha_in = given[0]
-    q = given[3]
+    k = given[2]
+    q = given[4]
+    pre2 = made[2]
     d_read0 = known[0]
-    at_i = tl.arange(0, 64)
-    scanned = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
-    direct_new = tl.permute(
-        tl.dot(
-            tl.permute((d_read0 * scanned[:, None]).to(ROUNDED), (1, 0)),
-            q.to(ROUNDED),
-            input_precision=PRECISION,
-        ),
-        (1, 0),
+    total = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    at_i = tl.arange(0, 32)
+    at_j = tl.arange(0, 32)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
     )
+    total_2 = tl.permute(
+        tl.dot(tl.permute(d_read0, (1, 0)), scanned * total, input_precision=PRECISION), (1, 0)
+    )
+    total_3 = tl.dot(tl.permute(pre2, (1, 0)), total_2, input_precision=PRECISION)
+    scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
+    total_4 = tl.permute(
+        tl.dot(tl.permute(d_read0 * scanned_2[:, None], (1, 0)), q, input_precision=PRECISION), (1, 0)
+    )
+    direct_new = total_3 + total_4
     return (direct_new,)
 
 
@@ -170,10 +195,16 @@ def back(
     """The cotangents of the states before a block."""
     pre0 = made[0]
     pre1 = made[1]
+    pre2 = made[2]
+    pre4 = made[4]
     d_direct = later[0]
     d_S = flow[0]
-    total = d_S * pre1 + d_S * pre0
-    return (total + d_direct,)
+    at_n = tl.arange(0, 64)
+    total = tl.dot(pre4, tl.where(at_n[:, None] < 40, d_S, 0.0), input_precision=PRECISION)
+    total_2 = tl.dot(tl.permute(pre2, (1, 0)), total, input_precision=PRECISION)
+    total_3 = total_2 + d_S * pre1
+    total_4 = total_3 + d_S * pre0
+    return (total_4 + d_direct,)
 
 
 @triton.jit
@@ -196,42 +227,53 @@ def meet0(
     """What several cotangents need, each value written at once."""
     S = state[0]
     alpha_in = given[0]
-    k = given[1]
-    v = given[2]
-    q = given[3]
+    k = given[2]
+    q = given[4]
+    alpha_in_2 = given[5]
+    pre4 = made[4]
     d_read0 = known[0]
     d_S = flow[0]
-    common0 = tl.dot(d_read0.to(ROUNDED), tl.permute(v.to(ROUNDED), (1, 0)), input_precision=PRECISION)
-    at_j = tl.arange(0, 64)
-    at_i = tl.arange(0, 64)
-    tl.store(
-        pointers[0] + (place * (tl.cdiv(100, TILE)) + tile) * 4096 + at_i[:, None] * 64 + at_j[None, :],
-        common0,
+    total = tl.dot(k.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    at_i_source = tl.arange(0, 32)
+    at_i = tl.arange(0, 32)
+    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
+    total_2 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    at_j = tl.arange(0, 32)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :] + 1,
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_2[:, None], 1.0), 0),
+        0.0,
     )
-    common1 = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
-    tl.store(
-        pointers[1] + place * 4096 + at_i[:, None] * 64 + at_j[None, :],
-        common1,
-        mask=at_i[:, None] + tile * 64 < 64,
+    product = scanned * total
+    product_2 = tl.permute(alpha_in_2[:, None] * product, (1, 0))
+    total_3 = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    scanned_2 = tl.where(
+        at_i[:, None] >= at_j[None, :],
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
+        0.0,
     )
-    common2 = tl.dot(v.to(ROUNDED), tl.permute(d_S.to(ROUNDED), (1, 0)), input_precision=PRECISION)
+    total_4 = tl.permute(
+        tl.dot(tl.permute(d_read0, (1, 0)), scanned_2 * total_3, input_precision=PRECISION), (1, 0)
+    )
+    total_5 = tl.dot(pre4, d_S, input_precision=PRECISION)
+    total_6 = total_4 + total_5
+    at_m = tile * TILE + tl.arange(0, TILE)
+    total_7 = tl.permute(
+        tl.dot(S, tl.permute(tl.where(at_m[None, :] < 100, total_6, 0.0), (1, 0)), input_precision=PRECISION),
+        (1, 0),
+    )
+    inverse = inverse_upper(product_2, 32)
+    common0 = tl.dot(inverse, total_7, input_precision=PRECISION)
     at_n = tl.arange(0, 64)
     tl.store(
-        pointers[2] + (place * (tl.cdiv(100, TILE)) + tile) * 2560 + at_j[:, None] * 40 + at_n[None, :],
-        common2,
+        pointers[0] + (place * (tl.cdiv(100, TILE)) + tile) * 1280 + at_i[:, None] * 40 + at_n[None, :],
+        common0,
         mask=at_n[None, :] < 40,
     )
-    common3 = tl.dot(d_read0.to(ROUNDED), tl.permute(S.to(ROUNDED), (1, 0)), input_precision=PRECISION)
+    common1 = tl.dot(inverse, total_6, input_precision=PRECISION)
     tl.store(
-        pointers[3] + (place * (tl.cdiv(100, TILE)) + tile) * 2560 + at_i[:, None] * 40 + at_n[None, :],
-        common3,
-        mask=at_n[None, :] < 40,
+        pointers[1] + place * 3200 + at_i[:, None] * 100 + at_m[None, :], common1, mask=at_m[None, :] < 100
     )
-    at_i_source = tl.arange(0, 64)
-    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
-    total = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
-    scanned = running(total, tl.where(at_i.to(tl.float32) == 63.0, 1.0, 0.0), 0, True)
-    tl.store(pointers[4] + place * 64 + at_j, scanned, mask=at_j + tile * 64 < 64)
 
 
 @triton.jit
@@ -251,56 +293,82 @@ def gradients0(
     """The cotangents of `alpha_in` in a block."""
     S = state[0]
     alpha_in = given[0]
-    k = given[1]
-    q = given[3]
+    k = given[2]
+    q = given[4]
+    alpha_in_2 = given[5]
+    pre2 = made[2]
+    pre3 = made[3]
+    d_read0 = known[0]
     d_S = flow[0]
     common0 = shared[0]
     common1 = shared[1]
-    common2 = shared[2]
-    common3 = shared[3]
+    total = tl.dot(pre2, S, input_precision=PRECISION)
+    total_2 = pre3 + total
+    at_m = tile * TILE + tl.arange(0, TILE)
+    total_3 = tl.permute(
+        tl.dot(
+            d_S, tl.permute(tl.where(at_m[None, :] < 100, total_2, 0.0), (1, 0)), input_precision=PRECISION
+        ),
+        (1, 0),
+    )
     at_n = tl.arange(0, 64)
-    total = tl.sum(tl.where(at_n[None, :] < 40, common2 * k, 0.0), 1)
-    at_i = tl.arange(0, 64)
-    eq = at_i.to(tl.float32) == 63.0
-    total_2 = common0 * common1 + tl.where(eq[:, None], total[None, :], 0.0)
-    at_j = tl.arange(0, 64)
+    total_4 = tl.sum(tl.where(at_n[None, :] < 40, total_3 * k, 0.0), 1)
+    at_i = tl.arange(0, 32)
+    eq = at_i.to(tl.float32) == 31.0
+    total_5 = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    total_6 = tl.dot(
+        d_read0, tl.permute(tl.where(at_m[None, :] < 100, total_2, 0.0), (1, 0)), input_precision=PRECISION
+    )
+    product = total_6 * total_5
+    total_7 = product + tl.where(eq[:, None], total_4[None, :], 0.0)
+    total_8 = tl.dot(common0, tl.permute(pre2, (1, 0)), input_precision=PRECISION)
+    total_9 = tl.dot(common1, tl.permute(pre3, (1, 0)), input_precision=PRECISION)
+    total_10 = total_8 + total_9
+    total_11 = tl.dot(k.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    product_2 = total_10 * alpha_in_2[:, None] * total_11
+    at_i_source = tl.arange(0, 32)
+    eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - -1.0)[:, None]
+    total_12 = tl.dot(tl.where(eq_2, 1.0, 0.0), product_2, input_precision=PRECISION)
+    total_13 = total_7 + total_12
+    at_j = tl.arange(0, 32)
     scanned = tl.where(
         at_i[:, None] >= at_j[None, :],
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total_3 = tl.dot(tl.permute(scanned, (1, 0)).to(ROUNDED), total_2.to(ROUNDED), input_precision=PRECISION)
-    at_i_source = tl.arange(0, 64)
-    eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
-    total_4 = tl.sum(tl.where(eq_2, alpha_in[None, :], 0.0), 1)
+    total_14 = tl.dot(tl.permute(scanned, (1, 0)), total_13, input_precision=PRECISION)
+    eq_3 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
+    total_15 = tl.sum(tl.where(eq_3, alpha_in[None, :], 0.0), 1)
     scanned_2 = tl.where(
         at_i[:, None] >= at_j[None, :] + 1,
-        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_4[:, None], 1.0), 0),
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_15[:, None], 1.0), 0),
         0.0,
     )
-    total_5 = tl.sum(total_3 * scanned_2, 1)
-    eq_3 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - -1.0)[:, None]
-    total_6 = tl.sum(tl.where(eq_3, alpha_in[None, :], 0.0), 1)
+    total_16 = tl.sum(total_14 * scanned_2, 1)
+    total_17 = tl.sum(tl.where(eq_2, alpha_in[None, :], 0.0), 1)
     eq_4 = at_i.to(tl.float32) == 0.0
     masked = tl.where(eq, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False), 0.0)
-    total_7 = tl.sum(masked, 0)
-    gt = total_7 > 0.5
-    at_m = tile * TILE + tl.arange(0, TILE)
-    total_8 = tl.sum(tl.sum(tl.where((at_n[:, None] < 40) & (at_m[None, :] < 100), d_S * S, 0.0), 1), 0)
-    masked_2 = tl.where(gt, total_8, 0.0)
-    masked_3 = tl.where(eq_2, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
-    total_9 = tl.sum(masked_3, 1)
-    product = running(total_6, tl.where(eq, -masked_2, 0.0), 0, True) * total_9
-    total_10 = total_5 + product
-    difference = total_10 - running(total_6, tl.where(eq, -masked_2, 0.0), 0, True)
-    masked_4 = tl.where(gt, 0.0, total_8)
-    total_11 = tl.sum(tl.where(at_n[None, :] < 40, common3 * q, 0.0), 1)
-    total_12 = total_11 + tl.where(eq, masked_4, 0.0)
-    masked_5 = tl.where(eq_2, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[None, :], 0.0)
-    total_13 = tl.sum(masked_5, 1)
-    product_2 = running(total_6, total_12, 0, True) * total_13
-    total_14 = difference + product_2
-    alpha_in_new = total_14 + tl.where(eq_4, running(total_6, total_12, 0, True), 0.0)
+    total_18 = tl.sum(masked, 0)
+    gt = total_18 > 0.5
+    total_19 = tl.sum(tl.sum(tl.where((at_n[:, None] < 40) & (at_m[None, :] < 100), d_S * S, 0.0), 1), 0)
+    masked_2 = tl.where(gt, total_19, 0.0)
+    masked_3 = tl.where(eq_3, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
+    total_20 = tl.sum(masked_3, 1)
+    product_3 = running(total_17, tl.where(eq, -masked_2, 0.0), 0, True) * total_20
+    total_21 = total_16 + product_3
+    difference = total_21 - running(total_17, tl.where(eq, -masked_2, 0.0), 0, True)
+    total_22 = tl.dot(d_read0, tl.permute(S, (1, 0)), input_precision=PRECISION)
+    total_23 = tl.sum(tl.where(at_n[None, :] < 40, total_22 * q, 0.0), 1)
+    total_24 = tl.sum(tl.where(at_n[None, :] < 40, common0 * alpha_in_2[:, None] * k, 0.0), 1)
+    total_25 = tl.sum(tl.where(eq_2, tl.where(eq_4, 0.0, total_24)[None, :], 0.0), 1)
+    total_26 = total_23 + total_25
+    masked_4 = tl.where(gt, 0.0, total_19)
+    total_27 = total_26 + tl.where(eq, masked_4, 0.0)
+    masked_5 = tl.where(eq_3, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[None, :], 0.0)
+    total_28 = tl.sum(masked_5, 1)
+    product_4 = running(total_17, total_27, 0, True) * total_28
+    total_29 = difference + product_4
+    alpha_in_new = total_29 + tl.where(eq_4, running(total_17, total_27, 0, True), 0.0)
     return (alpha_in_new,)
 
 
@@ -318,24 +386,12 @@ def gradients1(
     GIVEN: tl.constexpr,
     ROUNDED: tl.constexpr,
 ):
-    """The cotangents of `k` in a block."""
-    alpha_in = given[0]
-    q = given[3]
-    common0 = shared[0]
-    common2 = shared[2]
-    common4 = shared[4]
-    at_i = tl.arange(0, 64)
-    at_j = tl.arange(0, 64)
-    scanned = tl.where(
-        at_i[:, None] >= at_j[None, :],
-        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
-        0.0,
-    )
-    total = tl.dot(
-        tl.permute((common0 * scanned).to(ROUNDED), (1, 0)), q.to(ROUNDED), input_precision=PRECISION
-    )
-    total_2 = total + common2 * common4[:, None]
-    return (total_2,)
+    """The cotangents of `beta` in a block."""
+    v = given[3]
+    common1 = shared[1]
+    at_m = tile * TILE + tl.arange(0, TILE)
+    beta_new = tl.sum(tl.where(at_m[None, :] < 100, common1 * v, 0.0), 1)
+    return (beta_new,)
 
 
 @triton.jit
@@ -352,31 +408,68 @@ def gradients2(
     GIVEN: tl.constexpr,
     ROUNDED: tl.constexpr,
 ):
-    """The cotangents of `v` in a block."""
+    """The cotangents of `k` in a block."""
+    S = state[0]
     alpha_in = given[0]
-    k = given[1]
+    k = given[2]
+    q = given[4]
+    alpha_in_2 = given[5]
+    pre2 = made[2]
+    pre3 = made[3]
     d_read0 = known[0]
     d_S = flow[0]
+    common0 = shared[0]
     common1 = shared[1]
-    common4 = shared[4]
-    at_i = tl.arange(0, 64)
-    at_j = tl.arange(0, 64)
+    total = tl.dot(common0, tl.permute(pre2, (1, 0)), input_precision=PRECISION)
+    total_2 = tl.dot(common1, tl.permute(pre3, (1, 0)), input_precision=PRECISION)
+    total_3 = total + total_2
+    at_i_source = tl.arange(0, 32)
+    at_i = tl.arange(0, 32)
+    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
+    total_4 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    at_j = tl.arange(0, 32)
     scanned = tl.where(
+        at_i[:, None] >= at_j[None, :] + 1,
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_4[:, None], 1.0), 0),
+        0.0,
+    )
+    total_5 = tl.dot(total_3 * alpha_in_2[:, None] * scanned, k, input_precision=PRECISION)
+    eq_2 = at_i.to(tl.float32) == 0.0
+    masked = tl.where(eq, running(alpha_in, tl.where(eq_2, alpha_in, 0.0), 0, False)[None, :], 0.0)
+    total_6 = tl.sum(masked, 1)
+    product = common0 * alpha_in_2[:, None] * tl.where(eq_2, 1.0, total_6)[:, None]
+    total_7 = product + total_5
+    total_8 = tl.dot(pre2, S, input_precision=PRECISION)
+    total_9 = pre3 + total_8
+    at_m = tile * TILE + tl.arange(0, TILE)
+    total_10 = tl.permute(
+        tl.dot(
+            d_S, tl.permute(tl.where(at_m[None, :] < 100, total_9, 0.0), (1, 0)), input_precision=PRECISION
+        ),
+        (1, 0),
+    )
+    eq_3 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
+    total_11 = tl.sum(tl.where(eq_3, alpha_in[None, :], 0.0), 1)
+    scanned_2 = running(total_11, tl.where(at_i.to(tl.float32) == 31.0, 1.0, 0.0), 0, True)
+    product_2 = total_10 * scanned_2[:, None]
+    total_12 = tl.dot(
+        d_read0, tl.permute(tl.where(at_m[None, :] < 100, total_9, 0.0), (1, 0)), input_precision=PRECISION
+    )
+    scanned_3 = tl.where(
         at_i[:, None] >= at_j[None, :],
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total = tl.dot(
-        tl.permute((scanned * common1).to(ROUNDED), (1, 0)), d_read0.to(ROUNDED), input_precision=PRECISION
+    total_13 = tl.permute(
+        tl.dot(tl.permute(q, (1, 0)), total_12 * scanned_3, input_precision=PRECISION), (1, 0)
     )
-    at_n = tl.arange(0, 64)
-    total_2 = tl.dot(
-        tl.where(at_n[None, :] < 40, (common4[:, None] * k).to(ROUNDED), 0.0),
-        d_S.to(ROUNDED),
-        input_precision=PRECISION,
+    total_14 = total_13 + product_2
+    total_15 = tl.dot(
+        tl.permute(total_3 * alpha_in_2[:, None] * scanned, (1, 0)), k, input_precision=PRECISION
     )
-    total_3 = total + total_2
-    return (total_3,)
+    total_16 = total_14 + total_15
+    k_new = total_7 + total_16
+    return (k_new,)
 
 
 @triton.jit
@@ -393,19 +486,100 @@ def gradients3(
     GIVEN: tl.constexpr,
     ROUNDED: tl.constexpr,
 ):
+    """The cotangents of `v` in a block."""
+    beta = given[1]
+    common1 = shared[1]
+    return (common1 * beta[:, None],)
+
+
+@triton.jit
+def gradients4(
+    state,
+    given,
+    made,
+    known,
+    flow,
+    shared,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
     """The cotangents of `q` in a block."""
+    S = state[0]
     alpha_in = given[0]
-    k = given[1]
-    common0 = shared[0]
-    common3 = shared[3]
-    at_i = tl.arange(0, 64)
-    at_j = tl.arange(0, 64)
+    k = given[2]
+    pre2 = made[2]
+    pre3 = made[3]
+    d_read0 = known[0]
+    total = tl.dot(pre2, S, input_precision=PRECISION)
+    at_m = tile * TILE + tl.arange(0, TILE)
+    total_2 = tl.dot(
+        d_read0,
+        tl.permute(tl.where(at_m[None, :] < 100, pre3 + total, 0.0), (1, 0)),
+        input_precision=PRECISION,
+    )
+    at_i = tl.arange(0, 32)
+    at_j = tl.arange(0, 32)
     scanned = tl.where(
         at_i[:, None] >= at_j[None, :],
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total = tl.dot((common0 * scanned).to(ROUNDED), k.to(ROUNDED), input_precision=PRECISION)
+    total_3 = tl.permute(
+        tl.dot(tl.permute(k, (1, 0)), tl.permute(total_2 * scanned, (1, 0)), input_precision=PRECISION),
+        (1, 0),
+    )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
-    q_new = total + common3 * scanned_2[:, None]
+    total_4 = tl.dot(d_read0, tl.permute(S, (1, 0)), input_precision=PRECISION)
+    product = total_4 * scanned_2[:, None]
+    q_new = total_3 + product
     return (q_new,)
+
+
+@triton.jit
+def gradients5(
+    state,
+    given,
+    made,
+    known,
+    flow,
+    shared,
+    tile,
+    TILE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROUNDED: tl.constexpr,
+):
+    """The cotangents of `alpha_in` in a block."""
+    alpha_in = given[0]
+    k = given[2]
+    pre2 = made[2]
+    pre3 = made[3]
+    common0 = shared[0]
+    common1 = shared[1]
+    total = tl.dot(common0, tl.permute(pre2, (1, 0)), input_precision=PRECISION)
+    total_2 = tl.dot(common1, tl.permute(pre3, (1, 0)), input_precision=PRECISION)
+    total_3 = total + total_2
+    total_4 = tl.dot(k.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    at_i_source = tl.arange(0, 32)
+    at_i = tl.arange(0, 32)
+    eq = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
+    total_5 = tl.sum(tl.where(eq, alpha_in[None, :], 0.0), 1)
+    at_j = tl.arange(0, 32)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :] + 1,
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_5[:, None], 1.0), 0),
+        0.0,
+    )
+    total_6 = tl.sum(total_3 * scanned * total_4, 1)
+    eq_2 = at_i.to(tl.float32) == 0.0
+    masked = tl.where(eq, running(alpha_in, tl.where(eq_2, alpha_in, 0.0), 0, False)[None, :], 0.0)
+    total_7 = tl.sum(masked, 1)
+    at_n = tl.arange(0, 64)
+    total_8 = tl.sum(
+        tl.where(at_n[None, :] < 40, common0 * k * tl.where(eq_2, 1.0, total_7)[:, None], 0.0), 1
+    )
+    alpha_in_new = total_8 + total_6
+    return (alpha_in_new,)

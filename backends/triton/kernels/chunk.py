@@ -4,8 +4,8 @@
 and goes through its blocks.  The other kernels have a program for every block: `prepare` makes what does not depend on
 the states, `answer` the results, `prepare_back` what does not depend on the cotangents of states, a `combine` or
 several what the cotangents of several inputs have in common, and a `differentiate` for each input, or for several, the
-cotangents of what they are computed from.  What is imported from `.stage` and `.adjoint` belongs to a rule, here
-`S' = a·S + k ⊗ v` read by `q`; a unit holds its own stage's functions in their place.
+cotangents of what they are computed from.  What is imported from `.stage` and `.adjoint` belongs to a rule, here the
+gated delta rule; a unit holds its own stage's functions in their place.
 """
 
 # Functions of a kernel have no types that a checker knows.

@@ -1,6 +1,6 @@
-"""The functions of a stage, as they are written for `chunk.py`: here S' = a·S + k ⊗ v, read by q.
+"""The functions of a stage, as they are written for `chunk.py`: here of the gated delta rule.
 
-Where a sequence begins anew, a is 0.
+With R = a·S, the state is S' = R - β (R k - v) ⊗ k, read by q. Where a sequence begins anew, a is 0.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -10,7 +10,7 @@ Where a sequence begins anew, a is 0.
 import triton
 import triton.language as tl
 
-from .linear import flags, running
+from .linear import flags, inverse_lower, running
 
 
 @triton.jit
@@ -23,32 +23,37 @@ def locate(program, TILE: tl.constexpr):
 @triton.jit
 def load_inputs(pointers, batch, first, time, row, tile, TILE: tl.constexpr):
     """The inputs of a block."""
-    at_i = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
     begins_2 = flags(pointers[0], batch * time + first + at_i, first + at_i < time)
     alpha = tl.load(pointers[1] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
     alpha = alpha.to(tl.float32)
+    beta = tl.load(pointers[2] + (batch * time + first + at_i), mask=first + at_i < time, other=0.0)
+    beta = beta.to(tl.float32)
     at_n = tl.arange(0, 64)
     k = tl.load(
-        pointers[2] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
+        pointers[3] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
         mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
         other=0.0,
     )
     at_m = tile * TILE + tl.arange(0, TILE)
     v = tl.load(
-        pointers[3] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
+        pointers[4] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
         mask=(first + at_i[:, None] < time) & (at_m[None, :] < 100),
         other=0.0,
     )
     q = tl.load(
-        pointers[4] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
+        pointers[5] + (batch * time + first + at_i[:, None]) * 40 + at_n[None, :],
         mask=(first + at_i[:, None] < time) & (at_n[None, :] < 40),
         other=0.0,
     )
+    alpha_in = tl.where(begins_2 != 0.0, 0.0, 1.0) * alpha
     return (
-        tl.where(first + at_i < time, tl.where(begins_2 != 0.0, 0.0, 1.0) * alpha, 1.0),
+        tl.where(first + at_i < time, alpha_in, 1.0),
+        beta,
         k.to(tl.float32),
         v.to(tl.float32),
         q.to(tl.float32),
+        tl.where(first + at_i < time, -(alpha_in * beta), 0.0),
     )
 
 
@@ -83,13 +88,25 @@ def load_made(pointers, place, row, tile, TILE: tl.constexpr):
     pre0 = tl.load(pointers[0] + place)
     pre1 = tl.load(pointers[1] + place)
     at_n = tl.arange(0, 64)
-    at_m = tile * TILE + tl.arange(0, TILE)
+    at_i = tl.arange(0, 32)
     pre2 = tl.load(
-        pointers[2] + place * 4000 + at_m[None, :] * 40 + at_n[:, None],
-        mask=(at_n[:, None] < 40) & (at_m[None, :] < 100),
-        other=0.0,
+        pointers[2] + place * 1280 + at_i[:, None] * 40 + at_n[None, :], mask=at_n[None, :] < 40, other=0.0
     )
-    return (pre0.to(tl.float32), pre1.to(tl.float32), pre2.to(tl.float32))
+    at_m = tile * TILE + tl.arange(0, TILE)
+    pre3 = tl.load(
+        pointers[3] + place * 3200 + at_i[:, None] * 100 + at_m[None, :], mask=at_m[None, :] < 100, other=0.0
+    )
+    at_j = tl.arange(0, 32)
+    pre4 = tl.load(
+        pointers[4] + place * 1280 + at_j[:, None] * 40 + at_n[None, :], mask=at_n[None, :] < 40, other=0.0
+    )
+    return (
+        pre0.to(tl.float32),
+        pre1.to(tl.float32),
+        pre2.to(tl.float32),
+        pre3.to(tl.float32),
+        pre4.to(tl.float32),
+    )
 
 
 @triton.jit
@@ -98,18 +115,28 @@ def store_made(pointers, values, place, row, tile, TILE: tl.constexpr):
     tl.store(pointers[0] + place, values[0])
     tl.store(pointers[1] + place, values[1])
     at_n = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
+    tl.store(
+        pointers[2] + place * 1280 + at_i[:, None] * 40 + at_n[None, :],
+        values[2],
+        mask=(at_i[:, None] + tile * 32 < 32) & (at_n[None, :] < 40),
+    )
     at_m = tile * TILE + tl.arange(0, TILE)
     tl.store(
-        pointers[2] + place * 4000 + at_m[None, :] * 40 + at_n[:, None],
-        values[2],
-        mask=(at_n[:, None] < 40) & (at_m[None, :] < 100),
+        pointers[3] + place * 3200 + at_i[:, None] * 100 + at_m[None, :], values[3], mask=at_m[None, :] < 100
+    )
+    at_j = tl.arange(0, 32)
+    tl.store(
+        pointers[4] + place * 1280 + at_j[:, None] * 40 + at_n[None, :],
+        values[4],
+        mask=(at_j[:, None] + tile * 32 < 32) & (at_n[None, :] < 40),
     )
 
 
 @triton.jit
 def store_outputs(pointers, values, batch, first, time, row, tile, TILE: tl.constexpr):
     """The results of a block."""
-    at_i = tl.arange(0, 64)
+    at_i = tl.arange(0, 32)
     at_m = tile * TILE + tl.arange(0, TILE)
     tl.store(
         pointers[0] + (batch * time + first + at_i[:, None]) * 100 + at_m[None, :],
@@ -124,28 +151,41 @@ def before(
 ):
     """What does not depend on the states."""
     alpha_in = given[0]
-    k = given[1]
-    v = given[2]
-    at_i = tl.arange(0, 64)
-    scanned = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
-    eq = at_i.to(tl.float32) == 63.0
-    total = tl.sum(tl.where(eq, scanned, 0.0), 0)
+    beta = given[1]
+    k = given[2]
+    v = given[3]
+    alpha_in_2 = given[5]
+    at_i = tl.arange(0, 32)
+    eq = at_i.to(tl.float32) == 0.0
+    eq_2 = at_i.to(tl.float32) == 31.0
+    masked = tl.where(eq_2, running(alpha_in, tl.where(eq, alpha_in, 0.0), 0, False), 0.0)
+    total = tl.sum(masked, 0)
     gt = total > 0.5
-    masked = tl.where(eq, running(alpha_in, 1.0 - alpha_in, 0, False), 0.0)
-    total_2 = tl.sum(masked, 0)
+    masked_2 = tl.where(eq_2, running(alpha_in, 1.0 - alpha_in, 0, False), 0.0)
+    total_2 = tl.sum(masked_2, 0)
     pre1_new = tl.where(gt, -total_2, total)
-    at_i_source = tl.arange(0, 64)
-    eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
-    total_3 = tl.sum(tl.where(eq_2, alpha_in[None, :], 0.0), 1)
-    pre2_new = tl.permute(
-        tl.dot(
-            tl.permute((v * running(total_3, tl.where(eq, 1.0, 0.0), 0, True)[:, None]).to(ROUNDED), (1, 0)),
-            k.to(ROUNDED),
-            input_precision=PRECISION,
-        ),
-        (1, 0),
+    total_3 = tl.dot(k.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
+    at_i_source = tl.arange(0, 32)
+    eq_3 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - 1.0)[:, None]
+    total_4 = tl.sum(tl.where(eq_3, alpha_in[None, :], 0.0), 1)
+    at_j = tl.arange(0, 32)
+    scanned = tl.where(
+        at_i[:, None] >= at_j[None, :] + 1,
+        tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_4[:, None], 1.0), 0),
+        0.0,
     )
-    return (tl.where(gt, 1.0, 0.0), pre1_new, pre2_new)
+    product = scanned * total_3
+    product_2 = alpha_in_2[:, None] * product
+    masked_3 = tl.where(eq_3, running(alpha_in, tl.where(eq, alpha_in, 0.0), 0, False)[None, :], 0.0)
+    total_5 = tl.sum(masked_3, 1)
+    product_3 = alpha_in_2[:, None] * (k * tl.where(eq, 1.0, total_5)[:, None])
+    inverse = inverse_lower(product_2, 32)
+    pre2_new = tl.dot(inverse, product_3, input_precision=PRECISION)
+    pre3_new = tl.dot(inverse, beta[:, None] * v, input_precision=PRECISION)
+    eq_4 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
+    total_6 = tl.sum(tl.where(eq_4, alpha_in[None, :], 0.0), 1)
+    pre4_new = running(total_6, tl.where(eq_2, 1.0, 0.0), 0, True)[:, None] * k
+    return (tl.where(gt, 1.0, 0.0), pre1_new, pre2_new, pre3_new, pre4_new)
 
 
 @triton.jit
@@ -164,8 +204,14 @@ def update(
     pre0 = made[0]
     pre1 = made[1]
     pre2 = made[2]
+    pre3 = made[3]
+    pre4 = made[4]
     total = pre0 * S + pre1 * S
-    return (total + pre2,)
+    at_n = tl.arange(0, 64)
+    total_2 = tl.dot(pre2, tl.where(at_n[:, None] < 40, S, 0.0), input_precision=PRECISION)
+    total_3 = tl.dot(tl.permute(pre4, (1, 0)), pre3 + total_2, input_precision=PRECISION)
+    S_new = total + total_3
+    return (S_new,)
 
 
 @triton.jit
@@ -182,31 +228,22 @@ def reads(
     """The results of a block."""
     S = state[0]
     alpha_in = given[0]
-    k = given[1]
-    v = given[2]
-    q = given[3]
+    k = given[2]
+    q = given[4]
+    pre2 = made[2]
+    pre3 = made[3]
     total = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
-    at_i = tl.arange(0, 64)
-    at_j = tl.arange(0, 64)
+    total_2 = tl.dot(pre2, S, input_precision=PRECISION)
+    at_i = tl.arange(0, 32)
+    at_j = tl.arange(0, 32)
     scanned = tl.where(
         at_i[:, None] >= at_j[None, :],
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :], alpha_in[:, None], 1.0), 0),
         0.0,
     )
-    total_2 = tl.permute(
-        tl.dot(
-            tl.permute(v.to(ROUNDED), (1, 0)),
-            tl.permute((scanned * total).to(ROUNDED), (1, 0)),
-            input_precision=PRECISION,
-        ),
-        (1, 0),
-    )
+    total_3 = tl.dot(scanned * total, pre3 + total_2, input_precision=PRECISION)
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     at_n = tl.arange(0, 64)
-    total_3 = tl.dot(
-        tl.where(at_n[None, :] < 40, (q * scanned_2[:, None]).to(ROUNDED), 0.0),
-        S.to(ROUNDED),
-        input_precision=PRECISION,
-    )
-    read0_new = total_3 + total_2
+    total_4 = tl.dot(tl.where(at_n[None, :] < 40, q * scanned_2[:, None], 0.0), S, input_precision=PRECISION)
+    read0_new = total_4 + total_3
     return (read0_new,)

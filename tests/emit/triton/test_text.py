@@ -24,7 +24,7 @@ def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
 
 
 def test_the_stage_beside_the_kernels_is_what_is_written() -> None:
-    (stage,) = parts.kernels_of(parts.written(parts.RETENTION, n=40, m=100)()).stages
+    (stage,) = parts.kernels_of(parts.of_spec("delta/gated_delta", "gated_delta", n=40, m=100)()).stages
     found = functions(stage.kernels.text)
     for file in ("stage", "adjoint"):
         assert functions("\n".join(definitions(file).values())).items() <= found.items()
