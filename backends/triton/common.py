@@ -61,9 +61,10 @@ def _matrix(node: Expr) -> bool:
     return len(node.axes) > 1 and isinstance(node, Reduce | Solve)
 
 
-def partial(node: Expr, vector: str) -> bool:
-    """Whether a value is summed over the axis that is cut into tiles: every tile has a part of it."""
-    return bool(vector) and vector not in node.axes and any(vector in x.axes for x in walk([node]))
+def partial(node: Expr, found: Layout) -> bool:
+    """Whether a value is summed over rows, or over the axis that is cut into tiles: every program has a part of it."""
+    apart = {*found.rows, found.vector} - {*node.axes}
+    return any(not apart.isdisjoint(x.axes) for x in walk([node]))
 
 
 def _uses(groups: Sequence[Sequence[Expr]]) -> dict[Expr, int]:

@@ -50,7 +50,7 @@ def _moved(x: Expr, axis: str, by: int, sizes: Mapping[str, int]) -> Moved:
         ):
             first, second = inside(a), inside(b)
             return Moved(build.apply(x.op, first.value, second.value), first.entries + second.entries)
-        case Scan(columns=None) if x.axis == axis and (by < 0) == x.reverse:
+        case Scan(columns=None) if x.axis == axis in x.source.axes and (by < 0) == x.reverse:
             decay = Moved(x.decay, 0)
             if axis in x.decay.axes:
                 decay = _kept(x.decay, axis, by, sizes)

@@ -127,7 +127,7 @@ class StageWriter:
         self.written = {k: self.given.gradients(group) for k, group in self.groups.items()}
         self.common = self._common()
         self.meetings = pieces(self.common)
-        self.parts = {leaf for x, leaf in self.common.items() if partial(x, self.layout.vector)}
+        self.parts = {leaf for x, leaf in self.common.items() if partial(x, self.layout)}
         self.gradients = substitute(self.gradients, self.common)
 
     def _ready(self, roots: Sequence[Expr]) -> tuple[Expr, ...]:
@@ -338,10 +338,11 @@ class StageWriter:
         narrow = sum(count for as_given, count in moved if as_given)
         return narrow, sum(count for _, count in moved) - narrow
 
-    def _rows(self, leaf: Leaf) -> int:
-        """How many rows write a part of a value each; 0 where they write the same, if any other does."""
+    def _rows(self, leaf: Leaf) -> tuple[int, bool]:
+        """How many rows write a part of a value each, and whether every tile does; 0 where all write the same."""
         apart = (axis for axis in self.layout.rows if axis not in leaf.axes)
-        return self.layout.entries(apart) if leaf in self.parts else 0
+        tiled = bool(self.layout.vector) and self.layout.vector not in leaf.axes
+        return (self.layout.entries(apart), tiled) if leaf in self.parts else (0, False)
 
     def _size(self, j: int) -> int:
         return self.layout.entries(self.given.sources[j].axes)
@@ -352,7 +353,8 @@ class StageWriter:
         return writers == 1 and self._shares(j) == 1
 
     def _writers(self, leaf: Leaf) -> int:
-        return self._rows(leaf) * (self.programs // self.layout.count) or 1
+        rows, tiled = self._rows(leaf)
+        return rows * (self.programs // self.layout.count if tiled else 1) or 1
 
     def _shares(self, j: int) -> int:
         """How many programs share a source."""

@@ -75,7 +75,7 @@ def _ported(fact: Any) -> dict[str, Any]:
     for key in ("inputs", "outputs", "states", "constants", "queries", "entries", "found"):
         if key in face:
             face[key] = [Port(name, tuple(shape), *facts) for name, shape, *facts in face[key]]
-    for key in ("made", "later", "common"):
+    for key in ("made", "later", "common", "parts"):
         if key in face:
             face[key] = [tuple(shape) for shape in face[key]]
     return face

@@ -24,12 +24,12 @@ class Blocks(NamedTuple):
     """How the unit of a stage is called: `block` tokens at a time, else as `Interface`.
 
     `made` and `later` are the shapes of what is made for each block before the states and before their cotangents, and
-    `common` those of what the cotangents of several inputs need: where `parts` has a number, every tile has a part of
-    it, and so many rows do.  `work` says of each function what it takes for a block of a sequence: entries that are
-    read or written, those of the type of the inputs and those in single precision, and operations of matrix products,
-    all and those of them whose factors are cast to 16 bits where the inputs have so many.  The `form` is `blocks`,
-    `windows` (blocks that begin where a counter says), `streamed` (the same, states lie in memory) or `newton` (solved,
-    without products of matrices).
+    `common` those of what the cotangents of several inputs need: `parts` says how many rows have a part of each, 0
+    where it is the same for all, and whether every tile does.  `work` says of each function what it takes for a block
+    of a sequence: entries that are read or written, those of the type of the inputs and those in single precision, and
+    operations of matrix products, all and those of them whose factors are cast to 16 bits where the inputs have so
+    many.  The `form` is `blocks`, `windows` (blocks that begin where a counter says), `streamed` (the same, states lie
+    in memory) or `newton` (solved, without products of matrices).
 
     `inputs` are what is read.  `writes` says of each kernel that writes cotangents of theirs (`differentiate` and its
     number, `solve_back`) of which it does, and `factors` are those that are factors of matrix products as they are.
@@ -49,7 +49,7 @@ class Blocks(NamedTuple):
     made: list[tuple[int, ...]]
     later: list[tuple[int, ...]]
     common: list[tuple[int, ...]]
-    parts: list[int]
+    parts: list[tuple[int, bool]]
     work: dict[str, list[int]]
     form: str = "blocks"
     writes: Sequence[tuple[int, Sequence[int]]] = ()
@@ -133,11 +133,13 @@ class BlockKernels:
         *args: Any,
         tile: int = 0,
         cut: int = 0,
+        most: int = 0,
         **more: Any,
     ) -> Launched:
         """`programs` for each row and tile, on the device of `like`; `args` end with how many tokens there are.
 
-        The tile is `cut`, or the quickest, of which by default that of the unit, else `tile`, is measured first.
+        The tile is `cut`, or the quickest that has at most `most` entries, if that says anything; of these by default
+        that of the unit, else `tile`, is measured first.
         """
         face = self.face
         types = {inputs[place].dtype for place in face.factors}
@@ -148,7 +150,7 @@ class BlockKernels:
         def grid(tile: int) -> int:
             return programs * face.rows * face.cut(tile).tiles
 
-        widest = 0 if cut else face.vector
+        widest = 0 if cut else most or face.vector
         return launch(kernel, grid, like, (inputs, *args), fixed, default, lengths, "num_stages", widest)
 
     def forward(
@@ -238,7 +240,10 @@ class BlockKernels:
         several, cut, shared = (made, begins, known, flows), 0, begins
         if face.common:
             more = partial(self.common, like, batch, blocks)
-            launched = self.launch(self.module.combine0, each, like, given, *several, more, time)
+            # no wider than by default: what has to take the same tile might not run
+            launched = self.launch(
+                self.module.combine0, each, like, given, *several, more, time, most=face.tile
+            )
             cut, shared = launched.tile, launched.args[5]
         for kernel in face.combines[1:]:
             self.launch(getattr(self.module, kernel), each, like, given, *several, shared, time, cut=cut)
@@ -252,7 +257,8 @@ class BlockKernels:
     def common(self, like: Tensor, batch: int, blocks: int, tile: int) -> tuple[Tensor, ...]:
         """For what the cotangents of several inputs need, [batch, blocks, …], or [batch, blocks, parts, …]."""
         face = self.face.cut(tile)
-        leads = [(batch, blocks, *([rows * face.tiles] if rows else [])) for rows in face.parts]
+        counts = [rows * (face.tiles if tiled else 1) for rows, tiled in face.parts]
+        leads = [(batch, blocks, count) if count else (batch, blocks) for count in counts]
         return tuple(like.new_empty((*lead, *x)) for lead, x in zip(leads, face.common, strict=True))
 
     def add(self, totals: dict[int, Tensor], written: Sequence[int], parts: Sequence[Tensor]) -> None:

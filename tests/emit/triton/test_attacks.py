@@ -47,6 +47,22 @@ rule squared(q[n], k[n], v[m], a) {
     return sum[n](S' * q * q)
 }
 """
+SYSTEM = """
+rule system(q[h, n], k[n], v[m], alpha, beta) {
+    state  S[h, n, m] = 0
+    let    R = alpha * S
+    S'     = R - beta * k * (sum[n](R * k) - v)
+    return sum[n](S' * q)
+}
+"""
+SYSTEMS = """
+rule systems(q[h, g, n], k[h, n], v[h, m], alpha[h], beta[h]) {
+    state  S[h, g, n, m] = 0
+    let    R = alpha * S
+    S'     = R - beta * k * (sum[n](R * k) - v)
+    return sum[n](S' * q)
+}
+"""
 LOGARITHMIC = """
 rule logarithmic(a[d], x[d]) {
     state  h[d] = 0
@@ -74,6 +90,8 @@ rule cosine(q[n], k[n], v[m]) {
 }
 """
 MAKERS |= {
+    "a system for all heads": written(SYSTEM, h=3, n=5, m=18),
+    "a system for some heads": written(SYSTEMS, h=2, g=3, n=3, m=40),
     "names of the course": written(NAMED, d=5),
     "a comparison of parameters": written(CHOSEN, d=5),
     "scalar parameters": written(SCALED, d=5),
@@ -95,7 +113,15 @@ def read(name: str) -> list[float]:
     return reading.compared(name, 45, False)
 
 
-@pytest.mark.parametrize("name", ["names of the course", "a comparison of parameters"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "names of the course",
+        "a comparison of parameters",
+        "a system for all heads",  # whose cotangents are sums over heads, of which each has a part
+        "a system for some heads",
+    ],
+)
 def test_kernels_compute_what_tokens_compute(name: str, interpreted: Interpreted) -> None:
     assert max(interpreted(compared, name)) < 2e-6
 
