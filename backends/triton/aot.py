@@ -245,12 +245,10 @@ def block_signature(
     outputs = tuple(f"*{dtype if port.given else 'fp32'}" for port in face.outputs)
     flags = "*u8" if resets else "constexpr"
     inputs = tuple(flags if port.flags else f"*{dtype if port.given else 'fp32'}" for port in face.inputs)
-    number, every = kernel.removeprefix("differentiate").split("_")[0], dict(face.writes)
-    written = every[int(number)] if number.isdigit() else [k for own in every.values() for k in own]
     known: dict[str, Any] = {
         "inputs": inputs, "carried": states, "starts": states, "finals": states, "outputs": outputs,
         "d_outputs": outputs, "d_finals": states, "flows": states, "d_carried": states,
-        "d_sources": tuple(inputs[k] if face.alone(k) else "*fp32" for k in written),
+        "d_sources": tuple(inputs[k] if face.alone(k) else "*fp32" for k in written(face, kernel)),
         "made": ("*fp32",) * len(face.made), "later": ("*fp32",) * len(face.later),
         "common": ("*fp32",) * len(face.common), "tokens": "i32", "time": "i32",
         "d_inputs": ("*fp32",) * sum(port.differentiable for port in face.inputs),
@@ -267,6 +265,12 @@ def block_signature(
         **{name: known[name] for name in arguments},
         **dict.fromkeys(fixed, "constexpr"),
     }, fixed
+
+
+def written(face: Blocks, kernel: str) -> list[int]:
+    """The inputs, by number, whose cotangents a kernel writes, if it writes any."""
+    number, every = kernel.removeprefix("differentiate").split("_")[0], dict(face.writes)
+    return [*every[int(number)]] if number.isdigit() else [k for own in every.values() for k in own]
 
 
 def block_kernels(face: Blocks) -> list[str]:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .aot import LOOP, Source, Target, fitted, sources
+from .aot import LOOP, Source, Target, fitted, sources, written
+from .aot_shapes import of_loop, of_stage
 from .runtime.chunk import bare
 from .runtime.rule import Looped
 
@@ -16,14 +17,23 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
 
     A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
     the numbers.  Of kernels that have `scratch`, so many numbers for each program, it may have some of these programs,
-    from `start` on; those of its name with `_1`, `_2`, … go on for the same programs, in the same memory.
+    from `start` on; those of its name with `_1`, `_2`, … go on for the same programs, in the same memory.  `shapes` has
+    those of the tensors, see `aot_shapes.py`.
     """
     facts = list[dict[str, Any]]()
     rooms = {stage.kernels.name: dict(stage.kernels.face.room) for stage in rule.stages}
+    faces = {stage.kernels.name: stage.kernels.face for stage in rule.stages}
     for given in sources(rule, target, "float32"):
-        of_loop = given.kernel in LOOP
-        found = write_source(given, target, folder, stem if of_loop else f"{stem}_{given.name}")
-        room = None if of_loop else rooms[given.name].get(bare(given.kernel))
+        in_loop = given.kernel in LOOP
+        found = write_source(given, target, folder, stem if in_loop else f"{stem}_{given.name}")
+        tile = found["constants"].get("TILE", 0)
+        if rule.kernel is not None and in_loop:
+            shapes = of_loop(rule.kernel.interface.cut(tile))
+        else:
+            face = faces[given.name].cut(tile or faces[given.name].tile)
+            shapes = of_stage(face, written(face, given.kernel))
+        found["shapes"] = {name: shapes[name] for name in found["arguments"] if name in shapes}
+        room = None if in_loop else rooms[given.name].get(bare(given.kernel))
         facts.append(found if room is None else {**found, "scratch": room})
     write_facts(facts, target, folder, stem)
 

@@ -17,10 +17,10 @@ from tests.emit.triton import parts
 from tests.emit.triton.parts import aot, of_spec
 
 if TYPE_CHECKING:
-    from backends.triton import aot_write  # noqa: TID251  # what `seqc.backends` is in a checkout
+    from backends.triton import aot_shapes, aot_write  # noqa: TID251  # what `seqc.backends` is in a checkout
     from backends.triton.runtime.launch import Choice  # noqa: TID251
 else:
-    from seqc.backends.triton import aot_write
+    from seqc.backends.triton import aot_shapes, aot_write
     from seqc.backends.triton.runtime.launch import Choice
 
 pytest.importorskip("triton")
@@ -109,3 +109,27 @@ def test_the_launch_is_written_beside_the_code(monkeypatch: pytest.MonkeyPatch, 
     assert {fact["spills"] for fact in facts} == {0}
     assert facts[0]["grid"] == "batch * 1"
     assert facts[2]["grid"] == "batch * ceil(time / 16) * 2"
+    for fact in facts:
+        several = {name for name, kind in fact["arguments"].items() if isinstance(kind, list)}
+        assert {name: len(fact["arguments"][name]) for name in several} == {
+            name: len(fact["shapes"][name]) for name in several
+        }
+    assert facts[1]["shapes"]["kept"] == [["batch", "segments", 64, 64]]
+    assert facts[3]["shapes"]["starts"] == [["batch", "blocks", 64, 64]]
+    (parted,) = [fact for fact in facts if fact["function"] == "differentiate1"]
+    assert parted["shapes"]["d_sources"] == [[2, "batch", "time", 64]]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name", "shape"),
+    [
+        ("combine0", "common", ["batch", "blocks", 4, 32, 64]),
+        ("prepare", "made", ["batch", "blocks", 32, 64]),
+        ("sweep", "carried", ["batch", 64, 64]),
+    ],
+)
+def test_shapes_are_those_that_are_allocated(kernel: str, name: str, shape: list[int | str]) -> None:
+    """At a tile of 16, of which there are four."""
+    (stage,) = parts.kernels_of(of_spec("delta/gated_delta", "gated_delta", **KEYS)()).stages
+    face = stage.kernels.face.cut(16)
+    assert shape in aot_shapes.of_stage(face, aot.written(face, kernel))[name]
