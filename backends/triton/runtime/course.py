@@ -130,7 +130,7 @@ def _register(kernels: BlockKernels, name: str) -> None:
         ctx.set_materialize_grads(False)  # what is kept for the way back has none
         ctx.save_for_backward(*inputs[0], *output[ends:])
 
-    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    def differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         inputs, starts = saved[: ctx.count], saved[ctx.count :]
         known = [

@@ -178,10 +178,12 @@ LONGER: dict[str, Callable[[], Recurrence]] = {  # to interpret
 }
 MAKERS.update({**CLASSES, **LONGER})
 EVERY = tuple(MAKERS)  # other files have rules of their own
-MAKERS |= {
-    "nearly one": of_spec("complex/s5", "s5", d=6),
-    "no loop": of_spec("gated/lru", "lru", d=190),
-}
+MAKERS.update(
+    {
+        "nearly one": of_spec("complex/s5", "s5", d=6),
+        "no loop": of_spec("gated/lru", "lru", d=190),
+    }
+)
 
 
 def functions(text: str) -> dict[str, str]:
@@ -499,7 +501,7 @@ def in_part(output: bool) -> list[float]:
         inputs, module = _asking(narrow, dtype), cast(Any, made)
         y, after = module(**inputs)
         end = y if output else after["S"]
-        found.append([*torch.autograd.grad(end.square().sum(), inputs.values(), materialize_grads=True)])
+        found.append([*torch.autograd.grad(end.square().sum(), [*inputs.values()], materialize_grads=True)])
     return [error(x, y) if y.any() else float(x.norm()) for x, y in zip(*found, strict=True)]
 
 

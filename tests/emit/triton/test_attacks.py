@@ -89,15 +89,17 @@ rule cosine(q[n], k[n], v[m]) {
     return sum[s](w * V' / sqrt(sum[m](V' * V')))
 }
 """
-MAKERS |= {
-    "a system for all heads": written(SYSTEM, h=3, n=5, m=18),
-    "a system for some heads": written(SYSTEMS, h=2, g=3, n=3, m=40),
-    "names of the course": written(NAMED, d=5),
-    "a comparison of parameters": written(CHOSEN, d=5),
-    "scalar parameters": written(SCALED, d=5),
-    "squares": written(SQUARED, n=5, m=3),
-    "logarithms of gates": written(LOGARITHMIC, d=40),
-}
+MAKERS.update(
+    {
+        "a system for all heads": written(SYSTEM, h=3, n=5, m=18),
+        "a system for some heads": written(SYSTEMS, h=2, g=3, n=3, m=40),
+        "names of the course": written(NAMED, d=5),
+        "a comparison of parameters": written(CHOSEN, d=5),
+        "scalar parameters": written(SCALED, d=5),
+        "squares": written(SQUARED, n=5, m=3),
+        "logarithms of gates": written(LOGARITHMIC, d=40),
+    }
+)
 reading.RULES |= {"cosine": written(COSINE, n=3, m=5)}
 
 
