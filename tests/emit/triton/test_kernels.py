@@ -26,10 +26,7 @@ CLASSES = (  # one spec each
     "nonlinear/gru",
     "xlstm/mlstm",
 )
-SPILLING = (  # of blocks: what the cotangents of two states, or of keys that two states read, have in common
-    "momentum_delta_M_S.combine1",
-    "preconditioned_delta_S.combine0",
-)
+SPILLING = ("momentum_delta_M_S.combine1",)  # in blocks: what the cotangents of two states have in common
 ONE, OTHER = Taken("1a", 4, 3, 64, 100, 0, 1024, 0), Taken("2b", 8, 1, 0, 255, 16, 999_999, 72)
 
 
