@@ -21,7 +21,6 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     those of the tensors, see `aot_shapes.py`.
     """
     facts = list[dict[str, Any]]()
-    rooms = {stage.kernels.name: dict(stage.kernels.face.room) for stage in rule.stages}
     faces = {stage.kernels.name: stage.kernels.face for stage in rule.stages}
     for given in sources(rule, target, "float32"):
         in_loop = given.kernel in LOOP
@@ -32,9 +31,10 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
         else:
             face = faces[given.name].cut(tile or faces[given.name].tile)
             shapes = of_stage(face, written(face, given.kernel))
+            if (room := dict(face.room).get(bare(given.kernel))) is not None:
+                found["scratch"] = room
         found["shapes"] = {name: shapes[name] for name in found["arguments"] if name in shapes}
-        room = None if in_loop else rooms[given.name].get(bare(given.kernel))
-        facts.append(found if room is None else {**found, "scratch": room})
+        facts.append(found)
     write_facts(facts, target, folder, stem)
 
 

@@ -106,9 +106,8 @@ class BlockBody(Body):
         self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
         self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
         self.factors = set[Leaf]()
-        self.stores: dict[
-            Expr, Callable[[str], None]
-        ] = {}  # what is done with the text of a value once it is known
+        # What is done with the text of a value once it is known.
+        self.stores: dict[Expr, Callable[[str], None]] = {}
         self.joined: dict[Expr, Expr] = {}  # products of gates, and the scans that they come from
         self.tuples: dict[Expr, Value] = {}  # scans that have several results
 

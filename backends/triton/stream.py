@@ -94,7 +94,7 @@ class StreamWriter(StageWriter):
         super().__init__(stage, adjoint, frozenset(), as_they_are(stage))
         self.padding = dict(zip(self.inputs, (item.padding for item in stage.inputs), strict=True))
         self.rooms = dict[str, int]()  # numbers between phases, by function
-        self.pieces = dict[str, int]()  # how many kernels a function of many phases is cut into
+        self.pieces = dict[tuple[str, str], int]()  # how many kernels do what one would do, and call what
 
     def _laid_out(self, forward: Sequence[Expr]) -> Layout:
         """Of the axes that are not taken apart, that one is cut into tiles which leaves least to hold."""
@@ -167,7 +167,7 @@ class StreamWriter(StageWriter):
             written = [targets[phase.place] for phase in piece if phase.place is not None]
             self.work[own] = [*self._moved([*read], written), products * self.programs, 0]
             texts.append(function_text(own, arguments, doc, lines or ["pass"], FIXED))
-        self.pieces[name] = len(texts)
+        self.pieces[called_by(name), name] = len(texts)
         return "\n\n\n".join("\n".join(text) for text in texts).split("\n")
 
     def _cut(self, function: str, found: Sequence[Phase]) -> list[Sequence[Phase]]:
@@ -179,9 +179,7 @@ class StreamWriter(StageWriter):
     def _kernels(self) -> list[str]:
         """Of functions that are cut, one for each piece."""
         found = super()._kernels()
-        for function, count in self.pieces.items():
-            number = function.removeprefix(function.rstrip("0123456789"))
-            kernel = f"{called_by(function)}{number}"
+        for (kernel, function), count in self.pieces.items():
             (text,) = [each for each in found if f"def {kernel}(" in each]
             names = rf"\b({kernel}|{function})\b"
             found += [re.sub(names, continued(r"\g<1>", k), text) for k in range(1, count)]
@@ -247,17 +245,15 @@ class StreamWriter(StageWriter):
 
     def _blocks(self) -> Blocks:
         room = [(kernel, self.rooms.get(function, 0)) for kernel, function in KERNELS.items()]
-        pieces = [
-            (kernel, self.pieces.get(f, 1)) for kernel, f in KERNELS.items() if kernel != "differentiate"
-        ]
-        pieces += [(f"differentiate{k}", self.pieces[f"gradients{k}"]) for k in self.groups]
-        face = super()._blocks()._replace(vector=0, warps=WARPS, form="streamed", room=room)
-        return face._replace(pieces=[(kernel, count) for kernel, count in pieces if count > 1])
+        pieces = [(kernel, count) for (kernel, _), count in self.pieces.items() if count > 1]
+        face = super()._blocks()
+        return face._replace(vector=0, warps=WARPS, form="streamed", room=room, pieces=pieces)
 
 
 def called_by(function: str) -> str:
-    """The kernel that calls a function."""
-    return next(kernel for kernel, own in KERNELS.items() if own == function.rstrip("0123456789"))
+    """The kernel that calls a function; both have the same number."""
+    bare = function.rstrip("0123456789")
+    return next(kernel for kernel, own in KERNELS.items() if own == bare) + function.removeprefix(bare)
 
 
 def _places(given: Mapping[str, Sequence[Leaf]]) -> dict[Leaf, tuple[str, int, Leaf]]:
