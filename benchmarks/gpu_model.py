@@ -130,9 +130,22 @@ def _of_loop(run: Run) -> Iterator[Prediction]:
     for kernel in aot.LOOP:
         cut, back = _launched(face, code.get(kernel)), kernel == "backward"
         written = sum(prod(p.shape) * (4 * s if (s := cut.sharing(p)) > 1 else WIDTH) for p in face.inputs)
+        written += 4 * sum(prod(p.shape) for p in face.sides)
         each = 2 * inputs + outputs + 3 * states + written if back else inputs + outputs + states
         step, programs = time * TOKEN * (2 if back else 1), batch * face.rows * cut.tiles
         yield run.predicted(kernel, code, batch * time * each, (0.0, 0.0), programs, step)
+    if face.products:
+        moved = (
+            4
+            * batch
+            * time
+            * sum(prod(_operand(face, k).shape) for p in face.products for k in (p.left, p.right))
+        )
+        yield run.predicted("products_back", {}, moved, (0.0, 0.0), SMS, 0.0)
+
+
+def _operand(face: Any, number: int) -> Any:
+    return [*face.inputs, *face.sides][number]
 
 
 def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Prediction]:

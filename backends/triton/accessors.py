@@ -64,15 +64,18 @@ class Accessors:
         shared: str = "",
         more: str = "",
         once: bool = False,
+        same: Sequence[Leaf] = (),
     ) -> list[str]:
         """`shared` says at which place programs that share a tensor write theirs, in terms of `{share}`, `{shares}`;
-        with `once`, where all would write the same block, one of them does.
+        with `once`, where all would write the same block, one of them does.  So it is with `same`, which follow.
         """
         body = Body(self.layout, self.names.copy())
         for k, leaf in enumerate(leaves):
             share, shares = self._share(leaf)
             place = shared.format(share=share, shares=shares) if shared else "place"
             self.store_one(body, f"pointers[{k}]", leaf, f"values[{k}]", place, once)
+        for k, leaf in enumerate(same, len(leaves)):
+            self.store_one(body, f"pointers[{k}]", leaf, f"values[{k}]", "place", once=True)
         arguments = f"pointers, values, place, {more}row, tile"
         return function_text(function, arguments, doc, body.lines, self.fixed)
 

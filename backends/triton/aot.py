@@ -356,8 +356,8 @@ def signature(
         types |= {"kept": states, "reset": "*u8", "d_outputs": outputs, "d_after": states, "scratch": states}
         types["d_inputs"] = tuple(
             f"*{dtype}" if face.sharing(port) == 1 else "*fp32" for port in face.inputs if port.differentiable
-        )
-        types["d_constants"] = _pointers([port for port in face.constants if port.differentiable], "fp32")
+        ) + _pointers(face.sides, "fp32")
+        types["d_constants"] = ("*fp32",) * len(face.summed)
         types |= {"d_initial": states, "d_before": states, "tokens": "i32"}
     types["time"] = "i32"
     if not resets:

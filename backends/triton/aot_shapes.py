@@ -26,11 +26,9 @@ def of_loop(face: Interface) -> dict[str, list[Shape]]:
         **dict.fromkeys(("outputs", "d_outputs"), known),
         "kept": _each(face.states, "batch", "segments"),
         "scratch": _each(face.states, "batch", face.segment),
-        "d_inputs": [
-            [face.sharing(port), "batch", "time", *port.shape] for port in face.inputs if port.differentiable
-        ],
+        "d_inputs": _parts(face) + _each(face.sides, "batch", "time"),
         "d_constants": [
-            ["batch", face.sharing(port), *port.shape] for port in face.constants if port.differentiable
+            ["batch", face.sharing(port), *port.shape] for port in (face.constants[k] for k in face.summed)
         ],
     }
 
@@ -63,6 +61,11 @@ def _part(face: Blocks, port: Port) -> Shape:
     return (
         ["batch * blocks", shares, *port.shape] if port.constant else [shares, "batch", "time", *port.shape]
     )
+
+
+def _parts(face: Interface) -> list[Shape]:
+    """Of what all programs that share inputs of a loop write of their cotangents."""
+    return [[face.sharing(port), "batch", "time", *port.shape] for port in face.inputs if port.differentiable]
 
 
 def _each(ports: Sequence[Port], *lead: int | str) -> list[Shape]:

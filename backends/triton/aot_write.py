@@ -9,6 +9,7 @@ from typing import Any
 from .aot import LOOP, Source, Target, fitted, sources, written
 from .aot_shapes import of_loop, of_stage
 from .runtime.chunk import bare
+from .runtime.kernel import Interface
 from .runtime.rule import Looped
 
 
@@ -18,7 +19,8 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
     the numbers.  Of kernels that have `scratch`, so many numbers for each program, it may have some of these programs,
     from `start` on; those of its name with `_1`, `_2`, … go on for the same programs, in the same memory.  `shapes` has
-    those of the tensors, see `aot_shapes.py`.
+    those of the tensors, see `aot_shapes.py`.  What `backward` of a loop leaves to others is in `products`: terms
+    of the cotangents of constants, each by an equation of `einsum`, of two tensors by argument and number.
     """
     facts = list[dict[str, Any]]()
     faces = {stage.kernels.name: stage.kernels.face for stage in rule.stages}
@@ -28,6 +30,8 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
         tile = found["constants"].get("TILE", 0)
         if rule.kernel is not None and in_loop:
             shapes = of_loop(rule.kernel.interface.cut(tile))
+            if given.kernel == "backward":
+                found["products"] = products(rule.kernel.interface)
         else:
             face = faces[given.name].cut(tile or faces[given.name].tile)
             shapes = of_stage(face, written(face, given.kernel))
@@ -36,6 +40,17 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
         found["shapes"] = {name: shapes[name] for name in found["arguments"] if name in shapes}
         facts.append(found)
     write_facts(facts, target, folder, stem)
+
+
+def products(face: Interface) -> list[dict[str, Any]]:
+    """Where the terms of cotangents lie that are products."""
+    inputs = [("inputs", k) for k in range(len(face.inputs))]
+    first = sum(port.differentiable for port in face.inputs)
+    operands = [*inputs, *(("d_inputs", first + k) for k in range(len(face.sides)))]
+    return [
+        {"constant": p.constant, "equation": p.equation, "of": [operands[p.left], operands[p.right]]}
+        for p in face.products
+    ]
 
 
 def write_facts(facts: list[dict[str, Any]], target: Target, folder: Path, stem: str) -> None:

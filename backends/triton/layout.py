@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from seqc.ir.expr import Axes, Reduce
+from seqc.ir.expr import Axes, Leaf, Reduce
 from seqc.ir.traverse import walk
 from seqc.passes.forms.kernels import size_of
 
@@ -127,10 +127,13 @@ def worth(axis: str, size: int, known: Iterable[Axes]) -> tuple[int, int, int]:
     return min(size, NARROWEST), last, size
 
 
-def resident(found: Layout, program: Program) -> int:
-    """How many numbers a program has for all tokens on the way back: states, constants and the cotangents of both."""
-    held = [state.axes for state in program.states] + [leaf.axes for leaf in program.constants]
-    return 2 * sum(map(found.volume, held))
+def resident(found: Layout, program: Program, summed: Iterable[Leaf]) -> int:
+    """How many numbers a program has for all tokens on the way back: states and constants, the cotangents of states,
+    and those of constants that are `summed` there.
+    """
+    states = [state.axes for state in program.states]
+    held = [*states, *states, *(leaf.axes for leaf in (*program.constants, *summed))]
+    return sum(map(found.volume, held))
 
 
 def warps(found: Layout, program: Program, tasks: Iterable[Task]) -> int:

@@ -18,6 +18,7 @@ from ..torch.splice import imports, used
 from .accessors import Accessors, function_text, hint, packed, unit_text
 from .layout import Layout, layout, resident, stages, warps
 from .moves import without_moves
+from .outer import outer, ports
 from .prepare import prepare_text
 from .printing import Body
 from .runtime.kernel import Interface, Port
@@ -77,7 +78,9 @@ def _taken() -> frozenset[str]:
 
 class _Writer:
     def __init__(self, made: Program, found: Layout, tasks: dict[str, Task], origin: str) -> None:
-        self.program, self.layout, self.tasks, self.origin = made, found, tasks, origin
+        self.program, self.layout, self.origin = made, found, origin
+        self.outer = outer(tasks["reverse"], made.inputs, made.constants, found)
+        self.tasks = {**tasks, "reverse": self.outer.task}
         self.names = Names(_taken())
         self.states = [state.leaf for state in made.states]
         self.hints: dict[Expr, str] = {expr: name for name, expr in made.recurrence.names}
@@ -90,7 +93,7 @@ class _Writer:
         helpers = [piece.text for piece in used("\n".join(line for line in lines if '"""' not in line))]
         parts = [*helpers, prepare, *spliced("\n".join(rule)), *rule, *kernels]
         text = self._text(parts, imports("\n".join([*helpers, prepare])))
-        return Unit(text, self._interface(), resident(self.layout, self.program))
+        return Unit(text, self._interface(), resident(self.layout, self.program, self.outer.summed))
 
     def _text(self, parts: Sequence[str], needed: Sequence[str]) -> str:
         made = self.program
@@ -104,7 +107,7 @@ class _Writer:
 
     def _accessors(self) -> list[list[str]]:
         made, prints = self.program, Accessors(self.layout, self.names)
-        real, shared = differentiable(made.inputs), differentiable(made.constants)
+        real = differentiable(made.inputs)
         return [
             prints.locate(),
             prints.load("load_inputs", made.inputs, "The inputs of a token."),
@@ -119,10 +122,11 @@ class _Writer:
                 "The cotangents of a token's inputs: [programs that share one, tokens, …].",
                 "({share} * tokens + place)",
                 "tokens, ",
+                same=self.outer.sides,
             ),
             prints.store(
                 "store_constants",
-                shared,
+                self.outer.summed,
                 "The cotangents of what all tokens share: [batch, programs that share one, …].",
                 "(place * ({shares}) + {share})",
             ),
@@ -131,9 +135,8 @@ class _Writer:
     # --- tuples ---------------------------------------------------------------------------------------------------
 
     def _tuples(self) -> list[list[str]]:
-        shared = differentiable(self.program.constants)
         found = list[list[str]]()
-        for name, leaves in (("states", self.states), ("constants", shared)):
+        for name, leaves in (("states", self.states), ("constants", self.outer.summed)):
             zeros = [f"tl.full({self.layout.shape(leaf.axes)}, 0.0, tl.float32)" for leaf in leaves]
             sums = [f"x[{k}] + y[{k}]" for k in range(len(leaves))]
             found.append(function_text(f"zero_{name}", "", "Zeros.", [f"return {packed(zeros)}"]))
@@ -162,8 +165,7 @@ class _Writer:
             "flow": [cotangent(leaf) for leaf in after],
         }
         before, inputs, shared = (
-            [gradient(leaf) for leaf in leaves]
-            for leaves in (self.states, real, differentiable(made.constants))
+            [gradient(leaf) for leaf in leaves] for leaves in (self.states, real, self.outer.summed)
         )
         return [
             self._task("token", given, [after, made.outputs], "The states after a token, and its outputs."),
@@ -171,7 +173,7 @@ class _Writer:
             self._task(
                 "reverse",
                 back,
-                [before, inputs, shared],
+                [before, [*inputs, *self.outer.sides], shared],
                 "The cotangents of the states before a token, of its inputs and of what all tokens share.",
             ),
         ]
@@ -213,6 +215,8 @@ class _Writer:
             states=[self._port(leaf) for leaf in self.states],
             constants=[self._port(leaf) for leaf in made.constants],
             parameters=[leaf.name for leaf in made.parameters],
+            sides=ports(self.outer.sides, found),
+            products=self.outer.products,
         )
 
     def _port(self, leaf: Leaf) -> Port:

@@ -98,6 +98,7 @@ def backward(
 
     The states of a segment are computed again from those before it and lie in `scratch`, [batch, SEGMENT, …], while the
     segment is gone through from its last token to its first.  What programs share is written once by each of them.
+    Behind the cotangents of inputs are values of each token, of which products are cotangents of constants.
     """
     batch, row, tile = locate(tl.program_id(0).to(tl.int64), TILE)
     shared = load_constants(constants, row, tile, TILE)

@@ -72,7 +72,7 @@ def _reads(fact: Any, folder: Path) -> ReadStage:
 
 def _ported(fact: Any) -> dict[str, Any]:
     face = dict(fact)
-    for key in ("inputs", "outputs", "states", "constants", "queries", "entries", "found"):
+    for key in ("inputs", "outputs", "states", "constants", "sides", "queries", "entries", "found"):
         if key in face:
             face[key] = [Port(name, tuple(shape), *facts) for name, shape, *facts in face[key]]
     for key in ("made", "later", "common", "parts"):

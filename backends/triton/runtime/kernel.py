@@ -32,10 +32,22 @@ class Port(NamedTuple):
     flags: bool = False
 
 
+class Product(NamedTuple):
+    """A term of the cotangent of a constant, by number: the product over all tokens of two tensors by an equation of
+    `einsum`.  `left` and `right` are numbers of inputs, and behind them of `sides`.
+    """
+
+    constant: int
+    equation: str
+    left: int
+    right: int
+
+
 class Interface(NamedTuple):
     """How a unit is called: a program for each sequence, row, and tile of `tile` entries of `vector` (0: no tiles).
 
-    States are kept every `segment` tokens; `stages` tokens are read ahead.
+    States are kept every `segment` tokens; `stages` tokens are read ahead.  The cotangents of some constants are
+    `products` of inputs and of `sides`, which the way back writes behind the cotangents of the inputs.
     """
 
     rows: int
@@ -49,6 +61,14 @@ class Interface(NamedTuple):
     states: list[Port]
     constants: list[Port]
     parameters: list[str]
+    sides: list[Port]
+    products: list[Product]
+
+    @property
+    def summed(self) -> list[int]:
+        """The constants, by number, whose cotangents the way back adds up."""
+        others = {product.constant for product in self.products}
+        return [k for k, port in enumerate(self.constants) if port.differentiable and k not in others]
 
     @property
     def tiles(self) -> int:
@@ -155,17 +175,19 @@ class Kernel:
 
         def parts(tile: int) -> tuple[Tensor, ...]:
             shares = [face.cut(tile).sharing(port) for port in face.inputs]
-            return tuple(
-                x.new_empty((n, batch, time, *port.shape), dtype=torch.float32 if n > 1 else x.dtype)
-                for x, port, n in zip(inputs, face.inputs, shares, strict=True)
-                if port.differentiable
+            return (
+                *(
+                    x.new_empty((n, batch, time, *port.shape), dtype=torch.float32 if n > 1 else x.dtype)
+                    for x, port, n in zip(inputs, face.inputs, shares, strict=True)
+                    if port.differentiable
+                ),
+                *(kept[0].new_empty((batch, time, *port.shape)) for port in face.sides),
             )
 
         def shared(tile: int) -> tuple[Tensor, ...]:
             return tuple(
                 kept[0].new_empty((batch, face.cut(tile).sharing(port), *port.shape))
-                for port in face.constants
-                if port.differentiable
+                for port in (face.constants[k] for k in face.summed)
             )
 
         begin, first = ([torch.empty_like(x) for x in after] for _ in range(2))
@@ -189,9 +211,21 @@ class Kernel:
             time,
             RESETS=reset is not None,
         )
-        found = _placed([x.sum(0) if x.shape[0] > 1 else x[0] for x in launched[8]], inputs, face.inputs)
-        found += _placed([x.sum((0, 1)) for x in launched[9]], constants, face.constants)
+        own = len(launched[8]) - len(face.sides)
+        gradients = [x.sum(0) if x.shape[0] > 1 else x[0] for x in launched[8][:own]]
+        found = _placed(gradients, inputs, face.inputs)
+        found += self._shared([x.sum((0, 1)) for x in launched[9]], constants, [*inputs, *launched[8][own:]])
         return [*found, *(x.sum(0) for x in begin), *first]
+
+    def _shared(
+        self, summed: Sequence[Tensor], constants: Sequence[Tensor], operands: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The cotangents of all constants: those that are summed, and those that are products."""
+        known = dict(zip(self.interface.summed, summed, strict=True))
+        for place, equation, left, right in self.interface.products:
+            term = torch.einsum(equation, operands[left].float(), operands[right].float())
+            known[place] = known[place] + term if place in known else term
+        return [known[k].to(x.dtype) if k in known else torch.zeros_like(x) for k, x in enumerate(constants)]
 
 
 def _type_of(inputs: Sequence[Tensor]) -> torch.dtype:
