@@ -10,7 +10,8 @@ from seqc.diagnostics.axes import ConcatAxes, SplitAxes
 from seqc.diagnostics.blocks import ArgumentCount, UnknownArgument
 from seqc.diagnostics.rules import WrongKind
 from seqc.diagnostics.settings import PartsDoNotAddUp
-from seqc.ir.expr import Axes, Concat, Expr, Slice
+from seqc.ir import build
+from seqc.ir.expr import Axes, Expr, Slice
 from seqc.syntax import tree
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def concat(elaborator: Elaborator, node: tree.Call, expected: Axes | None) -> Ex
         length += elaborator.context.sizes[part]
     if length != elaborator.context.sizes[axis] and not elaborator.context.made_up & {axis, *parts}:
         elaborator.context.fail(PartsDoNotAddUp(node.span, axis, elaborator.context.sizes[axis], length))
-    return elaborator.checked_result(node, Concat(axis, tuple(parts), tuple(starts), tuple(args)))
+    return elaborator.checked_result(node, build.concat(axis, tuple(parts), tuple(starts), args))
 
 
 def _concat_axes(

@@ -8,6 +8,7 @@ from seqc.ir.expr import (
     Apply,
     At,
     Axes,
+    Concat,
     Const,
     DType,
     Expr,
@@ -246,6 +247,12 @@ def softmax(over: Iterable[str], arg: Expr) -> Expr:
 def shift(arg: Expr, axis: str, by: int) -> Expr:
     """A value that lacks the axis is spread along it first: zeros move in."""
     return Shift(axis, by, _spread(arg, axis))
+
+
+def concat(axis: str, parts: Axes, starts: tuple[int, ...], args: Iterable[Expr]) -> Expr:
+    """Values one after another; one that lacks its part of the axis is spread along it first."""
+    spread = tuple(_spread(arg, part) for arg, part in zip(args, parts, strict=True))
+    return Concat(axis, parts, starts, spread)
 
 
 def narrow(arg: Expr, axis: str, new: str, start: int) -> Expr:

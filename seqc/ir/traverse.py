@@ -63,7 +63,7 @@ def with_children(node: Expr, new: tuple[Expr, ...]) -> Expr:  # noqa: C901  # o
         case Apply():
             return build.apply(node.op, *new)
         case Concat():
-            return Concat(node.axis, node.parts, node.starts, new)
+            return build.concat(node.axis, node.parts, node.starts, new)
         case Reduce():
             return build.reduce(node.op, node.over, new[0])
         case Softmax():

@@ -60,7 +60,7 @@ def _relabel(  # noqa: C901  # one case a kind of node
         case Slice():
             return build.narrow(new[0], axis(node.axis), axis(node.new), node.start)
         case Concat():
-            return Concat(axis(node.axis), tuple(map(axis, node.parts)), node.starts, new)
+            return build.concat(axis(node.axis), tuple(map(axis, node.parts)), node.starts, new)
         case At():
             return build.at(new[0], axis(node.axis), node.index)
         case Take():

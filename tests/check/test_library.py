@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+import seqc
 from seqc.bundled import folder
 from seqc.check import check_source
 from seqc.check.library import standard
@@ -56,3 +58,9 @@ def test_a_fault_inside_the_library_shows_the_call() -> None:
     (fault,) = faults("model m(x[d]; d = 5) { return rotary(x, position()) }")
     assert fault.span.source.name == "std/positions.seq"
     assert [label.span.text for label in fault.labels] == ["rotary(x, position())"]
+
+
+def test_positions_of_what_has_no_axis_are_spread_along_it() -> None:
+    """What is 0 is so before it is cut and joined again."""
+    model = seqc.loads("model m(x[d]; d = 4) { return x + rotary[d](0, position()) }").model()
+    assert model.torch()(torch.ones(1, 3, 4))[0].tolist() == torch.ones(1, 3, 4).tolist()
