@@ -124,6 +124,9 @@ class BlockKernels:
         """What goes into the class of the stage."""
         return Chunked
 
+    def told(self, name: str) -> None:
+        """Say what PyTorch has to know of the operator `name` with these kernels, and of its derivative."""
+
     def launch(
         self,
         kernel: Any,
@@ -407,6 +410,8 @@ def place(namespace: dict[str, Any], stage: BlockStage) -> None:
     if issubclass(owner, Chunked):
         return
     digest = hashlib.sha256((kernels.text + repr(kernels.face)).encode()).hexdigest()[:12]
+    name = f"triton_{kernels.name}_{digest}"
     made = type(owner.__name__, (kernels.inside, owner), {"kernels": kernels})
     namespace[stage.owner] = made
-    namespace[stage.operator] = namespace["operator"](made, f"triton_{kernels.name}_{digest}")
+    namespace[stage.operator] = namespace["operator"](made, name)
+    kernels.told(name)

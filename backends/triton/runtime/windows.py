@@ -65,6 +65,13 @@ class WindowKernels(BlockKernels):
     def inside(self) -> type[Any]:
         return Windowed
 
+    def told(self, name: str) -> None:
+        """Where windows begin is asked of the GPU: `torch.compile` puts that into no CUDA graph."""
+        for each in (name, f"{name}_backward"):
+            tags = getattr(torch.ops.seqc, each).default.tags
+            if torch.Tag.cudagraph_unsafe not in tags:
+                tags.append(torch.Tag.cudagraph_unsafe)
+
 
 class Windowed(Chunked):
     """What such a stage of an emitted module does where kernels run: put before the stage's own class."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -87,3 +89,20 @@ def test_machine_code_spills_nothing() -> None:
     (stage,) = kernels_of(of_spec("deep/titans", "titans_linear", n=64, m=64)()).stages
     for kernel in aot.block_kernels(stage.kernels.face):
         assert aot.compiled_blocks(stage.kernels, kernel, gpu).spills == 0
+
+
+def test_what_is_asked_of_the_gpu_is_in_no_cuda_graph() -> None:
+    """Windows are; blocks ask nothing."""
+
+    def recorded(name: str) -> set[bool]:
+        (stage,) = kernels_of(MAKERS[name]()).stages
+        parts.BACKEND.module(parts.scheduled(MAKERS[name]()))
+        own = rf"triton_{stage.kernels.name}_\w{{12}}(_backward)?"
+        found = [
+            getattr(torch.ops.seqc, name).default for name in dir(torch.ops.seqc) if re.fullmatch(own, name)
+        ]
+        assert {operator.name().endswith("_backward") for operator in found} == {True, False}
+        return {torch.Tag.cudagraph_unsafe not in operator.tags for operator in found}
+
+    assert recorded("held") == {False}
+    assert recorded("gated delta") == {True}
