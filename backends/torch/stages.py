@@ -163,16 +163,22 @@ def _tables(printer: StagePrinter) -> list[str]:
         for r in stage.reads
     ]
     lines += _table("outputs", outputs)
-    still = sorted(names[leaf] for leaf in printer.constants if leaf not in {i.leaf for i in stage.inputs})
-    if still:
-        lines += split_statement(f"constants = frozenset({{{', '.join(map(_quoted, still))}}})", WIDTH, 4)
+    lines += _names(
+        "constants", [names[leaf] for leaf in printer.constants if leaf not in {i.leaf for i in stage.inputs}]
+    )
     if stage.phase is not None:
         counter = next(names[s.leaf] for s in stage.carried if s.name == stage.phase)
         lines.append(f'    phase = "{counter}"')
+        lines += _names("masked", [names[item.leaf] for item in stage.inputs if item.masked])
     if stage.newton is not None:
         facts = stage.newton
         lines += [f"    {name} = {getattr(facts, name)}" for name in ("exact", "limit", "tolerance")]
     return lines
+
+
+def _names(table: str, names: Sequence[str]) -> list[str]:
+    text = f"{table} = frozenset({{{', '.join(map(_quoted, sorted(names)))}}})"
+    return split_statement(text, WIDTH, 4) if names else []
 
 
 def _without_token(leaf: Leaf) -> Axes:

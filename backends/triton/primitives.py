@@ -71,6 +71,14 @@ def logical(symbol: str, level: int) -> Spelling:
     return spell
 
 
+def chosen(op: str, one: Code, block: Code) -> Code:
+    """`and` or `or` of one condition and a block of them, without `&` and `|`: Triton's interpreter spreads a condition
+    as numbers.
+    """
+    yes, no = ("True", block.condition.text) if op == "or" else (block.condition.text, "False")
+    return Code(f"tl.where({one.condition.text}, {yes}, {no})", truth=True)
+
+
 def call(function: str) -> Spelling:
     return lambda args: Code(f"{function}({', '.join(arg.number.text for arg in args)})")
 

@@ -13,7 +13,7 @@ from ..cpu.diagnose import Unsupported
 from ..torch.names import Names
 from ..torch.values import hint_for
 from .layout import LIMIT, Layout
-from .primitives import ATOM, SPELLINGS, Code, number
+from .primitives import ATOM, SPELLINGS, Code, chosen, number
 
 INLINE = 60  # the longest text that is put into another expression instead of a variable
 LINE = 110
@@ -136,6 +136,9 @@ class Body:
         axes = self.layout.inner({axis for value in values for axis in value.axes})
         self.check(axes)
         codes = [self.aligned(value, axes) for value in values]
+        alone = [k for k, value in enumerate(values) if not value.axes]
+        if node.op in ("and", "or") and axes and alone:
+            return Value(chosen(node.op, codes[alone[0]], codes[1 - alone[0]]), axes)
         return Value(SPELLINGS[node.op](codes), axes)
 
     def check(self, axes: Axes) -> None:

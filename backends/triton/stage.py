@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial as bound
 
 from seqc.ir import build
 from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Axes, DType, Expr, Leaf, LeafKind, Scan, Solve
+from seqc.ir.expr import Axes, DType, Expr, Index, Leaf, LeafKind, Scan, Solve
 from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
 from seqc.ir.traverse import leaves, substitute, walk
 
@@ -86,6 +86,7 @@ class StageWriter:
         named: dict[Expr, Leaf] = {item.leaf: _named(item) for item in stage.inputs}
         first: dict[Expr, Expr] = dict(stage.pre)
         forward = substitute([*stage.updates, *(read.value for read in stage.reads)], first)
+        self.indexed = {node.axis for node in walk(sources.values) if isinstance(node, Index)}
         self.layout = self._laid_out(forward)
         self.alone = _alone(stage, self.layout.rows, self.layout.vector) and _gated_apart(
             forward, self.layout.vector
@@ -136,7 +137,7 @@ class StageWriter:
 
     def _laid_out(self, forward: Sequence[Expr]) -> Layout:
         """What programs hold, given what the forward pass computes."""
-        found = _layout(self.stage, forward)
+        found = _layout(self.stage, forward, self.indexed)
         held = sum(found.volume(state.axes) for state in self.stage.carried)
         if held > LIMIT:
             raise Outgrown(f"states of {held:,} numbers, where a program holds at most {LIMIT:,}")
@@ -502,11 +503,11 @@ def _known_axes(stage: Stage) -> list[Axes]:
     return [item.leaf.axes for item in stage.inputs] + carried + [read.leaf.axes for read in stage.reads]
 
 
-def _layout(stage: Stage, forward: Sequence[Expr]) -> Layout:
-    """Independent axes are taken apart or cut into tiles."""
+def _layout(stage: Stage, forward: Sequence[Expr], indexed: Collection[str]) -> Layout:
+    """Independent axes are taken apart, unless inputs read their places (`indexed`), or cut into tiles."""
     independent, known = independent_axes(stage, forward), _known_axes(stage)
     vector = max(independent, key=lambda axis: worth(axis, stage.sizes[axis], known), default="")
-    rows = tuple(axis for axis in independent if axis != vector)
+    rows = tuple(axis for axis in independent if axis != vector and axis not in indexed)
     order = order_of(stage)
 
     def with_tile(tile: int) -> Layout:

@@ -37,13 +37,15 @@ class StageInput:
 
     `padding` fills the tokens that complete the last block; it is chosen so that they change nothing.  A `constant`
     input is the same for all tokens and rows (it depends on parameters only): its leaf has no `TOKEN`, its value no
-    batch and no time, and its cotangent is summed over batch and blocks.
+    batch and no time, and its cotangent is summed over batch and blocks.  Where an input is `masked`, nothing follows
+    from what it is without a token: it may be that of another one, so that nothing is singular there.
     """
 
     leaf: Leaf
     value: Expr
     padding: float = 0.0
     constant: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -17,10 +17,12 @@ class PhaseStage(Stage):
 
     Three more values are known in a block: `valid` (1 for a token, 0 for a slot without one), `fresh` (1 where the
     first slot has a token) and `restart` (1 where a reset begins the block).  Nothing is kept for the backward pass,
-    which goes through all blocks once more.
+    which goes through all blocks once more.  Slots without a token have the first token's values of inputs that are
+    `masked`, which are as far from what is singular as any.
     """
 
     phase: ClassVar[str]
+    masked: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def forward(
@@ -59,7 +61,7 @@ class PhaseStage(Stage):
             reads, finals = cotangents[: len(cls.outputs)], cotangents[len(cls.outputs) :]
             source = sources(place, active.shape[1] * cls.block)
             for (name, slot), g in zip(cls.outputs.items(), reads, strict=True):
-                values[f"d_{name}"] = into_slots(g, slot._replace(padding=0.0), source, cls.block)
+                values[f"d_{name}"] = into_slots(g, slot, filling(g), source, cls.block)
             flowing = {
                 f"d_{n}": g.permute(0, *after(slot, 1))
                 for (n, slot), g in zip(cls.carried.items(), finals, strict=True)
@@ -94,7 +96,11 @@ class PhaseStage(Stage):
         count = int(place.max()) // size + 1
         source = sources(place, count * size)
         values = {
-            name: into_slots(x, slot, source, size)
+            name: x
+            if slot.constant
+            else into_slots(
+                x, slot, x[:, :1] if name in cls.masked else filling(x, slot.padding), source, size
+            )
             for (name, slot), x in zip(cls.inputs.items(), inputs, strict=False)
         }
         valid = (source < reset.shape[1]).unflatten(1, (count, size))
@@ -119,13 +125,15 @@ def sources(place: Tensor, slots: int) -> Tensor:
     return torch.full((batch, slots), time, device=place.device).scatter(1, place, token)
 
 
-def into_slots(x: Tensor, slot: Slot, source: Tensor, size: int) -> Tensor:
-    """[batch, time, …] as [batch, block, …] with the slot among the axes."""
-    if slot.constant:
-        return x
-    filling = x.new_full((), slot.padding).expand(x.shape[0], 1, *x.shape[2:])
+def filling(x: Tensor, value: float = 0.0) -> Tensor:
+    """A token of [batch, time, …] that has one value everywhere."""
+    return x.new_full((), value).expand(x.shape[0], 1, *x.shape[2:])
+
+
+def into_slots(x: Tensor, slot: Slot, empty: Tensor, source: Tensor, size: int) -> Tensor:
+    """[batch, time, …] as [batch, block, …] with the slot among the axes; `empty` is for slots without a token."""
     index = source.view(*source.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
-    x = torch.cat([x, filling], 1).gather(1, index)
+    x = torch.cat([x, empty], 1).gather(1, index)
     return x.reshape(x.shape[0], -1, size, *x.shape[2:]).permute(0, 1, *after(slot, 2)).contiguous()
 
 

@@ -42,11 +42,12 @@ class Windows(NamedTuple):
         source = torch.full((batch, slots), length, device=reset.device)
         return cls(place, source.scatter(1, place, time.expand(batch, length)), slots, after)
 
-    def laid(self, x: Tensor, padding: float = 0.0) -> Tensor:
-        """[batch, time, …] as [batch, slots, …]; slots without a token have the padding."""
+    def laid(self, x: Tensor, padding: float | None = 0.0) -> Tensor:
+        """[batch, time, …] as [batch, slots, …]; those without a token have the padding, or what the first has."""
         if self.source is None:
             return x
-        x = torch.cat([x, x.new_full((x.shape[0], 1, *x.shape[2:]), padding)], 1)
+        empty = x[:, :1] if padding is None else x.new_full((x.shape[0], 1, *x.shape[2:]), padding)
+        x = torch.cat([x, empty], 1)
         return x.gather(1, _index(self.source, x))
 
     def taken(self, x: Tensor) -> Tensor:
@@ -79,6 +80,7 @@ class Windowed(Chunked):
     block: ClassVar[int]
     phase: ClassVar[str]
     inputs: ClassVar[dict[str, Any]]
+    masked: ClassVar[frozenset[str]]
 
     @classmethod
     def counter(cls) -> int:
@@ -89,8 +91,10 @@ class Windowed(Chunked):
     def laid(cls, windows: Windows, inputs: Sequence[Tensor], like: Tensor) -> list[Tensor]:
         """The inputs of the stage, of which the last says where sequences begin, as the kernels take them."""
         *own, reset = inputs
-        slots = cls.inputs.values()
-        found = [x if s.constant else windows.laid(x, s.padding) for x, s in zip(own, slots, strict=True)]
+        found = [
+            x if s.constant else windows.laid(x, None if name in cls.masked else s.padding)
+            for x, (name, s) in zip(own, cls.inputs.items(), strict=True)
+        ]
         filled = windows.laid(torch.ones(reset.shape, dtype=like.dtype, device=like.device))
         return [*found, filled, windows.laid(reset.to(like.dtype))]
 

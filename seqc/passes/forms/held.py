@@ -165,17 +165,18 @@ class _Window:
             s.name: build.where(restart, self._lower(s.initial, {}), s.leaf) for s in recurrence.states
         }
         self.values: dict[Expr, Expr] = {}  # block-level values of leaves that appear at token level
+        self.masked = False  # whether what is lifted is multiplied by what is 0 at padding
 
     def _lower(self, expr: Expr, known: Mapping[Expr, Expr]) -> Expr:
         """A token-level expression at block level: what the window does not change comes in as an input."""
         moving = [leaf for leaf in leaves([expr]) if leaf in known]
         mapping = dict(known)
         for _, value in hoist([expr], moving, ""):
-            mapping[value] = self.builder.lift_if_varying(value)
+            mapping[value] = self.builder.lift_masked(value)
         lowered = substitute([expr], mapping)[0]
         left = set(leaves([expr])) & set(leaves([lowered])) - set(leaves(mapping.values()))
         rest: dict[Expr, Expr] = {
-            leaf: self.builder.lift_if_varying(leaf)
+            leaf: self.builder.lift_masked(leaf)
             for leaf in leaves([expr])
             if leaf in left and leaf.kind is not LeafKind.STATE
         }
@@ -183,10 +184,14 @@ class _Window:
 
     def lift(self, expr: Expr, padding: float) -> Expr:
         """A coefficient at block level, without effect at tokens that are padding."""
-        if not any(leaf in self.values for leaf in leaves([expr])):
-            return self.builder.lift(expr, padding)
+        if not self._follows(expr):
+            return self.builder.lift_masked(expr) if self.masked else self.builder.lift(expr, padding)
         real = build.apply("gt", _VALID, ZERO)
         return build.where(real, self._lower(expr, self.values), Const(padding))
+
+    def _follows(self, expr: Expr) -> bool:
+        """Whether a token-level expression follows from what is known at block level."""
+        return any(leaf in self.values for leaf in leaves([expr]))
 
     def build(self) -> tuple[Stage, Adjoint, tuple[Expr, ...]]:
         recurrence, held = self.recurrence, self.held
@@ -215,7 +220,9 @@ class _Window:
             sequences = Sequences(group.affine, self.lift, self.slots, dict(self.builder.sizes), self.start)
             for target, products in group.sources.items():
                 for key, value in products:
+                    self.masked = self._follows(value)
                     sequences.write(target, key, value, group.keys)
+            self.masked = False
             self.values.update(self._answers(reader, sequences))
             last.update({state.name: sequences.last(state.name) for state in group.states})
         return outputs

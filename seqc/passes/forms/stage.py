@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seqc.ir import build
 from seqc.ir.build import ZERO
@@ -33,21 +33,32 @@ class StageBuilder:
         default_factory=dict[tuple[Expr, float, bool], StageInput]
     )
     phase: str | None = None
+    padded: set[Leaf] = field(default_factory=set[Leaf])  # inputs whose padding matters
 
     def __post_init__(self) -> None:
         self.sizes = {**self.sizes, TOKEN: self.block, OTHER: self.block, BETWEEN: self.block}
 
     def lift(self, value: Expr, padding: float) -> Expr:
         """The block-level leaf for a token-level value."""
-        return self._input(value, padding, constant=False)
+        return self._padded(self._input(value, padding, constant=False))
 
     def lift_if_varying(self, value: Expr, padding: float = 0.0) -> Expr:
         """Like `lift`, but numbers stay numbers and parameters come in once."""
         if isinstance(value, Const | Size | Index):
             return value
-        return self._input(value, padding, constant=not varies(value))
+        return self._padded(self._input(value, padding, constant=not varies(value)))
 
-    def _input(self, value: Expr, padding: float, constant: bool) -> Expr:
+    def lift_masked(self, value: Expr) -> Expr:
+        """Like `lift_if_varying`, where nothing follows from what the value is at padding."""
+        if isinstance(value, Const | Size | Index):
+            return value
+        return self._input(value, 0.0, constant=not varies(value))
+
+    def _padded(self, leaf: Leaf) -> Leaf:
+        self.padded.add(leaf)
+        return leaf
+
+    def _input(self, value: Expr, padding: float, constant: bool) -> Leaf:
         key = (value, padding, constant)
         if key not in self.inputs:
             token = () if constant or self.block == 1 else (TOKEN,)
@@ -62,7 +73,10 @@ class StageBuilder:
         """The stage, with everything that does not need the carried states taken out of the sequential part."""
         states: list[Expr] = [state.leaf for state in carried]
         pre = hoist(updates, states, f"{self.name}.pre")
-        inputs = tuple(self.inputs.values())
+        inputs = tuple(
+            x if x.constant or x.leaf in self.padded else replace(x, masked=True)
+            for x in self.inputs.values()
+        )
         adjoint = _adjoint(self.name, carried, inputs, updates, reads, pre)
         mapping = {expr: leaf for leaf, expr in pre}
         stage = Stage(

@@ -81,6 +81,25 @@ rule repeated(a[d], x[d]) {
     return y
 }
 """
+PLACED = """
+rule placed(x[d]; slot = 3) {
+    state  t = 0
+    state  X[slot, d] = 0
+    t'     = t + 1
+    X'     = where(index[slot] == t % slot, x, X)
+    return X'
+}
+"""
+ALTERNATING = """
+rule alternating(x[d]) {
+    state  t = 0
+    state  h[d] = 0
+    t'     = t + 1
+    let    even = t % 2 == 0
+    h'     = where(x > 0.2 and even, x, where(even or abs(x) > 0.9, tanh(h), 0.5 * h + x))
+    return h'
+}
+"""
 COSINE = """
 rule cosine(q[n], k[n], v[m]) {
     store  K[s, n] = k
@@ -97,6 +116,8 @@ MAKERS.update(
         "a comparison of parameters": written(CHOSEN, d=5),
         "scalar parameters": written(SCALED, d=5),
         "squares": written(SQUARED, n=5, m=3),
+        "places as gates": written(PLACED, d=18),
+        "a condition for all": written(ALTERNATING, d=5),
         "logarithms of gates": written(LOGARITHMIC, d=40),
     }
 )
@@ -120,6 +141,8 @@ def read(name: str) -> list[float]:
     [
         "names of the course",
         "a comparison of parameters",
+        "places as gates",
+        "a condition for all",  # beside one for each
         "a system for all heads",  # whose cotangents are sums over heads, of which each has a part
         "a system for some heads",
     ],

@@ -26,6 +26,11 @@ rule held(q[n], k[n], v[m], theta; c = 16) {
     return sum[n](S' * q)
 }
 """
+# Where a memory answers with exactly what it should, the second derivative of its objective is infinite.
+SINGULAR = HELD.replace("tanh(sum[n](now * k) - v)", "e * abs(e)^-0.5 / (0.1 + sumsq(k))^0.5").replace(
+    "    S' ", "    let    e = sum[n](now * k) - v\n    S' "
+)
+MAKERS["held, singular"] = written(SINGULAR, n=3, m=5, c=11)
 MAKERS["held"] = written(HELD, n=3, m=18)
 MAKERS["held, shorter"] = written(HELD, n=3, m=5, c=11)
 MAKERS["held, whole"] = written(HELD, n=3, m=5, c=32)
@@ -52,6 +57,10 @@ def test_windows_may_leave_slots_of_a_block_empty(interpreted: Interpreted) -> N
 def test_windows_one_after_another_are_blocks(interpreted: Interpreted) -> None:
     """Where none has begun before, and none begins within another, tokens lie as they are."""
     assert max(interpreted(compared, "held, whole", 37, False, False)) < 2e-6
+
+
+def test_slots_without_a_token_are_not_singular(interpreted: Interpreted) -> None:
+    assert max(interpreted(compared, "held, singular", 25, True, True)) < 2e-6
 
 
 @pytest.mark.slow
