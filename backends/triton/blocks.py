@@ -190,8 +190,8 @@ class BlockBody(Body):
         kind = self._type_of(left, right)
         if kind == "GIVEN":
             self.factors |= {side.leaf for side in (left, right) if side.leaf is not None}
-        a = self._matrix(_as_type(left, kind), rows, inner, bound)
-        b = self._matrix(_as_type(right, kind), inner, columns, bound)
+        first, second = (_as_type(value, kind) if kind else self._nearest(value) for value in (left, right))
+        a, b = self._matrix(first, rows, inner, bound), self._matrix(second, inner, columns, bound)
         text = f"tl.dot({a}, {b}, input_precision=PRECISION)"
         count = 2 * self.layout.volume((*rows, *columns)) * self.layout.volume(inner)
         self.products += count
@@ -238,6 +238,12 @@ class BlockBody(Body):
         if many < SINGLE:
             return "GIVEN" if self.narrow else ""
         return "ROUNDED" if self.rounds and few > SIGN else ""
+
+    def _nearest(self, value: Value) -> Value:
+        """Factors of TF32 that errors grow from are rounded; those of others are cut off by the product."""
+        if self.rounds or value.bits < SINGLE:
+            return value
+        return replace(value, code=Code(f"nearest({value.code.text}, PRECISION)"))
 
     def _matrix(self, value: Value, rows: Axes, columns: Axes, bound: Container[str] = ()) -> str:
         """A block as a matrix, entries beyond the axes of the sum 0."""

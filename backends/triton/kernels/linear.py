@@ -37,6 +37,14 @@ def inverse_upper(matrix, LENGTH: tl.constexpr):
 
 
 @triton.jit
+def nearest(x, PRECISION: tl.constexpr):
+    """The nearest numbers that TF32 has, where a product has such factors: it would cut them off, all towards 0."""
+    if PRECISION == "tf32":
+        x = ((x.to(tl.uint32, bitcast=True) + 0x1000) & 0xFFFFE000).to(tl.float32, bitcast=True)
+    return x
+
+
+@triton.jit
 def follow(decay, source, later_decay, later_source):
     """Two steps of `h' = decay · h + source` as one."""
     return later_decay * decay, later_decay * source + later_source
