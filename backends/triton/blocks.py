@@ -106,6 +106,7 @@ class BlockBody(Body):
         self.held: dict[Expr, int] = {}  # numbers that a value keeps in registers, besides what is loaded
         self.needs: dict[Expr, int] = {}  # and those that it takes to compute it
         self.factors = set[Leaf]()
+        self.nearest = False  # whether factors of TF32 are rounded
         # What is done with the text of a value once it is known.
         self.stores: dict[Expr, Callable[[str], None]] = {}
         self.joined: dict[Expr, Expr] = {}  # products of gates, and the scans that they come from
@@ -240,8 +241,8 @@ class BlockBody(Body):
         return "ROUNDED" if self.rounds and few > SIGN else ""
 
     def _nearest(self, value: Value) -> Value:
-        """Factors of TF32 that errors grow from are rounded; those of others are cut off by the product."""
-        if self.rounds or value.bits < SINGLE:
+        """Factors of TF32 that errors grow from are rounded; others are cut off by the product."""
+        if not self.nearest or value.bits < SINGLE:
             return value
         return replace(value, code=Code(f"nearest({value.code.text}, PRECISION)"))
 

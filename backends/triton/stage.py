@@ -35,6 +35,8 @@ WIDEST_ALONE = 128  # of states that have no other axis in a program
 LARGEST = 8192  # numbers of the states at all tokens of a block, where a scan has them at once
 WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
+# Functions whose factors of TF32 are rounded: from the errors of the others nothing grows.
+NEAREST = ("before", "update", "reads", "before_back", "back")
 FIXED = "".join(f", {name}: tl.constexpr" for name in ("PRECISION", "GIVEN", "ROUNDED"))
 RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
 
@@ -302,7 +304,7 @@ class StageWriter:
         """The body of a function that computes `roots` from what it is given, and what is loaded for it."""
         rounds = not systems(self.stage)
         body = BlockBody(self.layout, self.names.copy(), loaded_left=True, narrow=True, rounds=rounds)
-        body.joins = self.alone
+        body.joins, body.nearest = self.alone, not rounds and name in NEAREST
         used, read = set(leaves(roots)), list[Leaf]()
         for argument, own in given.items():
             for k, leaf in enumerate(own):
