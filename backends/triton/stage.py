@@ -35,8 +35,8 @@ WIDEST_ALONE = 128  # of states that have no other axis in a program
 LARGEST = 8192  # numbers of the states at all tokens of a block, where a scan has them at once
 WARPS = 8
 SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
-# Functions whose factors of TF32 are rounded: from the errors of the others nothing grows.
-NEAREST = ("before", "update", "reads", "before_back", "back")
+# Functions whose factors of TF32 are rounded: of the errors of the others nothing comes after.
+NEAREST = ("before", "update", "before_back", "back")
 FIXED = "".join(f", {name}: tl.constexpr" for name in ("PRECISION", "GIVEN", "ROUNDED"))
 RESIDENT_IN = {"update": "state", "back": "flow"}  # what lies in registers from block to block
 
