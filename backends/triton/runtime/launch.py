@@ -46,17 +46,20 @@ def stages(choice: Choice) -> list[Choice]:
 def quickest(default: Choice, widest: int, measure: Callable[[Choice], float]) -> Choice:
     """The best tile, then the best number of warps with it, then of stages: a handful is measured, not all there are.
 
-    The default is measured first, and stays where nothing is quicker. `widest` is the length of the vector axis.  What
-    takes 0 is not improved upon.
+    The default is measured first, and stays where nothing is quicker; from what is quicker the search goes on.
+    `widest` is the length of the vector axis.  What takes 0 is not improved upon.
     """
-    best, least = default, measure(default)
+    best, known = default, {default: measure(default)}
     spaces: list[Callable[[Choice], list[Choice]]] = [partial(tiles, widest=widest), warps, stages]
     for others in spaces:
-        for choice in others(best):
-            if not least:
-                return best
-            if (time := measure(choice)) < least:
-                best, least = choice, time
+        while known[best] and (new := [choice for choice in others(best) if choice not in known]):
+            before = best
+            for choice in new:
+                if known[best]:
+                    known[choice] = measure(choice)
+                    best = min(best, choice, key=known.__getitem__)
+            if best == before:
+                break
     return best
 
 

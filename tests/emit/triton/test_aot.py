@@ -95,7 +95,7 @@ def test_the_least_spilled_bytes_are_chosen_of_what_fits(monkeypatch: pytest.Mon
         return choice.tile - choice.warps, 10**6 if choice.warps == 16 else 1024
 
     found, tried = launched(taken, monkeypatch)
-    assert found.choice == Choice(8, 1, 32)
+    assert found.choice == Choice(8, 1, 16)
     assert {choice.warps for choice in tried} == {4, 8, 16}
 
 

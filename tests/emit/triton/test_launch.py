@@ -51,10 +51,16 @@ def test_the_quickest_is_chosen_once_for_every_process() -> None:
         return abs(choice.tile - 64) + abs(choice.warps - 8) + abs(choice.stages - 1)
 
     assert launch.choose("a kernel", DEFAULT, WIDEST, measure) == (8, 1, 64)
-    assert len(set(tried)) == len(tried) == 6
+    assert len(set(tried)) == len(tried) == 8
     assert launch.choose("a kernel", DEFAULT, WIDEST, slow) == (8, 1, 64)
     again()
     assert launch.choose("a kernel", DEFAULT, WIDEST, slow) == (8, 1, 64)
+
+
+def test_the_search_goes_on_from_what_is_quicker() -> None:
+    """A tile that is a quarter of the default's."""
+    best = launch.quickest(Choice(4, 3, 128), 256, lambda choice: abs(choice.tile - 16))
+    assert best == Choice(4, 3, 16)
 
 
 def test_the_default_is_tried_first_and_wins_ties() -> None:

@@ -98,11 +98,11 @@ def test_products_of_11_bits_do_for_inputs_of_16(interpreted: Interpreted) -> No
 def test_products_of_16_bits_do_for_inputs_of_16(
     name: str, gate: float | None, interpreted: Interpreted
 ) -> None:
-    """Outputs and states, and gradients: both less exact than without."""
+    """Outputs and states, and gradients: all less exact than without."""
     found = interpreted(parts.with_rounded_products, name, 70, torch.bfloat16, gate=gate)
     inputs = len(kernels_of(MAKERS[name]()).signature.inputs)
     assert max(found[:-inputs]) < 5e-3
-    assert max(found) < 2e-2
+    assert max(found) < (6e-3 if name == "stabilised" else 5e-3)  # whose query is divided by a sum
 
 
 def test_what_is_computed_is_rounded_to_the_inputs_type(interpreted: Interpreted) -> None:
