@@ -18,9 +18,7 @@ from ..cpu.program import Target, Task, differentiable, gradient
 from .layout import Layout
 from .runtime.kernel import Port, Product
 
-SAVING = (
-    4  # two values that are written have together this many times fewer numbers than what they are factors of
-)
+SAVING = 4  # how many times fewer numbers factors have together than what is made of them
 BATCH, TIME = "yz"  # of the equations of products, beside which axes have letters in order
 
 Term = tuple[Expr, Expr]
