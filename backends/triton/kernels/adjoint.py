@@ -7,7 +7,7 @@
 import triton
 import triton.language as tl
 
-from .linear import flags, inverse_upper, running
+from .linear import flags, inverse_upper, nearest, running
 
 
 @triton.jit
@@ -169,12 +169,22 @@ def before_back(
         0.0,
     )
     total_2 = tl.permute(
-        tl.dot(tl.permute(d_read0, (1, 0)), scanned * total, input_precision=PRECISION), (1, 0)
+        tl.dot(
+            tl.permute(nearest(d_read0, PRECISION), (1, 0)),
+            nearest(scanned * total, PRECISION),
+            input_precision=PRECISION,
+        ),
+        (1, 0),
     )
-    total_3 = tl.dot(tl.permute(pre2, (1, 0)), total_2, input_precision=PRECISION)
+    total_3 = tl.dot(
+        tl.permute(nearest(pre2, PRECISION), (1, 0)), nearest(total_2, PRECISION), input_precision=PRECISION
+    )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     total_4 = tl.permute(
-        tl.dot(tl.permute(d_read0 * scanned_2[:, None], (1, 0)), q, input_precision=PRECISION), (1, 0)
+        tl.dot(
+            tl.permute(nearest(d_read0 * scanned_2[:, None], PRECISION), (1, 0)), q, input_precision=PRECISION
+        ),
+        (1, 0),
     )
     direct_new = total_3 + total_4
     return (direct_new,)
@@ -200,8 +210,14 @@ def back(
     d_direct = later[0]
     d_S = flow[0]
     at_n = tl.arange(0, 64)
-    total = tl.dot(pre4, tl.where(at_n[:, None] < 40, d_S, 0.0), input_precision=PRECISION)
-    total_2 = tl.dot(tl.permute(pre2, (1, 0)), total, input_precision=PRECISION)
+    total = tl.dot(
+        nearest(pre4, PRECISION),
+        tl.where(at_n[:, None] < 40, nearest(d_S, PRECISION), 0.0),
+        input_precision=PRECISION,
+    )
+    total_2 = tl.dot(
+        tl.permute(nearest(pre2, PRECISION), (1, 0)), nearest(total, PRECISION), input_precision=PRECISION
+    )
     total_3 = total_2 + d_S * pre1
     total_4 = total_3 + d_S * pre0
     return (total_4 + d_direct,)
@@ -244,8 +260,8 @@ def meet0(
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_2[:, None], 1.0), 0),
         0.0,
     )
-    product = scanned * total
-    product_2 = tl.permute(alpha_in_2[:, None] * product, (1, 0))
+    product_2 = scanned * total
+    product_3 = tl.permute(alpha_in_2[:, None] * product_2, (1, 0))
     total_3 = tl.dot(q.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
     scanned_2 = tl.where(
         at_i[:, None] >= at_j[None, :],
@@ -262,7 +278,7 @@ def meet0(
         tl.dot(S, tl.permute(tl.where(at_m[None, :] < 100, total_6, 0.0), (1, 0)), input_precision=PRECISION),
         (1, 0),
     )
-    inverse = inverse_upper(product_2, 32)
+    inverse = inverse_upper(product_3, 32)
     common0 = tl.dot(inverse, total_7, input_precision=PRECISION)
     at_n = tl.arange(0, 64)
     tl.store(
@@ -319,16 +335,16 @@ def gradients0(
     total_6 = tl.dot(
         d_read0, tl.permute(tl.where(at_m[None, :] < 100, total_2, 0.0), (1, 0)), input_precision=PRECISION
     )
-    product = total_6 * total_5
-    total_7 = product + tl.where(eq[:, None], total_4[None, :], 0.0)
+    product_2 = total_6 * total_5
+    total_7 = product_2 + tl.where(eq[:, None], total_4[None, :], 0.0)
     total_8 = tl.dot(common0, tl.permute(pre2, (1, 0)), input_precision=PRECISION)
     total_9 = tl.dot(common1, tl.permute(pre3, (1, 0)), input_precision=PRECISION)
     total_10 = total_8 + total_9
     total_11 = tl.dot(k.to(GIVEN), tl.permute(k.to(GIVEN), (1, 0)), input_precision=PRECISION)
-    product_2 = total_10 * alpha_in_2[:, None] * total_11
+    product_3 = total_10 * alpha_in_2[:, None] * total_11
     at_i_source = tl.arange(0, 32)
     eq_2 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) - -1.0)[:, None]
-    total_12 = tl.dot(tl.where(eq_2, 1.0, 0.0), product_2, input_precision=PRECISION)
+    total_12 = tl.dot(tl.where(eq_2, 1.0, 0.0), product_3, input_precision=PRECISION)
     total_13 = total_7 + total_12
     at_j = tl.arange(0, 32)
     scanned = tl.where(
@@ -354,8 +370,8 @@ def gradients0(
     masked_2 = tl.where(gt, total_19, 0.0)
     masked_3 = tl.where(eq_3, running(alpha_in, 1.0 - alpha_in, 0, False)[None, :], 0.0)
     total_20 = tl.sum(masked_3, 1)
-    product_3 = running(total_17, tl.where(eq, -masked_2, 0.0), 0, True) * total_20
-    total_21 = total_16 + product_3
+    product_4 = running(total_17, tl.where(eq, -masked_2, 0.0), 0, True) * total_20
+    total_21 = total_16 + product_4
     difference = total_21 - running(total_17, tl.where(eq, -masked_2, 0.0), 0, True)
     total_22 = tl.dot(d_read0, tl.permute(S, (1, 0)), input_precision=PRECISION)
     total_23 = tl.sum(tl.where(at_n[None, :] < 40, total_22 * q, 0.0), 1)
@@ -366,8 +382,8 @@ def gradients0(
     total_27 = total_26 + tl.where(eq, masked_4, 0.0)
     masked_5 = tl.where(eq_3, running(alpha_in, tl.where(eq_4, alpha_in, 0.0), 0, False)[None, :], 0.0)
     total_28 = tl.sum(masked_5, 1)
-    product_4 = running(total_17, total_27, 0, True) * total_28
-    total_29 = difference + product_4
+    product_5 = running(total_17, total_27, 0, True) * total_28
+    total_29 = difference + product_5
     alpha_in_new = total_29 + tl.where(eq_4, running(total_17, total_27, 0, True), 0.0)
     return (alpha_in_new,)
 
@@ -437,8 +453,8 @@ def gradients2(
     eq_2 = at_i.to(tl.float32) == 0.0
     masked = tl.where(eq, running(alpha_in, tl.where(eq_2, alpha_in, 0.0), 0, False)[None, :], 0.0)
     total_6 = tl.sum(masked, 1)
-    product = common0 * alpha_in_2[:, None] * tl.where(eq_2, 1.0, total_6)[:, None]
-    total_7 = product + total_5
+    product_2 = common0 * alpha_in_2[:, None] * tl.where(eq_2, 1.0, total_6)[:, None]
+    total_7 = product_2 + total_5
     total_8 = tl.dot(pre2, S, input_precision=PRECISION)
     total_9 = pre3 + total_8
     at_m = tile * TILE + tl.arange(0, TILE)
@@ -451,7 +467,7 @@ def gradients2(
     eq_3 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
     total_11 = tl.sum(tl.where(eq_3, alpha_in[None, :], 0.0), 1)
     scanned_2 = running(total_11, tl.where(at_i.to(tl.float32) == 31.0, 1.0, 0.0), 0, True)
-    product_2 = total_10 * scanned_2[:, None]
+    product_3 = total_10 * scanned_2[:, None]
     total_12 = tl.dot(
         d_read0, tl.permute(tl.where(at_m[None, :] < 100, total_9, 0.0), (1, 0)), input_precision=PRECISION
     )
@@ -463,7 +479,7 @@ def gradients2(
     total_13 = tl.permute(
         tl.dot(tl.permute(q, (1, 0)), total_12 * scanned_3, input_precision=PRECISION), (1, 0)
     )
-    total_14 = total_13 + product_2
+    total_14 = total_13 + product_3
     total_15 = tl.dot(
         tl.permute(total_3 * alpha_in_2[:, None] * scanned, (1, 0)), k, input_precision=PRECISION
     )
@@ -533,8 +549,8 @@ def gradients4(
     )
     scanned_2 = running(alpha_in, tl.where(at_i.to(tl.float32) == 0.0, alpha_in, 0.0), 0, False)
     total_4 = tl.dot(d_read0, tl.permute(S, (1, 0)), input_precision=PRECISION)
-    product = total_4 * scanned_2[:, None]
-    q_new = total_3 + product
+    product_2 = total_4 * scanned_2[:, None]
+    q_new = total_3 + product_2
     return (q_new,)
 
 

@@ -402,10 +402,10 @@ def gradients0(
         d_out0_2.to(ROUNDED),
         input_precision=PRECISION,
     )
-    product = total_6 * tl.where(15.0 >= at_j_4.to(tl.float32), 1.0, 0.0)[:, None]
+    product_2 = total_6 * tl.where(15.0 >= at_j_4.to(tl.float32), 1.0, 0.0)[:, None]
     tl.store(
         d_sources[1] + (batch * time + first + at_i_6[:, None]) * 3 + at_m_4[None, :],
-        total_8 + product,
+        total_8 + product_2,
         mask=(first + at_i_6[:, None] < time) & (at_m_4[None, :] < 3),
     )
     for tile in tl.range(tl.cdiv(1100, TILE), num_stages=1, disable_licm=True):

@@ -227,27 +227,27 @@ def gradients0(
     b_new = running(
         moved(a_in, at_i[:, None], -1, 32, 0), d_after + tl.where(eq[:, None], d_h[None, :], 0.0), 0, True
     )
-    product = b_new * moved(running(a_in, b, 0, False), at_i[:, None], 1, 32, 0)
+    product_2 = b_new * moved(running(a_in, b, 0, False), at_i[:, None], 1, 32, 0)
     scanned = following(a_in, 1.0 - a_in, 0, False)
     total = tl.sum(tl.where(eq[:, None], scanned[0], 0.0), 0)
     gt = total > 0.5
-    product_2 = d_h * h_2
-    masked = tl.where(gt, product_2, 0.0)
+    product_3 = d_h * h_2
+    masked = tl.where(gt, product_3, 0.0)
     scanned_2 = running(
         moved(a_in, at_i[:, None], -1, 32, 0),
         tl.where(eq, -1.0, 0.0)[:, None] + tl.full((32, TILE), 0.0, tl.float32),
         0,
         True,
     )
-    product_3 = masked[None, :] * scanned_2
-    product_4 = product_3 * moved(scanned[1], at_i[:, None], 1, 32, 0)
-    total_2 = product + product_4
-    difference = total_2 - product_3
-    masked_2 = tl.where(gt, 0.0, product_2)
+    product_4 = masked[None, :] * scanned_2
+    product_5 = product_4 * moved(scanned[1], at_i[:, None], 1, 32, 0)
+    total_2 = product_2 + product_5
+    difference = total_2 - product_4
+    masked_2 = tl.where(gt, 0.0, product_3)
     total_3 = d_after * h_2[None, :] + tl.where(eq[:, None], masked_2[None, :], 0.0)
     scanned_3 = running(moved(a_in, at_i[:, None], -1, 32, 0), total_3, 0, True)
-    product_5 = scanned_3 * moved(scanned[0], at_i[:, None], 1, 32, 0)
-    total_4 = difference + product_5
+    product_6 = scanned_3 * moved(scanned[0], at_i[:, None], 1, 32, 0)
+    total_4 = difference + product_6
     masked_3 = tl.where((at_i.to(tl.float32) == 0.0)[:, None], scanned_3, 0.0)
     a_in_new = total_4 + masked_3
     return (a_in_new, b_new)

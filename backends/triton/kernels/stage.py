@@ -10,7 +10,7 @@ With R = a·S, the state is S' = R - β (R k - v) ⊗ k, read by q. Where a sequ
 import triton
 import triton.language as tl
 
-from .linear import flags, inverse_lower, running
+from .linear import flags, inverse_lower, nearest, running
 
 
 @triton.jit
@@ -174,14 +174,16 @@ def before(
         tl.cumprod(tl.where(at_i[:, None] > at_j[None, :] + 1, total_4[:, None], 1.0), 0),
         0.0,
     )
-    product = scanned * total_3
-    product_2 = alpha_in_2[:, None] * product
+    product_2 = scanned * total_3
+    product_3 = alpha_in_2[:, None] * product_2
     masked_3 = tl.where(eq_3, running(alpha_in, tl.where(eq, alpha_in, 0.0), 0, False)[None, :], 0.0)
     total_5 = tl.sum(masked_3, 1)
-    product_3 = alpha_in_2[:, None] * (k * tl.where(eq, 1.0, total_5)[:, None])
-    inverse = inverse_lower(product_2, 32)
-    pre2_new = tl.dot(inverse, product_3, input_precision=PRECISION)
-    pre3_new = tl.dot(inverse, beta[:, None] * v, input_precision=PRECISION)
+    product_4 = alpha_in_2[:, None] * (k * tl.where(eq, 1.0, total_5)[:, None])
+    inverse = inverse_lower(product_3, 32)
+    pre2_new = tl.dot(nearest(inverse, PRECISION), nearest(product_4, PRECISION), input_precision=PRECISION)
+    pre3_new = tl.dot(
+        nearest(inverse, PRECISION), nearest(beta[:, None] * v, PRECISION), input_precision=PRECISION
+    )
     eq_4 = at_i_source.to(tl.float32)[None, :] == (at_i.to(tl.float32) + 1.0)[:, None]
     total_6 = tl.sum(tl.where(eq_4, alpha_in[None, :], 0.0), 1)
     pre4_new = running(total_6, tl.where(eq_2, 1.0, 0.0), 0, True)[:, None] * k
@@ -208,8 +210,16 @@ def update(
     pre4 = made[4]
     total = pre0 * S + pre1 * S
     at_n = tl.arange(0, 64)
-    total_2 = tl.dot(pre2, tl.where(at_n[:, None] < 40, S, 0.0), input_precision=PRECISION)
-    total_3 = tl.dot(tl.permute(pre4, (1, 0)), pre3 + total_2, input_precision=PRECISION)
+    total_2 = tl.dot(
+        nearest(pre2, PRECISION),
+        tl.where(at_n[:, None] < 40, nearest(S, PRECISION), 0.0),
+        input_precision=PRECISION,
+    )
+    total_3 = tl.dot(
+        tl.permute(nearest(pre4, PRECISION), (1, 0)),
+        nearest(pre3 + total_2, PRECISION),
+        input_precision=PRECISION,
+    )
     S_new = total + total_3
     return (S_new,)
 
