@@ -135,17 +135,9 @@ def _of_loop(run: Run) -> Iterator[Prediction]:
         step, programs = time * TOKEN * (2 if back else 1), batch * face.rows * cut.tiles
         yield run.predicted(kernel, code, batch * time * each, (0.0, 0.0), programs, step)
     if face.products:
-        moved = (
-            4
-            * batch
-            * time
-            * sum(prod(_operand(face, k).shape) for p in face.products for k in (p.left, p.right))
-        )
+        read = [face.operands[k] for product in face.products for k in (product.left, product.right)]
+        moved = 4 * batch * time * sum(prod(port.shape) for port in read)
         yield run.predicted("products_back", {}, moved, (0.0, 0.0), SMS, 0.0)
-
-
-def _operand(face: Any, number: int) -> Any:
-    return [*face.inputs, *face.sides][number]
 
 
 def _of_blocks(run: Run, face: Any, code: Mapping[str, Taken]) -> Iterator[Prediction]:

@@ -27,9 +27,7 @@ def of_loop(face: Interface) -> dict[str, list[Shape]]:
         "kept": _each(face.states, "batch", "segments"),
         "scratch": _each(face.states, "batch", face.segment),
         "d_inputs": _parts(face) + _each(face.sides, "batch", "time"),
-        "d_constants": [
-            ["batch", face.sharing(port), *port.shape] for port in (face.constants[k] for k in face.summed)
-        ],
+        "d_constants": [["batch", face.sharing(port), *port.shape] for port in face.summed.values()],
     }
 
 

@@ -23,6 +23,7 @@ from .primitives import ATOM, MUL, Code
 from .printing import SIGN, SINGLE, Body, Value
 from .scans import joined, outside_scans
 from .shifts import inward, place_after_one
+from .sides import Sides, apart, unscaled
 
 
 def for_blocks(
@@ -145,7 +146,7 @@ class BlockBody(Body):
 
     def _operands(self, node: Expr) -> Sequence[Expr]:
         if isinstance(node, Reduce) and node.op == "sum":
-            return factors_of(node.arg)
+            return self._factors(node)
         if node in self.joined:
             return (self.joined[node],)
         if isinstance(node, Scan) and node.dtype is DType.COMPLEX:
@@ -157,7 +158,7 @@ class BlockBody(Body):
     def compute(self, node: Expr) -> Value:
         match node:
             case Reduce(op="sum"):
-                return self._summed([self.known[factor] for factor in factors_of(node.arg)], node.over)
+                return self._summed([self.known[factor] for factor in self._factors(node)], node.over)
             case Scan() if node in self.joined:
                 whole = self.tuples[self.joined[node]]
                 return whole if node.dtype is DType.COMPLEX else _element(whole, 0)
@@ -179,12 +180,18 @@ class BlockBody(Body):
 
     # --- sums of products -----------------------------------------------------------------------------------------
 
+    def _factors(self, node: Reduce) -> list[Expr]:
+        return [*apart(node.arg)] if self.rounds else factors_of(node.arg)
+
     def _summed(self, factors: Sequence[Value], over: Sequence[str]) -> Value:
         bound = {axis for axis in over if axis not in self.layout.rows}
-        sides = self._sides(factors, bound)
-        if sides is None:
+        found = self._sides(factors, bound)
+        if found is None:
             return self.total(self._product(factors), bound)
-        left, right = (self._product(side) for side in sides)
+        sides = Sides(*found, [])
+        if self.rounds:
+            sides = unscaled(sides, bound, self.layout.volume)
+        left, right = self._product(sides.left), self._product(sides.right)
         inner = self.layout.inner(bound)
         rows = tuple(axis for axis in left.axes if axis not in bound)
         columns = tuple(axis for axis in right.axes if axis not in bound)
@@ -199,7 +206,8 @@ class BlockBody(Body):
         self.rounded += count if kind else 0
         if len(rows) > 1 or len(columns) > 1:
             text = f"tl.reshape({text}, {self._lengths((*rows, *columns))})"
-        return self.arranged(Value(Code(text), (*rows, *columns)))
+        whole = self.arranged(Value(Code(text), (*rows, *columns)))
+        return self._product([self.assigned(whole, "total"), *sides.outside]) if sides.outside else whole
 
     def _sides(self, factors: Sequence[Value], bound: set[str]) -> tuple[list[Value], list[Value]] | None:
         """The factors as those of two matrices, if there are such: with no axis in common but those of the sum."""

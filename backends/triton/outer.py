@@ -88,6 +88,7 @@ def _terms(value: Expr, axes: Axes) -> list[Term] | None:
 
 
 def _renamed(value: Rename, axes: Axes) -> list[Term] | None:
+    """As `_terms`, of the same value under the names of its axes before."""
     old, new = ({pair[k]: pair[1 - k] for pair in value.pairs} for k in (1, 0))
     terms = _terms(value.arg, tuple(old.get(axis, axis) for axis in axes)) or []
     summed = {axis for term in terms for factor in term for axis in factor.axes} - {*value.arg.axes}

@@ -84,6 +84,11 @@ class PhaseStage(Stage):
             )
 
     @classmethod
+    def empty(cls, name: str, x: Tensor) -> Tensor:
+        """What slots without a token have of an input, [batch, 1, …]."""
+        return x[:, :1] if name in cls.masked else filling(x, cls.inputs[name].padding)
+
+    @classmethod
     def laid_out(cls, inputs: Sequence[Tensor], carried: Sequence[Tensor]) -> tuple[Values, Tensor, Tensor]:
         """Inputs in blocks, the slot of each token, and which rows have tokens in which blocks."""
         size, reset = cls.block, inputs[-1]
@@ -96,11 +101,7 @@ class PhaseStage(Stage):
         count = int(place.max()) // size + 1
         source = sources(place, count * size)
         values = {
-            name: x
-            if slot.constant
-            else into_slots(
-                x, slot, x[:, :1] if name in cls.masked else filling(x, slot.padding), source, size
-            )
+            name: x if slot.constant else into_slots(x, slot, cls.empty(name, x), source, size)
             for (name, slot), x in zip(cls.inputs.items(), inputs, strict=False)
         }
         valid = (source < reset.shape[1]).unflatten(1, (count, size))

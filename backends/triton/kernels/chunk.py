@@ -4,8 +4,8 @@
 and goes through its blocks.  The other kernels have a program for every block: `prepare` makes what does not depend on
 the states, `answer` the results, `prepare_back` what does not depend on the cotangents of states, a `combine` or
 several what the cotangents of several inputs have in common, and a `differentiate` for each input, or for several, the
-cotangents of what they are computed from.  What is imported from `.stage` and `.adjoint` belongs to a rule, here the
-gated delta rule; a unit holds its own stage's functions in their place.
+cotangents of what they are computed from.  What is imported from `.stage`, `.adjoint` and `.gradients` belongs to a
+rule, here the gated delta rule; a unit holds its own stage's functions in their place.
 """
 
 # Functions of a kernel have no types that a checker knows.
@@ -24,14 +24,10 @@ from .adjoint import (
     store_later,
 )
 from .adjoint import (
-    gradients0 as gradients,
-)
-from .adjoint import (
     meet0 as meet,
 )
-from .adjoint import (
-    store_gradients0 as store_gradients,
-)
+from .gradients import gradients0 as gradients
+from .gradients import store_gradients0 as store_gradients
 from .stage import (
     before,
     load_inputs,

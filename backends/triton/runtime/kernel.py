@@ -65,10 +65,15 @@ class Interface(NamedTuple):
     products: list[Product]
 
     @property
-    def summed(self) -> list[int]:
+    def operands(self) -> list[Port]:
+        """What is multiplied."""
+        return [*self.inputs, *self.sides]
+
+    @property
+    def summed(self) -> dict[int, Port]:
         """The constants, by number, whose cotangents the way back adds up."""
         others = {product.constant for product in self.products}
-        return [k for k, port in enumerate(self.constants) if port.differentiable and k not in others]
+        return {k: x for k, x in enumerate(self.constants) if x.differentiable and k not in others}
 
     @property
     def tiles(self) -> int:
@@ -187,7 +192,7 @@ class Kernel:
         def shared(tile: int) -> tuple[Tensor, ...]:
             return tuple(
                 kept[0].new_empty((batch, face.cut(tile).sharing(port), *port.shape))
-                for port in (face.constants[k] for k in face.summed)
+                for port in face.summed.values()
             )
 
         begin, first = ([torch.empty_like(x) for x in after] for _ in range(2))

@@ -52,14 +52,13 @@ def quickest(default: Choice, widest: int, measure: Callable[[Choice], float]) -
     best, known = default, {default: measure(default)}
     spaces: list[Callable[[Choice], list[Choice]]] = [partial(tiles, widest=widest), warps, stages]
     for others in spaces:
-        while known[best] and (new := [choice for choice in others(best) if choice not in known]):
+        before = None
+        while best != before:
             before = best
-            for choice in new:
-                if known[best]:
+            for choice in others(before):
+                if known[best] and choice not in known:
                     known[choice] = measure(choice)
                     best = min(best, choice, key=known.__getitem__)
-            if best == before:
-                break
     return best
 
 

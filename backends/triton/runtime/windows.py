@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -42,12 +42,11 @@ class Windows(NamedTuple):
         source = torch.full((batch, slots), length, device=reset.device)
         return cls(place, source.scatter(1, place, time.expand(batch, length)), slots, after)
 
-    def laid(self, x: Tensor, padding: float | None = 0.0) -> Tensor:
-        """[batch, time, …] as [batch, slots, …]; those without a token have the padding, or what the first has."""
+    def laid(self, x: Tensor, empty: Tensor | None = None) -> Tensor:
+        """[batch, time, …] as [batch, slots, …]; slots without a token are `empty`, [batch, 1, …], or 0."""
         if self.source is None:
             return x
-        empty = x[:, :1] if padding is None else x.new_full((x.shape[0], 1, *x.shape[2:]), padding)
-        x = torch.cat([x, empty], 1)
+        x = torch.cat([x, x.new_zeros((x.shape[0], 1, *x.shape[2:])) if empty is None else empty], 1)
         return x.gather(1, _index(self.source, x))
 
     def taken(self, x: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ class Windowed(Chunked):
     block: ClassVar[int]
     phase: ClassVar[str]
     inputs: ClassVar[dict[str, Any]]
-    masked: ClassVar[frozenset[str]]
+    empty: ClassVar[Callable[[str, Tensor], Tensor]]
 
     @classmethod
     def counter(cls) -> int:
@@ -92,8 +91,8 @@ class Windowed(Chunked):
         """The inputs of the stage, of which the last says where sequences begin, as the kernels take them."""
         *own, reset = inputs
         found = [
-            x if s.constant else windows.laid(x, None if name in cls.masked else s.padding)
-            for x, (name, s) in zip(own, cls.inputs.items(), strict=True)
+            x if slot.constant else windows.laid(x, cls.empty(name, x))
+            for x, (name, slot) in zip(own, cls.inputs.items(), strict=True)
         ]
         filled = windows.laid(torch.ones(reset.shape, dtype=like.dtype, device=like.device))
         return [*found, filled, windows.laid(reset.to(like.dtype))]

@@ -172,11 +172,11 @@ class _Window:
         moving = [leaf for leaf in leaves([expr]) if leaf in known]
         mapping = dict(known)
         for _, value in hoist([expr], moving, ""):
-            mapping[value] = self.builder.lift_masked(value)
+            mapping[value] = self.builder.lift_if_varying(value, masked=True)
         lowered = substitute([expr], mapping)[0]
         left = set(leaves([expr])) & set(leaves([lowered])) - set(leaves(mapping.values()))
         rest: dict[Expr, Expr] = {
-            leaf: self.builder.lift_masked(leaf)
+            leaf: self.builder.lift_if_varying(leaf, masked=True)
             for leaf in leaves([expr])
             if leaf in left and leaf.kind is not LeafKind.STATE
         }
@@ -185,7 +185,9 @@ class _Window:
     def lift(self, expr: Expr, padding: float) -> Expr:
         """A coefficient at block level, without effect at tokens that are padding."""
         if not self._follows(expr):
-            return self.builder.lift_masked(expr) if self.masked else self.builder.lift(expr, padding)
+            if self.masked:
+                return self.builder.lift_if_varying(expr, masked=True)
+            return self.builder.lift(expr, padding)
         real = build.apply("gt", _VALID, ZERO)
         return build.where(real, self._lower(expr, self.values), Const(padding))
 

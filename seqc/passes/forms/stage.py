@@ -40,32 +40,27 @@ class StageBuilder:
 
     def lift(self, value: Expr, padding: float) -> Expr:
         """The block-level leaf for a token-level value."""
-        return self._padded(self._input(value, padding, constant=False))
+        return self._input(value, padding, constant=False, masked=False)
 
-    def lift_if_varying(self, value: Expr, padding: float = 0.0) -> Expr:
-        """Like `lift`, but numbers stay numbers and parameters come in once."""
+    def lift_if_varying(self, value: Expr, padding: float = 0.0, masked: bool = False) -> Expr:
+        """Like `lift`, but numbers stay numbers and parameters come in once; nothing follows from what a value that is
+        `masked` is at padding.
+        """
         if isinstance(value, Const | Size | Index):
             return value
-        return self._padded(self._input(value, padding, constant=not varies(value)))
+        return self._input(value, padding, constant=not varies(value), masked=masked)
 
-    def lift_masked(self, value: Expr) -> Expr:
-        """Like `lift_if_varying`, where nothing follows from what the value is at padding."""
-        if isinstance(value, Const | Size | Index):
-            return value
-        return self._input(value, 0.0, constant=not varies(value))
-
-    def _padded(self, leaf: Leaf) -> Leaf:
-        self.padded.add(leaf)
-        return leaf
-
-    def _input(self, value: Expr, padding: float, constant: bool) -> Leaf:
+    def _input(self, value: Expr, padding: float, constant: bool, masked: bool) -> Leaf:
         key = (value, padding, constant)
         if key not in self.inputs:
             token = () if constant or self.block == 1 else (TOKEN,)
             name = f"{self.name}.in{len(self.inputs)}"
             leaf = Leaf(LeafKind.READ, name, (*token, *value.axes), value.dtype)
             self.inputs[key] = StageInput(leaf, value, padding, constant)
-        return self.inputs[key].leaf
+        leaf = self.inputs[key].leaf
+        if not masked:
+            self.padded.add(leaf)
+        return leaf
 
     def finish(
         self, carried: Sequence[State], updates: Sequence[Expr], reads: Sequence[tuple[Leaf, Expr]]

@@ -100,9 +100,7 @@ def test_products_of_16_bits_do_for_inputs_of_16(
 ) -> None:
     """Outputs and states, and gradients: all less exact than without."""
     found = interpreted(parts.with_rounded_products, name, 70, torch.bfloat16, gate=gate)
-    inputs = len(kernels_of(MAKERS[name]()).signature.inputs)
-    assert max(found[:-inputs]) < 5e-3
-    assert max(found) < (6e-3 if name == "stabilised" else 5e-3)  # whose query is divided by a sum
+    assert max(found) < 5e-3
 
 
 def test_what_is_computed_is_rounded_to_the_inputs_type(interpreted: Interpreted) -> None:
@@ -111,7 +109,7 @@ def test_what_is_computed_is_rounded_to_the_inputs_type(interpreted: Interpreted
     def state(name: str, dtype: torch.dtype) -> float:
         return float(interpreted(parts.with_rounded_products, name, 40, dtype)[1])
 
-    assert state("gate a head", torch.float16) < 1.5e-3 < state("gate a head", torch.bfloat16)
+    assert state("gate a head", torch.float16) < 6e-4 < state("gate a head", torch.bfloat16)
     assert state("delta", torch.bfloat16) < 2e-3
 
 

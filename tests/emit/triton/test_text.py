@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,30 @@ def test_the_rule_beside_the_kernels_is_what_is_written() -> None:
 def test_the_stage_beside_the_kernels_is_what_is_written() -> None:
     (stage,) = parts.kernels_of(parts.of_spec("delta/gated_delta", "gated_delta", n=40, m=100)()).stages
     found = functions(stage.kernels.text)
-    for file in ("stage", "adjoint"):
+    for file in ("stage", "adjoint", "gradients"):
         assert functions("\n".join(definitions(file).values())).items() <= found.items()
     kernels = functions("\n".join(definitions("chunk").values()))
     assert kernels.keys() - {"combine", "differentiate"} <= found.keys()
     assert {"combine0", *(f"differentiate{k}" for k in range(4))} <= found.keys()  # one an input
+
+
+SCALED = """
+rule scaled(q[n], k[n], v[m], w, g) {
+    state S[m, n] = 0
+    S' = sigmoid(g) * S + (w * v) * k
+    return sum[n](S' * q)
+}
+"""
+
+
+def test_what_scales_an_input_is_not_rounded_with_it() -> None:
+    """It scales weights between tokens, which are rounded anyway, or what has been summed."""
+    (stage,) = parts.kernels_of(parts.written(SCALED, n=5, m=3)()).stages
+    text = stage.kernels.text
+    assert re.search(r"tl\.dot\(\(w\[None, :\] \* .*\)\.to\(ROUNDED\), v\.to\(ROUNDED\)", text)
+    _, _, back = text.partition("def before_back(")
+    assert "v.to(ROUNDED)" in back
+    assert not re.search(r"\* [kv]\)\.to\(ROUNDED\)", back)
 
 
 def test_only_functions_that_are_used_are_spliced() -> None:
