@@ -77,6 +77,19 @@ def targets(text: str) -> list[Target]:
     return found
 
 
+def asked(text: str) -> list[tuple[Target, str]]:
+    """The targets of a list with commas, and the type of the inputs of each: `sm_80,sm_90:bfloat16`."""
+    found = list[tuple[Target, str]]()
+    for each in text.split(","):
+        name, _, dtype = each.partition(":")
+        dtype = dtype or "float32"
+        if dtype not in NAMES:
+            known = ", ".join(f"`{other}`" for other in by_nearness(dtype, NAMES))
+            raise UserError(f"kernels have no inputs of type `{dtype}`", f"the known types are {known}")
+        found += [(target, dtype) for target in targets(name)]
+    return found
+
+
 class Source(NamedTuple):
     """A kernel of a unit, `name`, whose inputs are of a type, and how it is launched.
 

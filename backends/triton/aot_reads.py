@@ -99,7 +99,7 @@ def sources(made: ReadKernels, target: Target, dtype: str = "float32") -> Iterat
         yield source(made, kernel, target, dtype)
 
 
-def compile_reads(made: ReadKernels, target: Target, folder: Path, stem: str) -> None:
+def compile_reads(made: ReadKernels, target: Target, folder: Path, stem: str, dtype: str = "float32") -> None:
     """Write the kernels of a unit for a target, as `compile_all` writes those of a rule."""
-    facts = [write_source(given, target, folder, stem) for given in sources(made, target)]
-    write_facts(facts, target, folder, stem)
+    facts = [write_source(given, target, folder, stem) for given in sources(made, target, dtype)]
+    write_facts(facts, target, dtype, folder, stem)

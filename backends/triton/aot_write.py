@@ -13,8 +13,9 @@ from .runtime.kernel import Interface
 from .runtime.rule import Looped
 
 
-def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
-    """Write a rule's kernels for a target: machine code, assembly, and `….json`, which says how to launch them.
+def compile_all(rule: Looped, target: Target, folder: Path, stem: str, dtype: str = "float32") -> None:
+    """Write a rule's kernels, whose inputs are of a type, for a target: machine code, assembly, and `….json`, which
+    says how to launch them.
 
     A launch has a program for each sequence, row and tile; the arguments are the pointers of each tuple in order, then
     the numbers.  Of kernels that have `scratch`, so many numbers for each program, it may have some of these programs,
@@ -24,7 +25,7 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
     """
     facts = list[dict[str, Any]]()
     faces = {stage.kernels.name: stage.kernels.face for stage in rule.stages}
-    for given in sources(rule, target, "float32"):
+    for given in sources(rule, target, dtype):
         in_loop = given.kernel in LOOP
         found = write_source(given, target, folder, stem if in_loop else f"{stem}_{given.name}")
         tile = found["constants"].get("TILE", 0)
@@ -39,7 +40,7 @@ def compile_all(rule: Looped, target: Target, folder: Path, stem: str) -> None:
                 found["scratch"] = room
         found["shapes"] = {name: shapes[name] for name in found["arguments"] if name in shapes}
         facts.append(found)
-    write_facts(facts, target, folder, stem)
+    write_facts(facts, target, dtype, folder, stem)
 
 
 def products(face: Interface) -> list[dict[str, Any]]:
@@ -53,14 +54,16 @@ def products(face: Interface) -> list[dict[str, Any]]:
     ]
 
 
-def write_facts(facts: list[dict[str, Any]], target: Target, folder: Path, stem: str) -> None:
-    (folder / f"{stem}_{target.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+def write_facts(facts: list[dict[str, Any]], target: Target, dtype: str, folder: Path, stem: str) -> None:
+    (folder / f"{stem}_{_mark(target, dtype)}.json").write_text(
+        json.dumps(facts, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def write_source(source: Source, target: Target, folder: Path, stem: str) -> dict[str, Any]:
     """Write a kernel's machine code and assembly; how to launch it."""
     given, made = fitted(source, target)
-    name = f"{stem}_{made.kernel}_{target.name}"
+    name = f"{stem}_{made.kernel}_{_mark(target, given.dtype)}"
     binary, text = (".cubin", ".ptx") if target.backend == "cuda" else (".hsaco", ".s")
     (folder / f"{name}{binary}").write_bytes(made.code)
     (folder / f"{name}{text}").write_text(made.assembly, encoding="utf-8")
@@ -75,3 +78,8 @@ def write_source(source: Source, target: Target, folder: Path, stem: str) -> dic
         "arguments": {key: value for key, value in given.types.items() if key not in given.fixed},
         "constants": {key: value for key, value in given.fixed.items() if value is not None},
     }
+
+
+def _mark(target: Target, dtype: str) -> str:
+    """What names of files end with."""
+    return target.name if dtype == "float32" else f"{target.name}_{dtype}"

@@ -40,8 +40,7 @@ def unscaled(sides: Sides, bound: set[str], volume: Callable[[Iterable[str]], in
     What scales an input along the axes of the sum, `bound`, goes to the other side; where both are inputs, to the
     smaller one, which then is rounded.
     """
-    first, second, outside = (list(own) for own in sides)
-    pair = [first, second]
+    pair, outside = [sides.left, sides.right], [*sides.outside]
     kept = [_input(side, bound) for side in pair]
     inner = [v for side in pair for v in side if v.bits > SIGN and v.axes and {*v.axes} <= bound]
     if all(kept) and inner:
@@ -54,7 +53,8 @@ def unscaled(sides: Sides, bound: set[str], volume: Callable[[Iterable[str]], in
         pair[k] = [x for x in pair[k] if x not in rest]
         for x in rest:
             (pair[1 - k] if {*x.axes} <= bound and kept[1 - k] is None else outside).append(x)
-    return Sides(*pair, outside)
+    left, right = pair
+    return Sides(left, right, outside)
 
 
 def _input(side: Iterable[Value], bound: set[str]) -> Value | None:

@@ -13,7 +13,7 @@ from ..cpu.write import RUNTIME as SHARED
 from ..torch import BACKEND as TORCH
 from ..torch.names import Names, identifier
 from ..torch.write import origin_of
-from .aot import targets
+from .aot import asked
 from .aot_reads import compile_reads
 from .aot_write import compile_all
 from .module import bounded, reads, units
@@ -32,12 +32,13 @@ def write(
 ) -> None:
     """Write everything into an existing folder: what the target `torch` writes, and the package `kernels`.
 
-    The option `aot` names GPUs (`sm_90`, or several with commas) whose machine code is written as well.
+    The option `aot` names GPUs (`sm_90`, or several with commas) whose machine code is written as well, for inputs in
+    single precision or of the type behind a colon (`sm_90:bfloat16`).
     """
     for name in options:
         if name != "aot":
             raise UserError(f"the target `triton` has no option `{name}`", "it has `aot`")
-    wanted = targets(options["aot"]) if "aot" in options else []
+    wanted = asked(options["aot"]) if "aot" in options else []
     program, origin = bounded(program), origin_of(program)
     rules = units(program, origin)
     TORCH.write(program, folder, weights=weights, seed=seed, options={})
@@ -62,8 +63,8 @@ def write(
             "around": _around(looped, kernels, names, stem),
             "others": _others(looped, kernels, names, stem),
         }
-        for target in wanted:
-            compile_all(looped, target, kernels, stem)
+        for target, dtype in wanted:
+            compile_all(looped, target, kernels, stem, dtype)
     for name, read in reads(program, origin).items():
         stem = names.fresh(identifier(f"{read.kernels.name}_reads"))
         (kernels / f"{stem}.py").write_text(read.kernels.text, encoding="utf-8")
@@ -75,8 +76,8 @@ def write(
             "reads": read.kernels.face._asdict(),
             "given": {name: getattr(read.given, name) for name in ("inputs", "stores", "stages")},
         }
-        for target in wanted:
-            compile_reads(read.kernels, target, kernels, stem)
+        for target, dtype in wanted:
+            compile_reads(read.kernels, target, kernels, stem, dtype)
     (kernels / "units.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest |= {"target": "triton", "kernels": KERNELS}

@@ -45,7 +45,8 @@ def command(
     schedule: Schedule = None,
     profile: Annotated[str | None, typer.Option(help="For onnx: portable, ort or opset27.")] = None,
     aot: Annotated[
-        str | None, typer.Option(help="For triton: GPUs whose machine code is written too, as sm_80,sm_90.")
+        str | None,
+        typer.Option(help="For triton: GPUs whose machine code is written too, as sm_80,sm_90:bfloat16."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -55,6 +55,25 @@ def test_machine_code_and_how_to_launch_it(tmp_path: Path) -> None:
         assert fact["spills"] == 0
 
 
+def test_machine_code_for_inputs_of_a_type(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    assert compiled(tmp_path, "--target", "triton", "--aot", "sm_90:bfloat16,sm_90:float16") == 0
+    kernels = tmp_path / "built" / "kernels"
+    for dtype, short in (("bfloat16", "bf16"), ("float16", "fp16")):
+        facts = json.loads((kernels / f"average_sm_90_{dtype}.json").read_text())
+        forward = facts[0]["arguments"]
+        assert forward["inputs"] == [f"*{short}"] * 2
+        assert {*forward["initial"]} == {"*fp32"}
+        for fact in facts:
+            assert (kernels / fact["file"]).read_bytes().startswith(b"\x7fELF")
+
+
+def test_an_unknown_type_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compiled(tmp_path, "--target", "triton", "--aot", "sm_90:bf16") == 1
+    assert "`bfloat16`" in capsys.readouterr().err
+    assert not (tmp_path / "built").exists()
+
+
 def test_an_unknown_gpu_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compiled(tmp_path, "--target", "triton", "--aot", "sm_91") == 1
     assert "`sm_90`" in capsys.readouterr().err
