@@ -20,7 +20,7 @@ from .ends import ended, place_of_one
 from .layout import Layout
 from .moves import compared
 from .primitives import ATOM, MUL, Code
-from .printing import SIGN, SINGLE, Body, Value
+from .printing import GIVEN, SIGN, SINGLE, Body, Value
 from .scans import joined, outside_scans
 from .shifts import inward, place_after_one
 from .sides import Sides, apart, unscaled
@@ -181,7 +181,10 @@ class BlockBody(Body):
     # --- sums of products -----------------------------------------------------------------------------------------
 
     def _factors(self, node: Reduce) -> list[Expr]:
-        return [*apart(node.arg)] if self.rounds else factors_of(node.arg)
+        return [*apart(node.arg, self._given)] if self.rounds else factors_of(node.arg)
+
+    def _given(self, node: Expr) -> bool:
+        return isinstance(node, Leaf) and node in self.known and self.known[node].bits == GIVEN
 
     def _summed(self, factors: Sequence[Value], over: Sequence[str]) -> Value:
         bound = {axis for axis in over if axis not in self.layout.rows}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from seqc.ir import build
-from seqc.ir.expr import Apply, Expr, Rename
+from seqc.ir.expr import Expr, Rename
 
 from ..cpu.rewrite import factors_of
 from .printing import GIVEN, SIGN, Value
@@ -24,12 +24,12 @@ class Sides(NamedTuple):
     outside: list[Value]
 
 
-def apart(product: Expr) -> Iterator[Expr]:
-    """The factors of a product, and those of renamed ones."""
+def apart(product: Expr, given: Callable[[Expr], bool]) -> Iterator[Expr]:
+    """The factors of a product, and those of renamed ones of which one is `given` as it is."""
     for factor in factors_of(product):
         match factor:
-            case Rename(pairs=pairs, arg=Apply(op="mul" | "neg" as op, args=args)):
-                yield from apart(build.apply(op, *(build.rename(arg, dict(pairs)) for arg in args)))
+            case Rename(pairs=pairs, arg=arg) if any(given(own) for own in factors_of(arg)):
+                yield from (build.rename(own, dict(pairs)) for own in factors_of(arg))
             case _:
                 yield factor
 

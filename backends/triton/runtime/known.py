@@ -38,8 +38,10 @@ def milliseconds(run: Callable[[], object]) -> float:
 
 
 def key_of(like: Tensor, about: object) -> str:
-    """By what a choice is known: the GPU of a tensor, and a digest of what it is about."""
-    return f"{torch.cuda.get_device_name(like.device)} {_digest(repr(about))}"
+    """By what a choice is known: the GPU of a tensor, Triton's version, and a digest of what it is about."""
+    from triton import __version__
+
+    return f"{torch.cuda.get_device_name(like.device)} {__version__} {_digest(repr(about))}"
 
 
 def _digest(text: str) -> str:

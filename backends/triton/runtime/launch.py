@@ -1,8 +1,8 @@
 """Launching a kernel: what a program takes of the vector axis, how many warps share it and how far it reads ahead is
 measured once, and kept on disk.
 
-What was measured lies in `launch.json`, see `known.py`, by GPU, kernel, type and lengths, which are rounded to powers
-of two.  With `SEQC_TUNE=0`, and while a CUDA graph is recorded, nothing is measured.
+What was measured lies in `launch.json`, see `known.py`, by GPU, Triton, kernel, types, constants and lengths, which are
+rounded to powers of two.  With `SEQC_TUNE=0`, and while a CUDA graph is recorded, nothing is measured.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def launch(
         return milliseconds(lambda: run(choice, given))
 
     with torch.cuda.device_of(like):
-        choice = chosen(kernel, like, args, default, lengths, widest, measured)
+        choice = chosen(kernel, like, args, fixed, default, lengths, widest, measured)
         given = made(choice)
         run(choice, given)
     return Launched(choice.tile, given)
@@ -119,6 +119,7 @@ def chosen(
     kernel: Any,
     like: Tensor,
     args: Sequence[Argument],
+    fixed: Mapping[str, Any],
     default: Choice,
     lengths: Sequence[int],
     widest: int,
@@ -128,7 +129,8 @@ def chosen(
     if not measures(like):
         return default
     types = {str(x.dtype) for arg in args if isinstance(arg, tuple) for x in arg if x is not None}
-    about = (kernel.cache_key, sorted(types), [power_of_two(n) for n in lengths], default)
+    known = sorted((name, str(value)) for name, value in fixed.items())
+    about = (kernel.cache_key, sorted(types), known, [power_of_two(n) for n in lengths], default)
     recorded = torch.cuda.is_current_stream_capturing()
     return choose(key_of(like, about), default, widest, None if recorded else measure)
 
