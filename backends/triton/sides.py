@@ -27,11 +27,10 @@ class Sides(NamedTuple):
 def apart(product: Expr, given: Callable[[Expr], bool]) -> Iterator[Expr]:
     """The factors of a product, and those of renamed ones of which one is `given` as it is."""
     for factor in factors_of(product):
-        match factor:
-            case Rename(pairs=pairs, arg=arg) if any(given(own) for own in factors_of(arg)):
-                yield from (build.rename(own, dict(pairs)) for own in factors_of(arg))
-            case _:
-                yield factor
+        if isinstance(factor, Rename) and any(given(x) for x in factors_of(factor.arg)):
+            yield from (build.rename(x, dict(factor.pairs)) for x in factors_of(factor.arg))
+        else:
+            yield factor
 
 
 def unscaled(sides: Sides, bound: set[str], volume: Callable[[Iterable[str]], int]) -> Sides:
