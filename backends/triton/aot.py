@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from math import inf
+from math import ceil, inf
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
@@ -395,11 +395,13 @@ def _taken(made: Any, target: Target, assembly: str) -> tuple[int, int]:
         return _number(assembly, r"\.vgpr_count:\s+(\d+)"), _number(
             assembly, r"\.private_segment_fixed_size:\s+(\d+)"
         )
-    return _cubin_use(made.asm["cubin"])
+    registers, stack = _cubin_use(made.asm["cubin"])
+    arrays = _number(assembly, r"__local_depot\d+\[(\d+)\]")  # as sines of large numbers have them
+    return registers, max(0, stack - 8 * ceil(arrays / 8))
 
 
 def _cubin_use(cubin: bytes) -> tuple[int, int]:
-    """Registers of a thread and its bytes of stack, which kernels use for spills alone."""
+    """Registers of a thread and its bytes of stack, which kernels use for spills and for arrays."""
     from triton import knobs
 
     with NamedTemporaryFile(suffix=".cubin") as file:

@@ -49,6 +49,22 @@ def test_kernels_spill_nothing(name: str) -> None:
     assert [(x.kernel, x.spills, x.shared) for x in made if x.spills or x.shared > gpu.shared] == []
 
 
+WAVE = """
+rule wave(x[d]) {
+    state h[d] = 0
+    h' = sin(h + x)
+    return h'
+}
+"""
+
+
+def test_arrays_of_sines_are_no_spills() -> None:
+    """Of large numbers they are computed in an array, which lies where spills do."""
+    made = aot.compiled(parts.looped(parts.written(WAVE, d=5)(), ""), "forward", aot.targets("sm_90")[0])
+    assert "__local_depot" in made.assembly
+    assert made.spills == 0
+
+
 class Compiler:
     """In place of the compiler: what kernels spill and share, by how they are launched; remembers what was asked."""
 
