@@ -27,6 +27,7 @@ from ..torch.names import identifier
 from ..torch.opened import Opened, open_axes
 from ..torch.rules import Operator, PrintedRule
 from .attention import print_reads
+from .block_layout import SMALLEST
 from .course import around, course_text
 from .gates import Sources, sources
 from .kept import kept, returned
@@ -41,7 +42,7 @@ from .runtime.forms import stage_kernels
 from .runtime.kernel import Kernel
 from .runtime.load import loaded
 from .runtime.rule import Looped, Others
-from .stage import SMALLEST, Outgrown, print_blocks, systems
+from .stage import Outgrown, print_blocks, systems
 from .unit import emit
 from .windows import print_windows
 

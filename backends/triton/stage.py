@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial as bound
 
 from seqc.ir import build
-from seqc.ir.build import ONE, ZERO
-from seqc.ir.expr import Axes, DType, Expr, Index, Leaf, LeafKind, Scan, Solve
-from seqc.ir.plan import BETWEEN, OTHER, TOKEN, Adjoint, Stage, StageInput
+from seqc.ir.build import ZERO
+from seqc.ir.expr import DType, Expr, Index, Leaf, LeafKind, Scan, Solve
+from seqc.ir.plan import TOKEN, Adjoint, Stage, StageInput
 from seqc.ir.traverse import leaves, substitute, walk
 
 from ..cpu.diagnose import Unsupported
-from ..cpu.layout import mixed_axes
 from ..torch.names import RESERVED, Names
 from ..torch.stages import input_hint
 from .accessors import Accessors, function_text, hint, packed, unit_text
+from .block_layout import LARGEST, SMALLEST, alone, block_layout, gated_apart
 from .blocks import BlockBody, for_blocks
 from .common import common, partial, pieces
 from .gates import Sources, as_they_are
 from .inputs import Given, InputAccessors, called
 from .kept import as_given
-from .layout import LIMIT, NARROWEST, Layout, worth
+from .layout import LIMIT, Layout
 from .printing import GIVEN, SINGLE
 from .runtime.chunk import Blocks
 from .runtime.kernel import Port
-from .runtime.launch import power_of_two
 from .unit import WORD, definitions, spliced
 
-RESIDENT = 8192  # numbers of the states that a program should hold at most
-WIDEST = 32  # entries of a tile
-WIDEST_ALONE = 128  # of states that have no other axis in a program
-LARGEST = 8192  # numbers of the states at all tokens of a block, where a scan has them at once
 WARPS = 8
-SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
 # Functions whose factors of TF32 are rounded: of the errors of the others nothing comes after.
 NEAREST = ("before", "update", "before_back", "back")
 FIXED = "".join(f", {name}: tl.constexpr" for name in ("PRECISION", "GIVEN", "ROUNDED"))
@@ -90,7 +84,7 @@ class StageWriter:
         forward = substitute([*stage.updates, *(read.value for read in stage.reads)], first)
         self.indexed = {node.axis for node in walk(sources.values) if isinstance(node, Index)}
         self.layout = self._laid_out(forward)
-        self.alone = _alone(stage, self.layout.rows, self.layout.vector) and _gated_apart(
+        self.alone = alone(stage, self.layout.rows, self.layout.vector) and gated_apart(
             forward, self.layout.vector
         )
 
@@ -139,7 +133,7 @@ class StageWriter:
 
     def _laid_out(self, forward: Sequence[Expr]) -> Layout:
         """What programs hold, given what the forward pass computes."""
-        found = _layout(self.stage, forward, self.indexed)
+        found = block_layout(self.stage, forward, self.indexed)
         held = sum(found.volume(state.axes) for state in self.stage.carried)
         if held > LIMIT:
             raise Outgrown(f"states of {held:,} numbers, where a program holds at most {LIMIT:,}")
@@ -473,53 +467,3 @@ def _taken(file: str) -> frozenset[str]:
     files = (file, "fused", "linear", "math")
     kernels = "\n".join(text for file in files for text in definitions(file).values())
     return RESERVED | frozenset(WORD.findall(kernels + FIXED)) | {"pointers", "values", "first", "tokens"}
-
-
-def _alone(stage: Stage, rows: Sequence[str], vector: str) -> bool:
-    """Whether a program has one entry of the states along all axes but the one that is cut into tiles."""
-    return all(set(state.axes) <= {*rows, vector} for state in stage.carried)
-
-
-def _gated_apart(roots: Sequence[Expr], vector: str) -> bool:
-    """Whether all entries along an axis have gates of their own, so that no scan is a product of matrices."""
-    scans = [node for node in walk(roots) if isinstance(node, Scan)]
-    return all(not vector or node.decay is ONE or vector in node.decay.axes for node in scans)
-
-
-def independent_axes(stage: Stage, forward: Sequence[Expr]) -> list[str]:
-    """The axes that all states and results have and along which nothing meets."""
-    every = [state.axes for state in stage.carried] + [read.leaf.axes for read in stage.reads]
-    mixed = mixed_axes(forward)
-    return [a for a in every[0] if a not in mixed and all(a in axes for axes in every)]
-
-
-def order_of(stage: Stage) -> dict[str, int]:
-    """The order of the axes of blocks: those of tokens first."""
-    axes = [TOKEN, OTHER, BETWEEN, *(axis for own in _known_axes(stage) for axis in own)]
-    return {axis: k for k, axis in enumerate(dict.fromkeys(axes))}
-
-
-def _known_axes(stage: Stage) -> list[Axes]:
-    """The axes of the inputs, states and results of a stage."""
-    carried = [state.axes for state in stage.carried]
-    return [item.leaf.axes for item in stage.inputs] + carried + [read.leaf.axes for read in stage.reads]
-
-
-def _layout(stage: Stage, forward: Sequence[Expr], indexed: Collection[str]) -> Layout:
-    """Independent axes are taken apart, unless inputs read their places (`indexed`), or cut into tiles."""
-    independent, known = independent_axes(stage, forward), _known_axes(stage)
-    vector = max(independent, key=lambda axis: worth(axis, stage.sizes[axis], known), default="")
-    rows = tuple(axis for axis in independent if axis != vector and axis not in indexed)
-    order = order_of(stage)
-
-    def with_tile(tile: int) -> Layout:
-        return Layout(stage.sizes, rows, vector, tile, order, SMALLEST)
-
-    widest = WIDEST_ALONE if _alone(stage, rows, vector) else WIDEST
-    tile = min(widest, max(SMALLEST, power_of_two(stage.sizes[vector]))) if vector else 1
-    while tile > NARROWEST and max(with_tile(tile).volume(s.axes) for s in stage.carried) > RESIDENT:
-        tile //= 2
-    turns = any(isinstance(node, Scan) and node.dtype is DType.COMPLEX for node in walk(forward))
-    while turns and tile > NARROWEST and 2 * stage.block * tile > LARGEST // 2:
-        tile //= 2
-    return with_tile(tile)

@@ -14,6 +14,7 @@ from seqc.ir.expr import Expr, Leaf
 from seqc.ir.plan import TOKEN, Adjoint, Stage
 
 from .accessors import Accessors, function_text, hint
+from .block_layout import RESIDENT, SMALLEST, WIDEST, independent_axes, order_of
 from .contractions import reordered
 from .gates import as_they_are
 from .layout import LIMIT, Layout
@@ -23,18 +24,7 @@ from .printing import Body, Value
 from .runtime.chunk import Blocks, continued
 from .runtime.kernel import Port
 from .runtime.launch import power_of_two
-from .stage import (
-    FIXED,
-    RESIDENT,
-    SMALLEST,
-    WIDEST,
-    Outgrown,
-    StageWriter,
-    independent_axes,
-    order_of,
-    summed_over_tokens,
-    systems,
-)
+from .stage import FIXED, Outgrown, StageWriter, summed_over_tokens, systems
 from .tiling import TiledBody
 
 WARPS = 8

@@ -18,9 +18,10 @@ from seqc.ir.traverse import leaves, substitute
 from seqc.passes.forms.held import find_held, held_stage
 
 from ..cpu.diagnose import Unsupported
+from .block_layout import SMALLEST
 from .runtime.chunk import Blocks
 from .runtime.launch import power_of_two
-from .stage import SMALLEST, Outgrown, print_blocks
+from .stage import Outgrown, print_blocks
 from .stream import print_streamed
 
 FILLED = Leaf(LeafKind.READ, VALID, (TOKEN,))  # 1 for a slot with a token, 0 for one without
