@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -135,12 +136,33 @@ def test_lengths_are_rounded(number: int, rounded: int) -> None:
     assert launch.power_of_two(number) == rounded
 
 
+def test_what_is_compiled_otherwise_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = list[str]()
+
+    def choose(key: str, default: Choice, *_: Any) -> Choice:
+        known.append(key)
+        return default
+
+    def key_of(_: object, about: object) -> str:
+        return repr(about)
+
+    monkeypatch.setattr(launch, "measures", bool)
+    monkeypatch.setattr(launch, "key_of", key_of)
+    monkeypatch.setattr(launch, "choose", choose)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    for precision in ("tf32", "ieee", "tf32"):
+        fixed = {"PRECISION": precision, "BLOCK": 64}
+        kernel = SimpleNamespace(cache_key="kernel")
+        launch.chosen(kernel, torch.ones(1), (), fixed, Choice(4, 1), [5], 0, lambda _: 1.0)
+    assert known[0] == known[2] != known[1]
+
+
 def with_tile(text: str, sizes: dict[str, float], tile: int, time: int) -> tuple[set[int], float]:
     """The tiles that a rule's kernels have by default, and the worst error with another one."""
     found = set[int]()
 
     def chosen(
-        kernel: Any, like: Any, args: Any, default: Choice, lengths: Any, widest: int, _: Any
+        kernel: Any, like: Any, args: Any, fixed: Any, default: Choice, lengths: Any, widest: int, _: Any
     ) -> Choice:
         if not widest:  # what has the tile of another kernel
             return default
