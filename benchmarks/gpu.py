@@ -213,7 +213,7 @@ def measured(
         sides[rival.package] = (partial(rival.called, function, own), list(own.values()))
     times: dict[str, dict[str, Sample]] = {kind: {} for kind in KINDS}
     about = f"{case.name}, {'x'.join(map(str, shape))}"
-    foretold = dict(zip(KINDS, written().get((case.name, shape), ()), strict=False))
+    foretold: dict[str, float] = dict(zip(KINDS, written().get((case.name, shape), ()), strict=False))
     for kind, found in times.items():
         for name, (run, leaves) in sides.items():
             job = partial(timed, session, run, leaves, kind)
