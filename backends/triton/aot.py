@@ -20,7 +20,7 @@ from seqc.errors import UserError
 
 from .runtime.chunk import STAGES, BlockKernels, Blocks, bare, factors, typed
 from .runtime.kernel import Interface, Port
-from .runtime.launch import Choice, quickest
+from .runtime.launch import COMPILED, Choice, quickest
 from .runtime.load import loaded
 from .runtime.rule import Looped
 
@@ -81,8 +81,8 @@ def asked(text: str) -> list[tuple[Target, str]]:
     """The targets of a list with commas, and the type of the inputs of each: `sm_80,sm_90:bfloat16`."""
     found = list[tuple[Target, str]]()
     for each in text.split(","):
-        name, _, dtype = each.partition(":")
-        dtype = dtype or "float32"
+        name, colon, dtype = each.partition(":")
+        dtype = dtype if colon else "float32"
         if dtype not in NAMES:
             known = ", ".join(f"`{other}`" for other in by_nearness(dtype, NAMES))
             raise UserError(f"kernels have no inputs of type `{dtype}`", f"the known types are {known}")
@@ -214,7 +214,7 @@ def compile_source(given: Source, target: Target) -> Compiled:
     kernel = ASTSource(getattr(unit, given.kernel), given.types, fixed, _aligned(given.types))
     with knobs.compilation.scope():
         knobs.compilation.disable_line_info = True  # lines of a text that is nowhere to be found
-        made: Any = triton.compile(kernel, target=gpu, options=given.options)
+        made: Any = triton.compile(kernel, target=gpu, options={**given.options, **COMPILED})
     assembly, code = _code(made)
     registers, spills = _taken(made, target, assembly)
     dots = len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|v_mfma_)", assembly))

@@ -18,6 +18,7 @@ from .known import keep, key_of, measures, milliseconds, recalled
 
 MOST_WARPS = 16
 NARROWEST = 16  # entries of a tile
+COMPILED = {"enable_fp_fusion": True}  # a product and a sum are rounded once, whatever Triton's default
 
 
 class Choice(NamedTuple):
@@ -94,7 +95,7 @@ def launch(
 
     def run(choice: Choice, given: Sequence[Any]) -> None:
         filled = [(like,) if arg == () else arg for arg in given]  # Triton takes no tuple that is empty
-        more: dict[str, Any] = {read_ahead: choice.stages, "num_warps": choice.warps}
+        more: dict[str, Any] = {read_ahead: choice.stages, "num_warps": choice.warps, **COMPILED}
         if choice.tile:
             more["TILE"] = choice.tile
         programs = grid(choice.tile) if callable(grid) else grid

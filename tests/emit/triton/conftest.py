@@ -81,7 +81,6 @@ def _scanned(self: Any, given: Sequence[Any]) -> list[Any]:
 
 def _interpret() -> None:
     os.environ["TRITON_INTERPRET"] = "1"
-    os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
     quicken()
 
 

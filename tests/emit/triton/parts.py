@@ -196,7 +196,7 @@ def run_written(program: Scheduled, folder: Path, script: str) -> None:
     BACKEND.write(program, folder, weights=None, seed=0, options={})
     file = folder / "alone.py"
     file.write_text(script)
-    env = {"TRITON_INTERPRET": "1", "TRITON_DEFAULT_FP_FUSION": "1", "PATH": "", "HOME": str(folder)}
+    env = {"TRITON_INTERPRET": "1", "PATH": "", "HOME": str(folder)}
     done = subprocess.run([sys.executable, file], cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -43,7 +43,9 @@ def compiled(folder: Path, *options: str) -> int:
 
 def test_machine_code_and_how_to_launch_it(tmp_path: Path) -> None:
     pytest.importorskip("triton")
-    assert compiled(tmp_path, "--target", "triton", "--aot", "sm_90") == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled(tmp_path, "--target", "triton", "--aot", "sm_90") == 0
     kernels = tmp_path / "built" / "kernels"
     facts = json.loads((kernels / "average_sm_90.json").read_text())
     assert [fact["function"] for fact in facts[:4]] == ["forward", "backward", "prepare", "sweep"]
@@ -68,8 +70,9 @@ def test_machine_code_for_inputs_of_a_type(tmp_path: Path) -> None:
             assert (kernels / fact["file"]).read_bytes().startswith(b"\x7fELF")
 
 
-def test_an_unknown_type_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compiled(tmp_path, "--target", "triton", "--aot", "sm_90:bf16") == 1
+@pytest.mark.parametrize("name", ["sm_90:bf16", "sm_90:"])
+def test_an_unknown_type_is_said(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compiled(tmp_path, "--target", "triton", "--aot", name) == 1
     assert "`bfloat16`" in capsys.readouterr().err
     assert not (tmp_path / "built").exists()
 
