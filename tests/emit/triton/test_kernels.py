@@ -26,6 +26,7 @@ CLASSES = (  # one spec each
     "nonlinear/gru",
     "xlstm/mlstm",
 )
+SPECS = sorted(map(zoo.key, bundled.specs()))
 SPILLING = ("momentum_delta_M_S.combine1",)  # in blocks: what the cotangents of two states have in common
 ONE, OTHER = Taken("1a", 4, 3, 64, 100, 0, 1024, 0), Taken("2b", 8, 1, 0, 255, 16, 999_999, 72)
 
@@ -57,6 +58,18 @@ def faults(found: dict[str, Taken]) -> dict[str, Taken]:
     return {name: each for name, each in found.items() if each.spills or not fits(of(*EACH), each)}
 
 
+def worse(path: str, most: int) -> dict[str, Taken]:
+    """What is wrong with the kernels of a spec, but for loops that spill no more than was recorded."""
+    pytest.importorskip("triton")
+    before, found = recorded(path), faults(taken(path, most))
+    loops = {name for name in found if name.endswith((".forward", ".backward")) or name in SPILLING}
+    return {
+        name: x
+        for name, x in found.items()
+        if name not in loops & before.keys() or x.spills > before[name].spills
+    }
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_kernels_spill_nothing(name: str) -> None:
     """One spec a class; of what has changed since `make kernels`, the largest kernel is compiled."""
@@ -64,16 +77,18 @@ def test_kernels_spill_nothing(name: str) -> None:
     assert faults(taken(f"{name}.seq", 1)) == {}
 
 
+@pytest.mark.parametrize("path", SPECS)
+def test_a_spec_that_has_changed_spills_no_more_than_it_did(path: str) -> None:
+    """The largest kernel that has changed of every spec. Many recurrent weights do not fit into registers beside their
+    cotangents; `make kernels` remembers what their loops spill.
+    """
+    assert worse(path, 1) == {}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(map(zoo.key, bundled.specs())))
-def test_only_loops_spill_and_no_more_than_they_did(path: str) -> None:
-    """Many recurrent weights do not fit into registers beside their cotangents. `make kernels` remembers."""
-    pytest.importorskip("triton")
-    before, found = recorded(path), faults(taken(path, 1000))
-    loops = {name for name in found if name.endswith((".forward", ".backward")) or name in SPILLING}
-    assert {
-        k: x for k, x in found.items() if k not in loops & before.keys() or x.spills > before[k].spills
-    } == {}
+@pytest.mark.parametrize("path", SPECS)
+def test_all_kernels_that_have_changed_spill_no_more_than_they_did(path: str) -> None:
+    assert worse(path, 1000) == {}
 
 
 def test_only_what_a_kernel_calls_counts() -> None:
