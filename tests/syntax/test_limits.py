@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -37,16 +39,25 @@ HOSTILE = {
 }
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Time is that of the test: no collection goes through what thousands of other tests have left."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_refused_quickly(name: str) -> None:
     code, text = HOSTILE[name]
     parse_text("use std")
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(SpecError) as caught:
         parse_text(text)
     assert code in caught.value.codes
     assert len(str(caught.value)) < 20_000
-    assert time.process_time() - start < 2.0
+    assert time.thread_time() - start < 2.0
 
 
 def test_what_the_limits_allow_is_parsed_and_walked() -> None:
