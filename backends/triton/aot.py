@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -68,26 +68,25 @@ class Compiled:
 def targets(text: str) -> list[Target]:
     """The targets of a list with commas."""
     known = {target.name: target for target in TARGETS}
-    found: list[Target] = []
-    for name in text.split(","):
-        if name not in known:
-            near = ", ".join(f"`{other}`" for other in by_nearness(name, known))
-            raise UserError(f"there is no GPU `{name}`", f"the known ones are {near}")
-        found.append(known[name])
-    return found
+    return [known[_known(name, known, "there is no GPU")] for name in text.split(",")]
 
 
-def asked(text: str) -> list[tuple[Target, str]]:
+def typed_targets(text: str) -> list[tuple[Target, str]]:
     """The targets of a list with commas, and the type of the inputs of each: `sm_80,sm_90:bfloat16`."""
     found = list[tuple[Target, str]]()
     for each in text.split(","):
         name, colon, dtype = each.partition(":")
-        dtype = dtype if colon else "float32"
-        if dtype not in NAMES:
-            known = ", ".join(f"`{other}`" for other in by_nearness(dtype, NAMES))
-            raise UserError(f"kernels have no inputs of type `{dtype}`", f"the known types are {known}")
-        found += [(target, dtype) for target in targets(name)]
+        (target,) = targets(name)
+        found.append((target, _known(dtype, NAMES, "kernels have no inputs of type") if colon else "float32"))
     return found
+
+
+def _known(name: str, known: Collection[str], otherwise: str) -> str:
+    """A name that is known; raises `UserError`, which says what is otherwise."""
+    if name in known:
+        return name
+    near = ", ".join(f"`{other}`" for other in by_nearness(name, known))
+    raise UserError(f"{otherwise} `{name}`", f"the known ones are {near}")
 
 
 class Source(NamedTuple):

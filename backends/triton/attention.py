@@ -15,6 +15,7 @@ from ..torch.attention import print_attention, store_axis
 from ..torch.names import RESERVED, Names
 from ..torch.softmax import find_softmax
 from .accessors import Accessors, function_text, hint, packed, unit_text
+from .block_layout import SMALLEST
 from .blocks import for_blocks
 from .kept import exact
 from .primitives import Code
@@ -29,7 +30,6 @@ BLOCKS = ((64, 64), (64, 32), (32, 32), (16, 16))  # what a program holds and go
 RESIDENT = 8192  # numbers of a value that a program should hold at most
 STREAMED = 4096  # and of what it goes through
 WARPS = 4
-SMALLEST = 16  # entries of a block along an axis, so that it may be a side of a matrix product
 LENGTHS = ", QUERIES: tl.constexpr, ENTRIES: tl.constexpr"
 FIXED = f"{LENGTHS}, PRECISION: tl.constexpr, GIVEN: tl.constexpr, ROUNDED: tl.constexpr"
 

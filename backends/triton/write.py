@@ -13,7 +13,7 @@ from ..cpu.write import RUNTIME as SHARED
 from ..torch import BACKEND as TORCH
 from ..torch.names import Names, identifier
 from ..torch.write import origin_of
-from .aot import asked
+from .aot import typed_targets
 from .aot_reads import compile_reads
 from .aot_write import compile_all
 from .module import bounded, reads, units
@@ -38,7 +38,7 @@ def write(
     for name in options:
         if name != "aot":
             raise UserError(f"the target `triton` has no option `{name}`", "it has `aot`")
-    wanted = asked(options["aot"]) if "aot" in options else []
+    wanted = typed_targets(options["aot"]) if "aot" in options else []
     program, origin = bounded(program), origin_of(program)
     rules = units(program, origin)
     TORCH.write(program, folder, weights=weights, seed=seed, options={})

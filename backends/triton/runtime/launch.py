@@ -130,8 +130,7 @@ def chosen(
     if not measures(like):
         return default
     types = {str(x.dtype) for arg in args if isinstance(arg, tuple) for x in arg if x is not None}
-    known = sorted((name, str(value)) for name, value in fixed.items())
-    about = (kernel.cache_key, sorted(types), known, [power_of_two(n) for n in lengths], default)
+    about = (kernel.cache_key, sorted(types), fixed, [power_of_two(n) for n in lengths], default)
     recorded = torch.cuda.is_current_stream_capturing()
     return choose(key_of(like, about), default, widest, None if recorded else measure)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -42,11 +43,12 @@ class Windows(NamedTuple):
         source = torch.full((batch, slots), length, device=reset.device)
         return cls(place, source.scatter(1, place, time.expand(batch, length)), slots, after)
 
-    def laid(self, x: Tensor, empty: Tensor | None = None) -> Tensor:
-        """[batch, time, …] as [batch, slots, …]; slots without a token are `empty`, [batch, 1, …], or 0."""
+    def laid(self, x: Tensor, empty: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """[batch, time, …] as [batch, slots, …]; slots without a token are what `empty` makes, [batch, 1, …], or 0."""
         if self.source is None:
             return x
-        x = torch.cat([x, x.new_zeros((x.shape[0], 1, *x.shape[2:])) if empty is None else empty], 1)
+        there = x.new_zeros((x.shape[0], 1, *x.shape[2:])) if empty is None else empty(x)
+        x = torch.cat([x, there], 1)
         return x.gather(1, _index(self.source, x))
 
     def taken(self, x: Tensor) -> Tensor:
@@ -91,7 +93,7 @@ class Windowed(Chunked):
         """The inputs of the stage, of which the last says where sequences begin, as the kernels take them."""
         *own, reset = inputs
         found = [
-            x if slot.constant else windows.laid(x, cls.empty(name, x))
+            x if slot.constant else windows.laid(x, partial(cls.empty, name))
             for x, (name, slot) in zip(own, cls.inputs.items(), strict=True)
         ]
         filled = windows.laid(torch.ones(reset.shape, dtype=like.dtype, device=like.device))
